@@ -1,0 +1,1 @@
+//! Behaviour over real sockets on loopback. One module per subject.
