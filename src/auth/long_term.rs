@@ -1,5 +1,6 @@
 //! The server's side of the long-term credential mechanism (RFC 8489 §9.2.4).
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -77,6 +78,25 @@ pub enum AuthFailure {
     ForeignNonce,
     /// Everything is right, but the nonce was made too long ago (438).
     StaleNonce(Box<Identity>),
+}
+
+impl fmt::Display for AuthFailure {
+    /// The reason, without names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCredentials => f.write_str("no credentials"),
+            Self::Incomplete => f.write_str("USERNAME, REALM or NONCE is missing"),
+            Self::PasswordAlgorithms => f.write_str("password algorithms are not those offered"),
+            Self::WrongRealm => f.write_str("wrong realm"),
+            Self::UnknownUser { .. } => f.write_str("unknown user"),
+            Self::WrongPassword { .. } => f.write_str("wrong password"),
+            Self::Expired { expiry_unix_s, .. } => {
+                write!(f, "credential expired at Unix time {expiry_unix_s}")
+            }
+            Self::ForeignNonce => f.write_str("nonce of another client or server"),
+            Self::StaleNonce(_) => f.write_str("stale nonce"),
+        }
+    }
 }
 
 impl Authenticator {

@@ -1,2 +1,43 @@
-//! (skeleton)
+//! The TURN protocol (RFC 8656): allocations, permissions, channels and what relays between them.
+//!
+//! Sans-IO: no socket, no thread, no clock, no random source, no log. The host calls `handle_*`
+//! when something happened, and does what `poll_*` says; [`Server`] states the contract. Everything
+//! that is shared between shards is in [`Shared`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod action;
+mod allocation;
+mod channel;
+mod client;
+mod counters;
+mod data_path;
+mod event;
+mod ip_header;
+mod limits;
+mod peer_policy;
+mod permission;
+mod port_pool;
+mod quota;
+mod reject;
+mod request;
+mod reservation;
+mod server;
+mod table;
+mod time;
+mod timer;
+
+pub use action::{Action, Deliver, Forward, RelayFailure};
+pub use client::{Client, FiveTuple, Link, Transport};
+pub use counters::{Counters, DropCause};
+pub use event::{AllocationId, CloseReason, Event, RelayId, Usage};
+pub use ip_header::IpHeader;
+pub use limits::{CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, Limits, PERMISSION_LIFETIME_S};
+pub use peer_policy::{PeerPolicy, PeerRefusal};
+pub use port_pool::{PortPool, RelayAddress};
+pub use quota::Quota;
+pub use reject::Reject;
+pub use reservation::Reservations;
+pub use server::{AllocationView, Options, Server, Shared};
+pub use time::{Now, Time};
+
+use data_path::IcmpLimit;

@@ -1,0 +1,196 @@
+//! Channel bindings (RFC 8656 §12).
+
+use std::net::SocketAddr;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::limits::CHANNEL_LIFETIME_S;
+use super::time::Time;
+use crate::wire::{ChannelNumber, Family};
+
+/// The channels of one allocation, found by number and by peer.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    by_number: HashMap<ChannelNumber, Binding, RandomState>,
+    by_peer: HashMap<SocketAddr, ChannelNumber, RandomState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Binding {
+    peer: SocketAddr,
+    expires: Time,
+}
+
+/// Why a channel cannot be bound.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BindError {
+    /// The number has another peer, or the peer another number.
+    InUse,
+    /// The allocation has as many channels as it may.
+    Full,
+}
+
+impl Channels {
+    /// The peer behind a channel.
+    pub(super) fn peer(&self, now: Time, number: ChannelNumber) -> Option<SocketAddr> {
+        self.by_number
+            .get(&number)
+            .filter(|binding| binding.expires > now)
+            .map(|b| b.peer)
+    }
+
+    /// The channel of a peer.
+    pub(super) fn number(&self, now: Time, peer: SocketAddr) -> Option<ChannelNumber> {
+        let number = *self.by_peer.get(&peer)?;
+        let binding = self
+            .by_number
+            .get(&number)
+            .expect("both maps have the same bindings");
+        (binding.expires > now).then_some(number)
+    }
+
+    /// Whether [`Channels::bind`] would succeed. Bindings that have expired are in nobody's way.
+    pub(super) fn check(
+        &mut self,
+        now: Time,
+        number: ChannelNumber,
+        peer: SocketAddr,
+        max: u32,
+    ) -> Result<(), BindError> {
+        match (self.peer(now, number), self.number(now, peer)) {
+            (Some(bound), Some(_)) if bound == peer => return Ok(()),
+            (None, None) => {}
+            _ => return Err(BindError::InUse),
+        }
+        if let Some(binding) = self.by_number.remove(&number) {
+            self.by_peer.remove(&binding.peer);
+        }
+        if let Some(number) = self.by_peer.remove(&peer) {
+            self.by_number.remove(&number);
+        }
+        if self.by_number.len() >= max as usize {
+            self.retain(|binding| binding.expires > now);
+        }
+        if self.by_number.len() >= max as usize {
+            Err(BindError::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Binds a channel that [`Channels::check`] found free, or refreshes it.
+    pub(super) fn bind(&mut self, now: Time, number: ChannelNumber, peer: SocketAddr) {
+        let expires = now.plus_secs(CHANNEL_LIFETIME_S);
+        self.by_number.insert(number, Binding { peer, expires });
+        self.by_peer.insert(peer, number);
+        debug_assert_eq!(self.by_number.len(), self.by_peer.len());
+    }
+
+    pub(super) fn remove_family(&mut self, family: Family) {
+        self.retain(|binding| Family::of(binding.peer.ip()) != family);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Binding) -> bool) {
+        let by_peer = &mut self.by_peer;
+        self.by_number.retain(|_, binding| {
+            let keep = keep(binding);
+            if !keep {
+                by_peer.remove(&binding.peer);
+            }
+            keep
+        });
+    }
+
+    /// When a channel's binding ends.
+    pub(super) fn expiry(&self, number: ChannelNumber) -> Option<Time> {
+        self.by_number.get(&number).map(|binding| binding.expires)
+    }
+
+    pub(super) fn live(&self, now: Time) -> usize {
+        self.by_number
+            .values()
+            .filter(|binding| binding.expires > now)
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn channel(offset: u16) -> ChannelNumber {
+        ChannelNumber::new(0x4000 + offset).unwrap()
+    }
+
+    fn bind(channels: &mut Channels, now: Time, n: u16, port: u16) -> Result<(), BindError> {
+        channels.check(now, channel(n), peer(port), 4096)?;
+        channels.bind(now, channel(n), peer(port));
+        Ok(())
+    }
+
+    /// CHAN-03, CHAN-04
+    #[test]
+    fn one_peer_a_channel_and_one_channel_a_peer() {
+        let now = Time::from_millis(0);
+        let mut channels = Channels::default();
+        bind(&mut channels, now, 0, 1).unwrap();
+        bind(&mut channels, now, 0, 1).unwrap();
+        bind(&mut channels, now, 1, 2).unwrap();
+        assert_eq!(bind(&mut channels, now, 0, 3), Err(BindError::InUse));
+        assert_eq!(bind(&mut channels, now, 2, 1), Err(BindError::InUse));
+        assert_eq!(bind(&mut channels, now, 0, 2), Err(BindError::InUse));
+        assert_eq!(channels.number(now, peer(1)), Some(channel(0)));
+        assert_eq!(channels.peer(now, channel(1)), Some(peer(2)));
+    }
+
+    /// CHAN-05, CHAN-06
+    #[test]
+    fn ends_after_600_seconds_and_can_then_be_bound_to_another_peer() {
+        let start = Time::from_millis(0);
+        let mut channels = Channels::default();
+        bind(&mut channels, start, 0, 1).unwrap();
+        bind(&mut channels, start, 1, 2).unwrap();
+        let last = Time::from_millis(599_999);
+        assert_eq!(channels.peer(last, channel(0)), Some(peer(1)));
+        let end = start.plus_secs(CHANNEL_LIFETIME_S);
+        assert_eq!(channels.peer(end, channel(0)), None);
+        assert_eq!(channels.number(end, peer(1)), None);
+        bind(&mut channels, end, 0, 2).unwrap();
+        assert_eq!(channels.number(end, peer(2)), Some(channel(0)));
+        assert_eq!(channels.number(end, peer(1)), None);
+        bind(&mut channels, end, 1, 1).unwrap();
+        assert_eq!(channels.live(end), 2);
+    }
+
+    /// CHAN-08, CHAN-18
+    #[test]
+    fn all_4096_channels_can_be_bound_and_the_limit_is_exact() {
+        let now = Time::from_millis(0);
+        let mut channels = Channels::default();
+        for n in 0..4096 {
+            bind(&mut channels, now, n, n + 1).unwrap();
+        }
+        for n in 0..4096 {
+            assert_eq!(channels.peer(now, channel(n)), Some(peer(n + 1)));
+            assert_eq!(channels.number(now, peer(n + 1)), Some(channel(n)));
+        }
+        let mut channels = Channels::default();
+        bind(&mut channels, now, 0, 1).unwrap();
+        assert_eq!(
+            channels.check(now, channel(1), peer(2), 1),
+            Err(BindError::Full)
+        );
+        assert_eq!(
+            channels.check(now, channel(0), peer(1), 1),
+            Ok(()),
+            "refreshing is no growth"
+        );
+        let later = now.plus_secs(CHANNEL_LIFETIME_S);
+        assert_eq!(channels.check(later, channel(1), peer(2), 1), Ok(()));
+    }
+}

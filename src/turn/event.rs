@@ -1,0 +1,154 @@
+//! What happened, for whoever wants to know: logs, metrics, hooks, the kernel fast path.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::client::FiveTuple;
+use super::peer_policy::PeerRefusal;
+use super::reject::Reject;
+use crate::wire::{ChannelNumber, Family, Method};
+
+/// Names an allocation of a shard as long as the shard lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AllocationId {
+    /// Its place, which a later allocation may have again.
+    pub slot: u32,
+    /// Tells apart the allocations that had the place.
+    pub generation: u32,
+}
+
+impl fmt::Display for AllocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.slot, self.generation)
+    }
+}
+
+/// Names one of the (at most two) relayed transport addresses of an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RelayId {
+    /// Whose it is.
+    pub allocation: AllocationId,
+    /// Its family.
+    pub family: Family,
+}
+
+/// Packets and payload bytes that an allocation relayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Datagrams from the client to peers.
+    pub packets_to_peers: u64,
+    /// Their application data.
+    pub bytes_to_peers: u64,
+    /// Datagrams from peers to the client.
+    pub packets_to_client: u64,
+    /// Their application data.
+    pub bytes_to_client: u64,
+    /// Peer addresses that were ever permitted.
+    pub peers: u32,
+}
+
+/// Why an allocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Refresh with a lifetime of 0.
+    Deleted,
+    /// Nobody refreshed it.
+    Expired,
+    /// The client's connection is gone.
+    Disconnected,
+    /// The server stops.
+    Shutdown,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleted => "deleted by the client",
+            Self::Expired => "expired",
+            Self::Disconnected => "client disconnected",
+            Self::Shutdown => "server shutdown",
+        })
+    }
+}
+
+/// Something that happened in a shard.
+#[derive(Debug)]
+pub enum Event {
+    /// An allocation lives: its sockets are bound and the success response is under way.
+    AllocationCreated {
+        /// Its name from now on.
+        id: AllocationId,
+        /// Its client.
+        five_tuple: FiveTuple,
+        /// USERNAME.
+        username: Box<str>,
+        /// What clients are told, IPv4 before IPv6.
+        relayed: [Option<SocketAddr>; 2],
+        /// Seconds granted.
+        lifetime_s: u32,
+    },
+    /// An allocation, or one family of it, was refreshed.
+    AllocationRefreshed {
+        /// Which one.
+        id: AllocationId,
+        /// Seconds granted.
+        lifetime_s: u32,
+    },
+    /// An allocation ended. Its permissions and channels ended with it.
+    AllocationClosed {
+        /// Which one.
+        id: AllocationId,
+        /// Its client.
+        five_tuple: FiveTuple,
+        /// USERNAME.
+        username: Box<str>,
+        /// What clients were told, IPv4 before IPv6.
+        relayed: [Option<SocketAddr>; 2],
+        /// Why.
+        reason: CloseReason,
+        /// How long it lived.
+        duration: Duration,
+        /// What it relayed.
+        usage: Usage,
+    },
+    /// A channel was bound or refreshed.
+    ChannelBound {
+        /// Whose.
+        id: AllocationId,
+        /// Its number.
+        number: ChannelNumber,
+        /// Its peer.
+        peer: SocketAddr,
+    },
+    /// Permissions were installed or refreshed.
+    PermissionsInstalled {
+        /// Whose.
+        id: AllocationId,
+        /// How many addresses, new ones and refreshed ones.
+        count: u32,
+    },
+    /// A request was refused. Challenges to requests without credentials are no refusals, and
+    /// refused peers have an event of their own.
+    RequestRefused {
+        /// Who asked.
+        five_tuple: FiveTuple,
+        /// For what.
+        method: Method,
+        /// USERNAME, of an authenticated request.
+        username: Option<Box<str>>,
+        /// Why not.
+        reject: Reject,
+    },
+    /// A client asked for a peer that is not relayed to.
+    PeerRefused {
+        /// Who asked.
+        five_tuple: FiveTuple,
+        /// Its USERNAME.
+        username: Box<str>,
+        /// For whom.
+        peer: SocketAddr,
+        /// Why not.
+        refusal: PeerRefusal,
+    },
+}

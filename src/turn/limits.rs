@@ -1,0 +1,93 @@
+//! Every bound of the protocol core, in one place.
+
+/// Seconds that an allocation lasts unless its client asks for more (RFC 8656 §3.2).
+pub const DEFAULT_LIFETIME_S: u32 = 600;
+
+/// Seconds that a permission lasts, neither more nor less (RFC 8656 §9).
+pub const PERMISSION_LIFETIME_S: u32 = 300;
+
+/// Seconds that a channel binding lasts (RFC 8656 §12).
+pub const CHANNEL_LIFETIME_S: u32 = 600;
+
+/// Relay ports that one Allocate request tries before it is refused: a port that another process
+/// holds costs one.
+pub(super) const BIND_ATTEMPTS_MAX: u8 = 8;
+
+/// Comprehension-required attributes that a 420 lists; more tell the client nothing.
+pub(super) const UNKNOWN_ATTRIBUTES_MAX: usize = 16;
+
+/// Bytes of the longest UDP payload over IPv4, 65,535 less the headers of IP and UDP. IPv6 could
+/// carry 20 more.
+pub(super) const UDP_PAYLOAD_MAX: usize = 65_507;
+
+/// Bytes of the buffer that replies are built in. The longest is a 401 with a realm of 763 bytes.
+pub(super) const REPLY_LEN_MAX: usize = 1280;
+
+/// What the operator may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Allocations that one user may have at a time; 486 beyond.
+    pub allocations_per_user: u32,
+    /// Allocations of the whole server; 508 beyond.
+    pub allocations_total: u32,
+    /// Peer addresses that one allocation may permit at a time; 508 beyond.
+    pub permissions_per_allocation: u32,
+    /// Channels that one allocation may bind at a time, at most 4096; 508 beyond.
+    pub channels_per_allocation: u32,
+    /// Seconds of the longest lifetime that is granted, at least [`DEFAULT_LIFETIME_S`]; RFC 8656
+    /// §7.2 recommends no more than 3600.
+    pub max_lifetime_s: u32,
+    /// Seconds that a freed relay port rests before it is used again, while others are free.
+    pub port_rest_s: u32,
+    /// Seconds that the port of a RESERVATION-TOKEN is held, at least 30 (RFC 8656 §7.2).
+    pub reservation_s: u32,
+    /// Data indications with an ICMP error that a shard sends in a second.
+    pub icmp_per_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            allocations_per_user: 50,
+            allocations_total: 16_000,
+            permissions_per_allocation: 256,
+            channels_per_allocation: 256,
+            max_lifetime_s: 3600,
+            port_rest_s: 30,
+            reservation_s: 30,
+            icmp_per_s: 100,
+        }
+    }
+}
+
+impl Limits {
+    /// The lifetime that is granted for LIFETIME, in seconds (RFC 8656 §7.2, §8.2).
+    pub(super) fn lifetime_s(&self, asked_s: Option<u32>) -> u32 {
+        let asked_s = asked_s.unwrap_or(DEFAULT_LIFETIME_S);
+        asked_s.min(self.max_lifetime_s).max(DEFAULT_LIFETIME_S)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ALLOC-18, REFR-03
+    #[test]
+    fn lifetime_is_never_below_the_default_nor_above_the_maximum() {
+        let limits = Limits::default();
+        let cases = [
+            (None, 600),
+            (Some(0), 600),
+            (Some(1), 600),
+            (Some(599), 600),
+            (Some(601), 601),
+            (Some(3600), 3600),
+            (Some(3601), 3600),
+            (Some(u32::MAX), 3600),
+        ];
+        for (asked, granted) in cases {
+            assert_eq!(limits.lifetime_s(asked), granted, "{asked:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Binding (RFC 8489 §6.3, §12), on every transport and without credentials.
+
+use super::super::client::Client;
+use super::super::counters::DropCause;
+use super::super::data_path::Routed;
+use super::super::server::Server;
+use super::reply;
+use crate::turn::{Action, Transport};
+use crate::wire::{
+    AttributeType, Class, ClassicRequest, ErrorCode, Message, MessageBuilder, Method,
+};
+
+/// Bytes of the longest reply to a client of RFC 3489.
+const CLASSIC_REPLY_LEN_MAX: usize = 64;
+
+impl Server {
+    /// Tells the client its address. Credentials are not looked at, and nothing is sent that the
+    /// client did not ask for: 32 bytes for 20.
+    pub(super) fn handle_binding(&mut self, client: Client, request: &Message<'_>) {
+        let unknown = self.unknown_attributes(request);
+        let class = if unknown.is_empty() {
+            Class::Success
+        } else {
+            Class::Error
+        };
+        let message = reply(request, class, Method::Binding, |builder| {
+            if unknown.is_empty() {
+                let mapped = client.five_tuple.client;
+                builder.xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped);
+            } else {
+                builder
+                    .error_code(ErrorCode::UnknownAttribute, "")
+                    .unknown_attributes(&unknown);
+            }
+            None
+        });
+        self.counters.bindings += 1;
+        self.act(Action::Reply {
+            to: client,
+            message,
+        });
+    }
+
+    /// A Binding request without the magic cookie, where the operator wants clients of RFC 3489
+    /// served (RFC 8489 §12).
+    pub(super) fn handle_classic_binding(&mut self, client: Client, packet: &[u8]) -> Routed {
+        if client.five_tuple.transport != Transport::Udp {
+            return Err(DropCause::Malformed);
+        }
+        let request = ClassicRequest::parse(packet).ok_or(DropCause::Malformed)?;
+        let class = if request.unsupported.is_none() {
+            Class::Success
+        } else {
+            Class::Error
+        };
+        let mut buffer = [0; CLASSIC_REPLY_LEN_MAX];
+        let mut builder =
+            MessageBuilder::classic_binding(&mut buffer, class, request.transaction_id);
+        match request.unsupported {
+            None => builder.address(AttributeType::MAPPED_ADDRESS, client.five_tuple.client),
+            // RFC 3489 §11.2.10 has an even number of types, the last one repeated.
+            Some(attribute) => builder
+                .error_code(ErrorCode::UnknownAttribute, "")
+                .unknown_attributes(&[attribute, attribute]),
+        };
+        let len = builder.finish().expect("the longest reply fits");
+        self.counters.bindings += 1;
+        self.act(Action::Reply {
+            to: client,
+            message: buffer[..len].to_vec(),
+        });
+        Ok(None)
+    }
+}

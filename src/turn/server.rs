@@ -1,0 +1,404 @@
+//! The state of one shard and the contract with its host.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::action::{Action, Forward};
+use super::allocation::{Allocation, Relay};
+use super::client::{Client, FiveTuple};
+use super::counters::{Counters, DropCause};
+use super::event::{AllocationId, CloseReason, Event, RelayId};
+use super::limits::Limits;
+use super::peer_policy::PeerPolicy;
+use super::port_pool::{PortLease, PortPool};
+use super::quota::Quota;
+use super::reservation::{ReservationToken, Reservations};
+use super::table::Table;
+use super::time::{Now, Time};
+use super::timer::Wheel;
+use super::{IcmpLimit, IpHeader};
+use crate::auth::Authenticator;
+use crate::wire::{AttributeType, Family, PacketKind, classify};
+
+/// What the operator decided. Shared by the shards, replaced as a whole.
+#[derive(Debug)]
+pub struct Options {
+    /// Who may use the server.
+    pub authenticator: Authenticator,
+    /// How much of it.
+    pub limits: Limits,
+    /// Whom they may talk to.
+    pub peers: PeerPolicy,
+    /// SOFTWARE in replies to authenticated Allocate and Refresh requests.
+    pub software: Option<Box<str>>,
+    /// Answer Binding requests of RFC 3489 over UDP.
+    pub classic_stun: bool,
+    /// Relay Send indications with DONT-FRAGMENT (RFC 8656 §14). Otherwise the attribute is unknown.
+    pub dont_fragment: bool,
+}
+
+impl Options {
+    /// Whether the server knows a comprehension-required attribute, or need not.
+    pub(super) fn understands(&self, attribute: AttributeType) -> bool {
+        match attribute {
+            AttributeType::ACCESS_TOKEN => false,
+            AttributeType::DONT_FRAGMENT => self.dont_fragment,
+            _ => !attribute.is_comprehension_required() || attribute.name().is_some(),
+        }
+    }
+}
+
+/// What the shards of a server have in common. None of it is touched by a packet, but for reading
+/// the port bitmap.
+#[derive(Debug)]
+pub struct Shared {
+    /// The relay ports.
+    pub ports: PortPool,
+    /// The counts of allocations.
+    pub quota: Quota,
+    /// The ports held for tokens.
+    pub reservations: Reservations,
+}
+
+impl Shared {
+    /// The common state of a server that has no allocations yet.
+    pub fn new(ports: PortPool) -> Self {
+        Self {
+            ports,
+            quota: Quota::default(),
+            reservations: Reservations::default(),
+        }
+    }
+}
+
+/// One shard of a TURN server: every allocation of the five-tuples that its host brings to it.
+///
+/// It does no I/O. Its methods are of four kinds:
+///
+/// - getters;
+/// - `handle_*`: something happened. A client's packet, a peer's packet, an ICMP error, a closed
+///   connection, a bound or failed relay socket, time that passed. Packets that are to be relayed
+///   come back as a plain routing decision; everything else is queued;
+/// - plain verbs: the operator wants something;
+/// - `poll_*`: what the host must now do ([`Action`]), what happened ([`Event`]), when to come back.
+///
+/// After every `handle_*` and every verb the host drains [`Server::poll_action`] before the next
+/// one; events may wait. Time never goes back from one call to the next.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) options: Arc<Options>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) table: Table,
+    pub(super) wheel: Wheel,
+    /// Freed ports in the order in which their rest ends.
+    resting: VecDeque<(Time, PortLease)>,
+    /// Reservations in the order in which they end.
+    pub(super) held: VecDeque<(Time, ReservationToken)>,
+    pub(super) random: ChaCha12Rng,
+    pub(super) icmp_limit: IcmpLimit,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    pub(super) counters: Counters,
+}
+
+impl Server {
+    /// An empty shard. `seed` is 32 bytes from the system's random source: relay ports, tokens and
+    /// transaction ids come from it.
+    pub fn new(options: Arc<Options>, shared: Arc<Shared>, seed: [u8; 32], now: Time) -> Self {
+        Self {
+            options,
+            shared,
+            table: Table::default(),
+            wheel: Wheel::new(now),
+            resting: VecDeque::new(),
+            held: VecDeque::new(),
+            random: ChaCha12Rng::from_seed(seed),
+            icmp_limit: IcmpLimit::default(),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Allocations, pending ones included.
+    pub fn allocations(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether a five-tuple has an allocation, pending ones included.
+    pub fn has_allocation(&self, five_tuple: &FiveTuple) -> bool {
+        self.table.find(five_tuple).is_some()
+    }
+
+    /// What was dropped so far, and why.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A look at every allocation, for invariants and for operators.
+    pub fn inspect(&self, now: Time) -> impl Iterator<Item = AllocationView<'_>> {
+        self.table
+            .iter()
+            .map(move |allocation| AllocationView { allocation, now })
+    }
+
+    /// A packet from a client: a datagram, or one frame of a stream. Data to be relayed comes back
+    /// as a routing decision.
+    pub fn handle_client(
+        &mut self,
+        now: Now,
+        client: Client,
+        ip: IpHeader,
+        packet: &[u8],
+    ) -> Option<Forward> {
+        let routed = match classify(packet) {
+            PacketKind::ChannelData => self.route_channel_data(now.time, &client, ip, packet),
+            PacketKind::Stun => self.handle_stun(now, client, ip, packet),
+            PacketKind::Dtls | PacketKind::Unknown => Err(DropCause::Malformed),
+        };
+        match routed {
+            Ok(forward) => forward,
+            Err(cause) => {
+                self.counters.count(cause);
+                None
+            }
+        }
+    }
+
+    /// The client's connection is gone, and its allocation with it: the five-tuple cannot come
+    /// back.
+    pub fn handle_disconnect(&mut self, now: Time, five_tuple: &FiveTuple) {
+        if let Some(allocation) = self.table.find(five_tuple) {
+            let id = allocation.id;
+            self.close(now, id, CloseReason::Disconnected);
+        }
+    }
+
+    /// Time has passed: ends what is over. Wants to be called at [`Server::poll_timeout`], and may
+    /// be called at any time.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some((id, second)) = self.wheel.pop_due(now) {
+            self.expire(now, id, second);
+        }
+        while let Some((_, lease)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+            self.shared.ports.wake(lease);
+        }
+        while let Some((_, token)) = self.held.pop_front_if(|(until, _)| *until <= now) {
+            self.cancel_reservation(token);
+        }
+    }
+
+    /// Ends every allocation.
+    pub fn shut_down(&mut self, now: Time) {
+        let ids: Vec<AllocationId> = self.table.iter().map(|allocation| allocation.id).collect();
+        for id in ids {
+            self.close(now, id, CloseReason::Shutdown);
+        }
+    }
+
+    /// What the host must do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Server::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let resting = self.resting.front().map(|(until, _)| *until);
+        let held = self.held.front().map(|(until, _)| *until);
+        [self.wheel.next_due(), resting, held]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(super) fn report(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub(super) fn random_u64(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    pub(super) fn random_bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Puts an allocation on the wheel if its first deadline is nearer than the entry it has.
+    pub(super) fn reschedule(&mut self, id: AllocationId) {
+        let allocation = self.table.get_mut(id).expect("the caller just touched it");
+        let Some(expiry) = allocation.next_expiry() else {
+            return;
+        };
+        if expiry.as_millis().div_ceil(1000) < allocation.scheduled_s {
+            allocation.scheduled_s = self.wheel.schedule(id, expiry);
+        }
+    }
+
+    /// An entry of the wheel fired: ends the families whose time is over, and comes back for what
+    /// was refreshed.
+    fn expire(&mut self, now: Time, id: AllocationId, second: u64) {
+        let Some(allocation) = self.table.get_mut(id) else {
+            return;
+        };
+        if allocation.scheduled_s != second {
+            return;
+        }
+        allocation.scheduled_s = u64::MAX;
+        let over: Vec<Family> = allocation
+            .families()
+            .filter(|&family| {
+                allocation
+                    .relay(family)
+                    .is_some_and(|relay| relay.expires <= now)
+            })
+            .collect();
+        if over.len() == allocation.families().count() {
+            self.close(now, id, CloseReason::Expired);
+            return;
+        }
+        for family in over {
+            self.close_relay(
+                now,
+                RelayId {
+                    allocation: id,
+                    family,
+                },
+            );
+        }
+        self.reschedule(id);
+    }
+
+    /// Ends an allocation and everything that belongs to it.
+    pub(super) fn close(&mut self, now: Time, id: AllocationId, reason: CloseReason) {
+        let Some(allocation) = self.table.get(id) else {
+            return;
+        };
+        let was_pending = allocation.is_pending();
+        let relayed = allocation.relayed(&self.shared.ports);
+        for family in allocation.families() {
+            self.close_relay(
+                now,
+                RelayId {
+                    allocation: id,
+                    family,
+                },
+            );
+        }
+        let allocation = self.table.remove(id).expect("it was there a moment ago");
+        if let Some(token) = allocation.request.token {
+            self.cancel_reservation(token);
+        }
+        self.shared.quota.release(&allocation.owner.user);
+        if !was_pending {
+            self.report(Event::AllocationClosed {
+                id,
+                five_tuple: allocation.client.five_tuple,
+                username: allocation.owner.username,
+                relayed,
+                reason,
+                duration: now - allocation.created,
+                usage: allocation.usage,
+            });
+        }
+    }
+
+    /// Ends one family of an allocation; its port rests.
+    pub(super) fn close_relay(&mut self, now: Time, relay: RelayId) {
+        let Some(allocation) = self.table.get_mut(relay.allocation) else {
+            return;
+        };
+        let Some(Relay { lease, .. }) = allocation.take_relay(relay.family) else {
+            return;
+        };
+        self.act(Action::CloseRelay { relay });
+        self.rest_port(now, lease);
+    }
+
+    pub(super) fn rest_port(&mut self, now: Time, lease: PortLease) {
+        self.shared.ports.rest(lease);
+        let until = now.plus_secs(self.options.limits.port_rest_s);
+        self.resting.push_back((until, lease));
+    }
+
+    /// Frees the port of a token that nobody claimed.
+    pub(super) fn cancel_reservation(&self, token: ReservationToken) {
+        if let Some(lease) = self.shared.reservations.cancel(token) {
+            self.shared.ports.release(lease);
+        }
+    }
+}
+
+/// An allocation as an onlooker sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocationView<'a> {
+    allocation: &'a Allocation,
+    now: Time,
+}
+
+impl<'a> AllocationView<'a> {
+    /// Its name.
+    pub const fn id(&self) -> AllocationId {
+        self.allocation.id
+    }
+
+    /// Its client.
+    pub const fn five_tuple(&self) -> FiveTuple {
+        self.allocation.client.five_tuple
+    }
+
+    /// USERNAME of the user who made it.
+    pub fn username(&self) -> &'a str {
+        &self.allocation.owner.username
+    }
+
+    /// Whom quotas count it for.
+    pub fn user(&self) -> &'a str {
+        &self.allocation.owner.user
+    }
+
+    /// Seconds until the family ends, rounded up; `None` if it has none.
+    pub fn remaining_s(&self, family: Family) -> Option<u32> {
+        self.allocation
+            .relay(family)
+            .map(|relay| relay.expires.secs_after(self.now))
+    }
+
+    /// Permissions that are in force.
+    pub fn permissions(&self) -> usize {
+        self.allocation.permissions.live(self.now)
+    }
+
+    /// Channels that are bound.
+    pub fn channels(&self) -> usize {
+        self.allocation.channels.live(self.now)
+    }
+
+    /// When the permission of an address ends.
+    pub fn permission_expiry(&self, ip: std::net::IpAddr) -> Option<Time> {
+        self.allocation.permissions.expiry(ip)
+    }
+
+    /// When the binding of a channel ends.
+    pub fn channel_expiry(&self, number: crate::wire::ChannelNumber) -> Option<Time> {
+        self.allocation.channels.expiry(number)
+    }
+
+    /// What it has relayed.
+    pub const fn usage(&self) -> super::event::Usage {
+        self.allocation.usage
+    }
+}
