@@ -1,0 +1,350 @@
+//! One file descriptor that stands for many sockets.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use tokio::io::{Interest as TokioInterest, unix::AsyncFd};
+
+use super::check;
+
+/// What to be told about a file descriptor. Errors are always told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// That there is something to read.
+    Readable,
+    /// Nothing but errors.
+    Errors,
+}
+
+impl Interest {
+    fn mask(self) -> u32 {
+        match self {
+            Self::Readable => libc::EPOLLIN as u32,
+            Self::Errors => 0,
+        }
+    }
+}
+
+/// A level-triggered epoll instance. It is itself readable while one of its members has an event,
+/// so that a runtime can watch them all as one file descriptor: see [`WatchedSet`].
+#[derive(Debug)]
+pub struct EpollSet {
+    fd: OwnedFd,
+}
+
+impl EpollSet {
+    /// Makes an empty set.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no memory is involved.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: the call has just made this descriptor, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
+    }
+
+    /// Adds `member`, whose events will carry `token`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it is one already; `ENOSPC` past `fs.epoll.max_user_watches`; `ENOMEM`.
+    pub fn add(&self, member: &impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, member, token, interest)
+    }
+
+    /// Changes the token and interest of `member`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is not one.
+    pub fn modify(&self, member: &impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, member, token, interest)
+    }
+
+    /// Removes `member`. Closing it does so too, unless the descriptor has been duplicated.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is not one.
+    pub fn remove(&self, member: &impl AsFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, member, 0, Interest::Errors)
+    }
+
+    fn control(
+        &self,
+        operation: libc::c_int,
+        member: &impl AsFd,
+        token: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: interest.mask(),
+            u64: token,
+        };
+        let (set, member) = (self.fd.as_raw_fd(), member.as_fd().as_raw_fd());
+        // SAFETY: `event` outlives the call.
+        check(unsafe { libc::epoll_ctl(set, operation, member, &mut event) })?;
+        Ok(())
+    }
+
+    /// Replaces `events` with those of now, without waiting, and returns how many there are.
+    ///
+    /// If there are more than `events` has room for, the rest come first the next time.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll_wait(2), which are bugs.
+    pub fn wait(&self, events: &mut Events) -> io::Result<usize> {
+        events.len = 0;
+        let most = libc::c_int::try_from(events.list.len()).unwrap_or(libc::c_int::MAX);
+        loop {
+            // SAFETY: the list has room for `most` events.
+            let result = check(unsafe {
+                libc::epoll_wait(self.fd.as_raw_fd(), events.list.as_mut_ptr(), most, 0)
+            });
+            match result {
+                Ok(count) => {
+                    events.len = count as usize;
+                    return Ok(events.len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for EpollSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for EpollSet {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// An [`EpollSet`] that tokio watches.
+#[derive(Debug)]
+pub struct WatchedSet {
+    set: AsyncFd<EpollSet>,
+}
+
+impl WatchedSet {
+    /// Has the runtime of this thread watch `set`.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll_ctl(2), such as `ENOMEM`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O enabled.
+    pub fn new(set: EpollSet) -> io::Result<Self> {
+        // SAFETY: `EpollSet` owns its descriptor and always gives the same one; nothing here hands
+        // out the `&mut EpollSet` that could exchange it while it is registered.
+        let set = unsafe { AsyncFd::register_with_interest(set, TokioInterest::READABLE)? };
+        Ok(Self { set })
+    }
+
+    /// The set, to add and remove members.
+    pub fn get(&self) -> &EpollSet {
+        self.set.get_ref()
+    }
+
+    /// Waits until there are events, replaces `events` with them and returns how many.
+    ///
+    /// It returns at once while there are any, so the caller decides when others have their turn.
+    /// Nothing is lost if it is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EpollSet::wait`], or if the runtime is shutting down.
+    pub async fn ready(&self, events: &mut Events) -> io::Result<usize> {
+        loop {
+            let mut guard = self.set.readable().await?;
+            let count = self.get().wait(events)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            // tokio watches edge-triggered: only an empty set may be called not ready.
+            guard.clear_ready();
+        }
+    }
+}
+
+/// Room for the events of one [`EpollSet::wait`].
+pub struct Events {
+    list: Box<[libc::epoll_event]>,
+    len: usize,
+}
+
+impl Events {
+    /// Makes room for `capacity` events, of which there must be at least one.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            list: vec![libc::epoll_event { events: 0, u64: 0 }; capacity].into(),
+            len: 0,
+        }
+    }
+
+    /// The events of the last wait.
+    pub fn iter(&self) -> impl Iterator<Item = Event> {
+        self.list[..self.len].iter().map(|event| Event {
+            token: event.u64,
+            readable: event.events & libc::EPOLLIN as u32 != 0,
+            error: event.events & libc::EPOLLERR as u32 != 0,
+        })
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Something to do about one member of an [`EpollSet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// The member's token.
+    pub token: u64,
+    /// There is something to read.
+    pub readable: bool,
+    /// An error waits: in the error queue of a relay socket, or pending on any.
+    pub error: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::{
+        super::{
+            Batch,
+            testing::{closed_port, receive, relay, send, wait_for},
+        },
+        *,
+    };
+
+    fn now(set: &EpollSet) -> Vec<Event> {
+        let mut events = Events::new(8);
+        let count = set.wait(&mut events).unwrap();
+        let mut events: Vec<_> = events.iter().collect();
+        assert_eq!(events.len(), count);
+        events.sort_by_key(|event| event.token);
+        events
+    }
+
+    #[test]
+    fn events_carry_tokens_until_their_cause_is_gone() {
+        let set = EpollSet::new().unwrap();
+        let (a, b, c) = (
+            relay("127.0.0.1:0"),
+            relay("127.0.0.1:0"),
+            relay("127.0.0.1:0"),
+        );
+        set.add(&a, 7, Interest::Readable).unwrap();
+        set.add(&b, u64::MAX, Interest::Readable).unwrap();
+        set.add(&c, 1, Interest::Errors).unwrap();
+        assert_eq!(now(&set), []);
+
+        for socket in [&a, &b, &c] {
+            send(&c, b"x", socket.local_addr());
+        }
+        wait_for(&set, libc::POLLIN);
+        let event = |token| Event {
+            token,
+            readable: true,
+            error: false,
+        };
+        for _ in 0..2 {
+            assert_eq!(now(&set), [event(7), event(u64::MAX)]);
+        }
+        receive(&mut Batch::new(1), &a, 1);
+        assert_eq!(now(&set), [event(u64::MAX)]);
+        set.remove(&b).unwrap();
+        assert_eq!(now(&set), []);
+        set.modify(&c, 2, Interest::Readable).unwrap();
+        assert_eq!(now(&set), [event(2)]);
+        drop(c);
+        assert_eq!(now(&set), []);
+
+        let again = set.add(&a, 8, Interest::Readable).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(set.remove(&b).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn more_events_than_room_come_in_turns() {
+        let set = EpollSet::new().unwrap();
+        let sockets = [0, 1, 2].map(|token| {
+            let socket = relay("127.0.0.1:0");
+            set.add(&socket, token, Interest::Readable).unwrap();
+            send(&socket, b"x", socket.local_addr());
+            socket
+        });
+        let mut events = Events::new(1);
+        let mut tokens: Vec<_> = sockets
+            .iter()
+            .map(|_| {
+                assert_eq!(set.wait(&mut events).unwrap(), 1);
+                events.iter().next().unwrap().token
+            })
+            .collect();
+        tokens.sort();
+        assert_eq!(tokens, [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_error_is_told_until_it_is_read() {
+        let set = EpollSet::new().unwrap();
+        let socket = relay("127.0.0.1:0");
+        set.add(&socket, 3, Interest::Errors).unwrap();
+        send(&socket, b"anybody?", closed_port("127.0.0.1:0"));
+        wait_for(&set, libc::POLLIN);
+        assert_eq!(
+            now(&set),
+            [Event {
+                token: 3,
+                readable: false,
+                error: true
+            }]
+        );
+        super::super::read_error(&socket).unwrap().unwrap();
+        assert_eq!(now(&set), []);
+    }
+
+    #[test]
+    fn a_runtime_can_watch_the_set() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let set = WatchedSet::new(EpollSet::new().unwrap()).unwrap();
+            let socket = relay("127.0.0.1:0");
+            set.get().add(&socket, 5, Interest::Readable).unwrap();
+            let mut events = Events::new(4);
+            for _ in 0..3 {
+                send(&socket, b"x", socket.local_addr());
+                for _ in 0..2 {
+                    assert_eq!(set.ready(&mut events).await.unwrap(), 1);
+                    assert_eq!(events.iter().next().unwrap().token, 5);
+                }
+                receive(&mut Batch::new(1), &socket, 1);
+                let none = set.ready(&mut events);
+                assert!(timeout(Duration::ZERO, none).await.is_err());
+            }
+        });
+    }
+}
