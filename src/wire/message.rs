@@ -108,9 +108,6 @@ impl<'a> Message<'a> {
     fn check_attributes(&mut self) -> Result<(), Malformed> {
         let mut offset = HEADER_LEN;
         while offset < self.bytes.len() {
-            if self.has_fingerprint {
-                return Err(Malformed::Fingerprint);
-            }
             let (attribute, next) = attribute_at(self.bytes, offset).ok_or(Malformed::Attribute)?;
             match attribute.attribute_type {
                 AttributeType::MESSAGE_INTEGRITY
