@@ -1,2 +1,214 @@
-//! (skeleton)
+//! Sockets, threads and clocks: the host of the protocol core.
+//!
+//! One worker is one thread with one [`crate::turn::Server`] shard, its listeners, its relay
+//! sockets and its buffers; nothing is shared between workers on the data path. The kernel spreads
+//! clients over them (`SO_REUSEPORT`).
+
+mod clock;
+mod event_log;
+mod listen;
+mod port_owner;
+mod relay;
+mod settings;
+mod stream;
 pub mod udp;
+mod worker;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, watch};
+
+pub use listen::ListenError;
+pub use settings::{Settings, StreamLimits};
+
+use crate::turn::{PortPool, Server, Shared};
+use worker::{ConnectionSlots, Parts};
+
+/// Why an engine does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener cannot be had.
+    Listen(ListenError),
+    /// A relay address is none of this host's, or no socket can be had at all.
+    RelayAddress {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// The system refuses a thread or random numbers.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::RelayAddress { address, error }
+                if error.kind() == io::ErrorKind::AddrNotAvailable =>
+            {
+                write!(
+                    f,
+                    "relay address {address}: this host does not have it; set relay.addresses to \
+                     an address of this host, and relay.external to the one that peers reach it by"
+                )
+            }
+            Self::RelayAddress { address, error } => write!(f, "relay address {address}: {error}"),
+            Self::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Engine {
+    workers: Vec<JoinHandle<()>>,
+    heartbeats: Vec<Arc<AtomicU64>>,
+    stop: watch::Sender<bool>,
+    failed: mpsc::UnboundedReceiver<usize>,
+    shared: Arc<Shared>,
+    udp: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+}
+
+impl Engine {
+    /// Binds the listeners and starts the workers.
+    ///
+    /// # Errors
+    /// If a listener or a relay address cannot be had, or the system has no thread left.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        for relay in &settings.relay_addresses {
+            let address = relay.bound;
+            std::net::UdpSocket::bind((address, 0))
+                .map_err(|error| StartError::RelayAddress { address, error })?;
+        }
+        let listeners = listen::bind(&settings.udp, &settings.tcp, settings.workers)
+            .map_err(StartError::Listen)?;
+        let udp: Vec<SocketAddr> = listeners[0].udp.iter().map(|l| l.local_addr()).collect();
+        let tcp = listeners[0]
+            .tcp
+            .iter()
+            .map(std::net::TcpListener::local_addr);
+        let tcp = tcp
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(StartError::System)?;
+
+        let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
+        let shared = Arc::new(Shared::new(ports));
+        let options = Arc::new(settings.options);
+        let (stop, stopped) = watch::channel(false);
+        let (fail, failed) = mpsc::unbounded_channel();
+        let mut engine = Self {
+            workers: vec![],
+            heartbeats: vec![],
+            stop,
+            failed,
+            shared,
+            udp,
+            tcp,
+        };
+        let connection_slots = ConnectionSlots::new(settings.stream.connections);
+
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(|error| StartError::System(error.into()))?;
+            let heartbeat = Arc::new(AtomicU64::new(0));
+            let (options, shared) = (Arc::clone(&options), Arc::clone(&engine.shared));
+            let parts = Parts {
+                index,
+                server: Server::new(options, shared, seed, clock::time()),
+                listeners,
+                stream_limits: settings.stream,
+                connection_slots: connection_slots.clone(),
+                heartbeat: Arc::clone(&heartbeat),
+                stop: stopped.clone(),
+            };
+            let failure = Failure {
+                worker: index,
+                report: fail.clone(),
+                well: false,
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            let handle = thread.spawn(move || run_worker(parts, failure));
+            engine.workers.push(handle.map_err(StartError::System)?);
+            engine.heartbeats.push(heartbeat);
+        }
+        Ok(engine)
+    }
+
+    /// UDP addresses listened on, with the ports that the kernel chose.
+    pub fn udp_addresses(&self) -> &[SocketAddr] {
+        &self.udp
+    }
+
+    /// TCP addresses listened on, likewise.
+    pub fn tcp_addresses(&self) -> &[SocketAddr] {
+        &self.tcp
+    }
+
+    /// Relay ports, quotas and reservations, to look at.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Beats of each worker's heart so far: about one a second.
+    pub fn heartbeats(&self) -> Vec<u64> {
+        self.heartbeats
+            .iter()
+            .map(|beats| beats.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// Waits until a worker ends that was not told to, and says which.
+    pub async fn worker_failed(&mut self) -> Option<usize> {
+        self.failed.recv().await
+    }
+
+    /// Ends every allocation and stops the workers.
+    pub fn stop(mut self) {
+        self.stop_workers();
+    }
+
+    fn stop_workers(&mut self) {
+        let _ = self.stop.send(true);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop_workers();
+    }
+}
+
+/// Reports a worker that ends otherwise than well, by a panic too.
+struct Failure {
+    worker: usize,
+    report: mpsc::UnboundedSender<usize>,
+    well: bool,
+}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        if !self.well {
+            let _ = self.report.send(self.worker);
+        }
+    }
+}
+
+fn run_worker(parts: Parts, mut failure: Failure) {
+    match worker::run(parts) {
+        Ok(()) => failure.well = true,
+        Err(error) => tracing::error!(worker = failure.worker, %error, "worker failed"),
+    }
+}

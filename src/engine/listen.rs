@@ -1,0 +1,198 @@
+//! Binding the listeners, one set a worker.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::port_owner;
+use super::udp::sys::{BufferSizes, ListenerOptions, UdpSocket};
+use crate::turn::Transport;
+
+/// Bytes of a UDP listener's receive buffer: a tenth of a second of 1200-byte packets at 40 kpps.
+/// Without a privilege the system's `net.core.rmem_max` is the most there is.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The listeners of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    pub(super) udp: Vec<UdpSocket>,
+    pub(super) tcp: Vec<TcpListener>,
+}
+
+/// A listener that cannot be had, and why.
+#[derive(Debug)]
+pub struct ListenError {
+    /// The protocol.
+    pub transport: Transport,
+    /// The address.
+    pub address: SocketAddr,
+    /// The kernel's reason.
+    pub error: io::Error,
+    /// Who has the port, where that can be seen.
+    pub owner: Option<String>,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            transport,
+            address,
+            error,
+            owner,
+        } = self;
+        write!(f, "cannot listen on {address}/{transport}: ")?;
+        match (error.kind(), owner) {
+            (io::ErrorKind::AddrInUse, Some(owner)) => {
+                write!(
+                    f,
+                    "the port is in use by {owner}; stop it, or set listen.{transport}"
+                )
+            }
+            (io::ErrorKind::AddrInUse, None) => write!(
+                f,
+                "the port is in use by another process, perhaps coturn or a second turnstone; \
+                 stop it, or set listen.{transport}"
+            ),
+            (io::ErrorKind::AddrNotAvailable, _) => {
+                write!(
+                    f,
+                    "this host does not have the address; correct listen.{transport}"
+                )
+            }
+            (io::ErrorKind::PermissionDenied, _) => write!(
+                f,
+                "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or set \
+                 listen.{transport}"
+            ),
+            _ => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// Binds every address once a worker; the kernel spreads clients over them. Port 0 becomes the
+/// same port for all workers.
+pub(super) fn bind(
+    udp: &[SocketAddr],
+    tcp: &[SocketAddr],
+    workers: usize,
+) -> Result<Vec<Listeners>, ListenError> {
+    let mut all: Vec<Listeners> = (0..workers).map(|_| Listeners::default()).collect();
+    for &address in udp {
+        bind_udp(address, !has_v4_twin(address, udp), &mut all)
+            .or_else(|error| skip_missing_v6(address, Transport::Udp, error))?;
+    }
+    for &address in tcp {
+        bind_tcp(address, !has_v4_twin(address, tcp), &mut all)
+            .or_else(|error| skip_missing_v6(address, Transport::Tcp, error))?;
+    }
+    Ok(all)
+}
+
+/// Whether another listener takes the IPv4 clients of an IPv6 wildcard.
+fn has_v4_twin(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    address.is_ipv6()
+        && all
+            .iter()
+            .any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+fn bind_udp(
+    mut address: SocketAddr,
+    dual_stack: bool,
+    workers: &mut [Listeners],
+) -> io::Result<()> {
+    let buffers = BufferSizes {
+        receive: Some(RECEIVE_BUFFER),
+        send: Some(RECEIVE_BUFFER),
+    };
+    let options = ListenerOptions {
+        reuse_port: true,
+        only_v6: !dual_stack,
+        buffers,
+    };
+    if address.port() != 0 {
+        // The shared port would hide a server that runs already.
+        UdpSocket::listener(
+            address,
+            &ListenerOptions {
+                reuse_port: false,
+                ..options
+            },
+        )?;
+    }
+    for worker in workers {
+        let socket = UdpSocket::listener(address, &options)?;
+        address.set_port(socket.local_addr().port());
+        worker.udp.push(socket);
+    }
+    Ok(())
+}
+
+fn bind_tcp(
+    mut address: SocketAddr,
+    dual_stack: bool,
+    workers: &mut [Listeners],
+) -> io::Result<()> {
+    if address.port() != 0 {
+        tcp_listener(address, dual_stack, false)?;
+    }
+    for worker in workers {
+        let listener = tcp_listener(address, dual_stack, true)?;
+        address.set_port(listener.local_addr()?.port());
+        worker.tcp.push(listener);
+    }
+    Ok(())
+}
+
+fn tcp_listener(
+    address: SocketAddr,
+    dual_stack: bool,
+    reuse_port: bool,
+) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!dual_stack)?;
+    }
+    // A restart must not wait for the last server's closed connections.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The default configuration listens on both families, and a host without IPv6 is no reason not to
+/// start.
+fn skip_missing_v6(
+    address: SocketAddr,
+    transport: Transport,
+    error: io::Error,
+) -> Result<(), ListenError> {
+    let no_v6 = error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+        || error.kind() == io::ErrorKind::AddrNotAvailable;
+    if no_v6 && address.is_ipv6() && address.ip().is_unspecified() {
+        tracing::warn!(%address, %transport, "not listening: this host has no IPv6");
+        return Ok(());
+    }
+    let owner = (error.kind() == io::ErrorKind::AddrInUse)
+        .then(|| port_owner::find(transport, address.port()))
+        .flatten();
+    Err(ListenError {
+        transport,
+        address,
+        error,
+        owner,
+    })
+}

@@ -1,0 +1,39 @@
+//! What the engine is told.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use crate::turn::{Options, RelayAddress};
+
+/// Everything that an engine needs to start. Addresses have been checked for sense; whether this
+/// host has them shows when they are bound.
+#[derive(Debug)]
+pub struct Settings {
+    /// UDP listeners; port 0 is one that the kernel chooses.
+    pub udp: Vec<SocketAddr>,
+    /// TCP listeners, likewise.
+    pub tcp: Vec<SocketAddr>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Where relay sockets are bound, and what clients are told.
+    pub relay_addresses: Vec<RelayAddress>,
+    /// The relay ports of each address.
+    pub relay_ports: RangeInclusive<u16>,
+    /// The protocol's options and limits.
+    pub options: Options,
+    /// The bounds of streams.
+    pub stream: StreamLimits,
+}
+
+/// Bounds of TCP clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Open connections of the whole server. One more is closed at once.
+    pub connections: u32,
+    /// Bytes that wait for one slow client before whole frames of data are dropped.
+    pub send_queue_bytes: usize,
+    /// Seconds until the first complete message.
+    pub first_message_s: u32,
+    /// Seconds without a message and without an allocation.
+    pub idle_s: u32,
+}

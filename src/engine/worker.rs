@@ -1,0 +1,550 @@
+//! One worker: a shard of the server with its sockets, on one thread.
+//!
+//! UDP comes in rounds. The epoll set tells which sockets have something; each is drained into the
+//! batch, the core says where every packet goes, and what leaves by the same socket leaves in one
+//! system call, from where it was received. Every round is bounded, and afterwards the runtime
+//! gives the streams their turn.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use super::clock;
+use super::event_log::EventLog;
+use super::listen::Listeners;
+use super::relay::{self, RelaySockets};
+use super::settings::StreamLimits;
+use super::stream::{self, Connections, Priority};
+use super::udp::sys::{
+    self, Batch, Datagram, EpollSet, Events, HeaderFields, Interest, SendQueue, UdpSocket,
+    WatchedSet,
+};
+use crate::turn::{
+    Action, Client, Deliver, FiveTuple, Forward, IpHeader, Link, Now, RelayId, Server, Transport,
+};
+use crate::wire::{self, IcmpAttribute, NotTurn};
+
+/// Datagrams that are received before anything is sent. At 1200 bytes a batch fits the L2 cache.
+const BATCH_SLOTS: usize = 64;
+
+/// Sockets that one round looks at.
+const EVENTS_PER_ROUND: usize = 256;
+
+/// Datagrams of one relay socket in one round, so that a flooded one leaves room for the others.
+const RELAY_DATAGRAMS_PER_ROUND: usize = 16;
+
+/// ICMP errors of one relay socket in one round.
+const ICMP_ERRORS_PER_ROUND: usize = 4;
+
+const _: () = assert!(sys::HEADROOM >= wire::HEADROOM && sys::TAILROOM >= wire::TAILROOM);
+
+/// Everything that one thread owns.
+pub(super) struct Worker {
+    server: Server,
+    listeners: Vec<UdpSocket>,
+    relays: RelaySockets,
+    set: Rc<WatchedSet>,
+    batch: Batch,
+    /// For each filled slot of the batch, the relay socket it came from.
+    origins: Vec<RelayId>,
+    send_queue: SendQueue,
+    pub(super) connections: Connections,
+    pub(super) connection_slots: ConnectionSlots,
+    pub(super) stream_limits: StreamLimits,
+    pub(super) log: EventLog,
+    traffic: Traffic,
+}
+
+/// What the sockets, rather than the protocol, did not do.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Datagrams that the kernel did not take.
+    unsent: u64,
+    /// Frames that a slow stream lost.
+    stream_drops: u64,
+}
+
+/// What a worker is started with.
+pub(super) struct Parts {
+    pub(super) index: usize,
+    pub(super) server: Server,
+    pub(super) listeners: Listeners,
+    pub(super) stream_limits: StreamLimits,
+    pub(super) connection_slots: ConnectionSlots,
+    /// Counts up as long as the worker is well.
+    pub(super) heartbeat: Arc<AtomicU64>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Runs a worker until it is told to stop.
+///
+/// # Errors
+/// If the runtime or the epoll set fails, which leaves the worker useless.
+pub(super) fn run(parts: Parts) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, serve(parts))
+}
+
+async fn serve(parts: Parts) -> io::Result<()> {
+    let Parts {
+        heartbeat,
+        mut stop,
+        ..
+    } = parts;
+    let set = EpollSet::new()?;
+    for (token, listener) in parts.listeners.udp.iter().enumerate() {
+        set.add(listener, token as u64, Interest::Readable)?;
+    }
+    let set = Rc::new(WatchedSet::new(set)?);
+    let worker = Rc::new(RefCell::new(Worker {
+        server: parts.server,
+        listeners: parts.listeners.udp,
+        relays: RelaySockets::default(),
+        set: Rc::clone(&set),
+        batch: Batch::new(BATCH_SLOTS),
+        origins: Vec::with_capacity(BATCH_SLOTS),
+        send_queue: SendQueue::new(BATCH_SLOTS),
+        connections: Connections::default(),
+        connection_slots: parts.connection_slots,
+        stream_limits: parts.stream_limits,
+        log: EventLog::new(parts.index),
+        traffic: Traffic::default(),
+    }));
+    for listener in parts.listeners.tcp {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::task::spawn_local(stream::accept(Rc::clone(&worker), listener));
+    }
+    tokio::select! {
+        result = receive_datagrams(&worker, &set) => result,
+        () = keep_time(&worker, &heartbeat) => Ok(()),
+        _ = stop.wait_for(|stop| *stop) => {
+            worker.borrow_mut().shut_down();
+            Ok(())
+        }
+    }
+}
+
+/// One round after another; the runtime's other tasks run in between.
+async fn receive_datagrams(worker: &RefCell<Worker>, set: &WatchedSet) -> io::Result<()> {
+    let mut events = Events::new(EVENTS_PER_ROUND);
+    loop {
+        set.ready(&mut events).await?;
+        worker.borrow_mut().round(&events);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Ends what is over, once a second.
+async fn keep_time(worker: &RefCell<Worker>, heartbeat: &AtomicU64) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        worker.borrow_mut().tick();
+        heartbeat.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    /// 1. every listener that has something, a batch each; 2. the relay sockets, together into as
+    ///    few batches as they fit.
+    fn round(&mut self, events: &Events) {
+        for event in events.iter() {
+            if !RelaySockets::is_relay_token(event.token) {
+                self.receive_from_clients(event.token as usize);
+            }
+        }
+        for event in events.iter() {
+            if RelaySockets::is_relay_token(event.token) {
+                if event.error {
+                    self.receive_icmp(event.token);
+                }
+                if event.readable {
+                    self.receive_from_peers(event.token);
+                }
+            }
+        }
+        self.deliver_to_clients();
+        self.write_events();
+    }
+
+    fn receive_from_clients(&mut self, listener: usize) {
+        self.batch.clear();
+        if let Err(error) = self.batch.receive(&self.listeners[listener]) {
+            self.warn_limited("cannot receive from clients", &error);
+            return;
+        }
+        let now = clock::now();
+        let port = self.listeners[listener].local_addr().port();
+        let local_ip = self.listeners[listener].local_addr().ip();
+        // The socket that the queued datagrams leave by.
+        let mut queued_for = None;
+        for slot in 0..self.batch.len() {
+            let received = *self.batch.received(slot);
+            let five_tuple = FiveTuple {
+                transport: Transport::Udp,
+                client: received.source,
+                server: SocketAddr::new(received.destination.unwrap_or(local_ip), port),
+            };
+            let client = Client {
+                five_tuple,
+                link: Link(listener as u32),
+            };
+            let ip = IpHeader {
+                ttl: received.ttl,
+                tos: received.tos,
+            };
+            let forward = self
+                .server
+                .handle_client(now, client, ip, self.batch.payload(slot));
+            match forward {
+                Some(forward) if forward.dont_fragment => {
+                    let payload = &self.batch.payload(slot)[forward.payload.clone()];
+                    let unsent = send_forward(&self.relays, &forward, payload);
+                    self.traffic.unsent += unsent;
+                }
+                Some(forward) => {
+                    if queued_for.is_some_and(|relay| relay != forward.relay) {
+                        self.flush_to_peers(queued_for);
+                    }
+                    queued_for = Some(forward.relay);
+                    let range = forward.payload;
+                    let datagram = Datagram {
+                        slot,
+                        range: range.start + sys::HEADROOM..range.end + sys::HEADROOM,
+                        to: forward.peer,
+                        fields: fields(None, forward.ip),
+                    };
+                    let queued = self.send_queue.push(datagram);
+                    debug_assert!(queued.is_ok(), "the queue has room for a batch");
+                }
+                None => self.act(now),
+            }
+        }
+        self.flush_to_peers(queued_for);
+    }
+
+    fn flush_to_peers(&mut self, relay: Option<RelayId>) {
+        let Some(socket) = relay.and_then(|relay| self.relays.get(relay)) else {
+            return;
+        };
+        let flushed = self.send_queue.flush(socket, &self.batch);
+        self.traffic.unsent += flushed.dropped as u64;
+    }
+
+    fn receive_from_peers(&mut self, token: u64) {
+        if self.batch.capacity() - self.batch.len() < RELAY_DATAGRAMS_PER_ROUND {
+            self.deliver_to_clients();
+        }
+        if self.origins.is_empty() {
+            self.batch.clear();
+        }
+        let Some((relay, socket)) = self.relays.by_token(token) else {
+            return;
+        };
+        match self
+            .batch
+            .receive_at_most(socket, RELAY_DATAGRAMS_PER_ROUND)
+        {
+            Ok(count) => self.origins.extend(std::iter::repeat_n(relay, count)),
+            Err(error) => self.warn_limited("cannot receive from peers", &error),
+        }
+    }
+
+    /// Sends on what [`Worker::receive_from_peers`] has gathered.
+    fn deliver_to_clients(&mut self) {
+        let now = clock::time();
+        let mut queued_for = None;
+        for slot in 0..self.origins.len() {
+            let received = *self.batch.received(slot);
+            let ip = IpHeader {
+                ttl: received.ttl,
+                tos: received.tos,
+            };
+            let payload = sys::HEADROOM..sys::HEADROOM + received.len;
+            let buffer = self.batch.slot_mut(slot);
+            let origin = self.origins[slot];
+            let deliver =
+                self.server
+                    .handle_peer(now, origin, received.source, ip, buffer, payload);
+            let Some(Deliver {
+                client,
+                message,
+                ip,
+            }) = deliver
+            else {
+                continue;
+            };
+            match client.five_tuple.transport {
+                Transport::Udp => {
+                    if queued_for.is_some_and(|link| link != client.link) {
+                        self.flush_to_clients(queued_for);
+                    }
+                    queued_for = Some(client.link);
+                    let source = Some(client.five_tuple.server.ip());
+                    let datagram = Datagram {
+                        slot,
+                        range: message,
+                        to: client.five_tuple.client,
+                        fields: fields(source, ip),
+                    };
+                    let queued = self.send_queue.push(datagram);
+                    debug_assert!(queued.is_ok(), "the queue has room for a batch");
+                }
+                Transport::Tcp => {
+                    let frame = &self.batch.slot(slot)[message];
+                    let connection = self.connections.of_client(&client);
+                    let sent = connection.is_some_and(|c| c.send(frame, Priority::Data));
+                    self.traffic.stream_drops += u64::from(!sent);
+                }
+            }
+        }
+        self.flush_to_clients(queued_for);
+        self.origins.clear();
+        self.batch.clear();
+    }
+
+    fn flush_to_clients(&mut self, listener: Option<Link>) {
+        let Some(Link(listener)) = listener else {
+            return;
+        };
+        let socket = &self.listeners[listener as usize];
+        let flushed = self.send_queue.flush(socket, &self.batch);
+        self.traffic.unsent += flushed.dropped as u64;
+    }
+
+    /// ICMP errors about what a relay socket sent.
+    fn receive_icmp(&mut self, token: u64) {
+        let now = clock::time();
+        for _ in 0..ICMP_ERRORS_PER_ROUND {
+            let Some((relay, socket)) = self.relays.by_token(token) else {
+                return;
+            };
+            let Ok(Some(error)) = sys::read_error(socket) else {
+                break;
+            };
+            let icmp = IcmpAttribute {
+                icmp_type: error.icmp_type,
+                icmp_code: error.icmp_code,
+                error_data: error.info,
+            };
+            let mut buffer = [0; 64];
+            let deliver = self
+                .server
+                .handle_icmp(now, relay, error.peer, icmp, &mut buffer);
+            if let Some(Deliver {
+                client, message, ..
+            }) = deliver
+            {
+                self.send_to_client(&client, &buffer[message], Priority::Data);
+            }
+        }
+        if let Some((_, socket)) = self.relays.by_token(token) {
+            // Otherwise the next send would be blamed for it.
+            let _ = sys::take_pending_error(socket);
+        }
+    }
+
+    /// Bytes of a stream.
+    pub(super) fn handle_stream(&mut self, link: Link, bytes: &[u8]) -> Result<(), NotTurn> {
+        let now = clock::now();
+        let Some(connection) = self.connections.get_mut(link) else {
+            return Ok(());
+        };
+        let client = connection.client(link);
+        let mut input = std::mem::take(&mut connection.input);
+        let mut frames = 0;
+        let pushed = input.push(bytes, |frame| {
+            frames += 1;
+            let forward = self
+                .server
+                .handle_client(now, client, IpHeader::default(), frame);
+            match forward {
+                Some(forward) => {
+                    let payload = &frame[forward.payload.clone()];
+                    self.traffic.unsent += send_forward(&self.relays, &forward, payload);
+                }
+                None => self.act(now),
+            }
+        });
+        if let Some(connection) = self.connections.get_mut(link) {
+            connection.input = input;
+            if frames > 0 {
+                connection.last_message = now.time;
+            }
+        }
+        self.write_events();
+        pushed
+    }
+
+    /// A connection has ended.
+    pub(super) fn disconnect(&mut self, link: Link) {
+        let Some(five_tuple) = self.connections.remove(link) else {
+            return;
+        };
+        let now = clock::now();
+        self.server.handle_disconnect(now.time, &five_tuple);
+        self.act(now);
+        self.write_events();
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        self.server.handle_timeout(now.time);
+        self.act(now);
+        self.close_idle_connections(now);
+        self.write_events();
+    }
+
+    /// Ends the connections that say nothing, or not enough.
+    fn close_idle_connections(&mut self, now: Now) {
+        let StreamLimits {
+            first_message_s,
+            idle_s,
+            ..
+        } = self.stream_limits;
+        for connection in self.connections.iter_mut() {
+            let silent_s = (now.time - connection.last_message).as_secs();
+            let five_tuple = connection.client(Link(0)).five_tuple;
+            let over = if connection.input.has_begun() {
+                silent_s >= idle_s.into() && !self.server.has_allocation(&five_tuple)
+            } else {
+                silent_s >= first_message_s.into()
+            };
+            if over {
+                debug!(client = %five_tuple, "idle connection closed");
+                connection.close();
+            }
+        }
+    }
+
+    /// Carries out what the core asks for.
+    fn act(&mut self, now: Now) {
+        while let Some(action) = self.server.poll_action() {
+            match action {
+                Action::Reply { to, message } => {
+                    self.send_to_client(&to, &message, Priority::Control);
+                }
+                Action::BindRelay { relay, address } => {
+                    match self.relays.bind(self.set.get(), relay, address) {
+                        Ok(()) => self.server.handle_relay_bound(now, relay),
+                        Err(error) => {
+                            self.warn_limited("cannot bind a relay socket", &error);
+                            self.server
+                                .handle_relay_failed(now, relay, relay::failure(&error));
+                        }
+                    }
+                }
+                Action::CloseRelay { relay } => self.relays.close(relay),
+            }
+        }
+    }
+
+    fn send_to_client(&mut self, client: &Client, message: &[u8], priority: Priority) {
+        let FiveTuple {
+            transport,
+            client: to,
+            server,
+        } = client.five_tuple;
+        match transport {
+            Transport::Udp => {
+                let socket = &self.listeners[client.link.0 as usize];
+                let fields = fields(Some(server.ip()), IpHeader::default());
+                let sent = sys::send_one(socket, message, to, &fields);
+                self.traffic.unsent += u64::from(sent.is_err());
+            }
+            Transport::Tcp => {
+                let connection = self.connections.of_client(client);
+                let sent = connection.is_some_and(|c| c.send(message, priority));
+                self.traffic.stream_drops += u64::from(!sent);
+            }
+        }
+    }
+
+    fn write_events(&mut self) {
+        while let Some(event) = self.server.poll_event() {
+            self.log.write(event);
+        }
+    }
+
+    fn warn_limited(&mut self, what: &str, error: &io::Error) {
+        if self.log.resources.admits(clock::time()) {
+            let open = self.relays.open();
+            warn!(%error, relay_sockets = open, "{what}");
+        }
+    }
+
+    /// A final line for every allocation, and for what was lost.
+    fn shut_down(&mut self) {
+        let now = clock::now();
+        self.server.shut_down(now.time);
+        self.act(now);
+        self.write_events();
+        let Traffic {
+            unsent,
+            stream_drops,
+        } = self.traffic;
+        debug!(dropped = %self.server.counters(), unsent, stream_drops, "worker stopped");
+    }
+}
+
+/// Sends one payload to a peer, outside of a batch. Returns how many were not sent: 0 or 1.
+fn send_forward(relays: &RelaySockets, forward: &Forward, payload: &[u8]) -> u64 {
+    let Some(socket) = relays.get(forward.relay) else {
+        return 1;
+    };
+    let fields = fields(None, forward.ip);
+    let sent = if forward.dont_fragment {
+        sys::send_one_dont_fragment(socket, payload, forward.peer, &fields)
+    } else {
+        sys::send_one(socket, payload, forward.peer, &fields)
+    };
+    u64::from(sent.is_err())
+}
+
+/// The core's header fields, as the sockets take them.
+const fn fields(source: Option<std::net::IpAddr>, ip: IpHeader) -> HeaderFields {
+    HeaderFields {
+        source,
+        ttl: ip.ttl,
+        tos: ip.tos,
+    }
+}
+
+/// How many more connections the server takes; shared by the workers.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionSlots(Arc<AtomicU32>);
+
+/// The right to one connection, given back when dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionSlot(Arc<AtomicU32>);
+
+impl ConnectionSlots {
+    pub(super) fn new(max: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(max)))
+    }
+
+    pub(super) fn acquire(&self) -> Option<ConnectionSlot> {
+        let left = |left: u32| left.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+            .ok()?;
+        Some(ConnectionSlot(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
