@@ -3,7 +3,8 @@
 //! [`load`] turns [`Sources`] into a [`Config`], in which everything is typed, in range and filled
 //! in with [`defaults`]; or into [`Problems`], which are all of them at once, each with file, line,
 //! key and remedy. The rooms behind it: `schema` (which keys there are), `document` (values as
-//! written, in layers), `resolve` (what they mean), [`Host`] (what the machine adds).
+//! written, in layers), `resolve` (what they mean), [`Host`] (what the machine adds), [`first_run`]
+//! (the secret of a server that was given none).
 //!
 //! Nothing here listens, relays or logs, and no secret leaves it as text: not by `Debug`, not by
 //! [`Config::to_toml`], not in a problem's message.
@@ -12,6 +13,7 @@ pub mod defaults;
 mod document;
 mod environment;
 mod error;
+pub mod first_run;
 mod host;
 mod load;
 mod resolve;
@@ -91,7 +93,7 @@ impl Relay {
 }
 
 /// Who may relay. When neither secrets nor users are configured both lists are empty: `run` then
-/// adds a secret of its own making and never serves anonymous clients.
+/// adds the [`first_run`] secret and never serves anonymous clients.
 #[derive(Clone, Debug, Serialize)]
 pub struct Auth {
     /// Secrets of time-limited credentials. All are accepted, the first one is used to issue.
