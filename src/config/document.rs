@@ -62,6 +62,13 @@ impl Document {
         self.settings.insert(key.path, setting);
     }
 
+    /// Drops the settings written where `is_broken` says so: what the parser made of such a line
+    /// need not be what was meant.
+    pub(super) fn forget(&mut self, is_broken: impl Fn(&Origin) -> bool) {
+        self.settings
+            .retain(|_, setting| !is_broken(&setting.origin));
+    }
+
     /// Puts `upper` on top: a key that it sets replaces this layer's value whole, lists and tables
     /// included.
     pub(super) fn overlay(&mut self, upper: Self) {
@@ -141,7 +148,7 @@ impl Setting {
             Shape::List if is_toml_array(text) => return Self::from_toml_text(key, text, origin),
             Shape::List => Value::List(split(text).map(|part| Item::new(part, origin)).collect()),
             Shape::Map if text.starts_with('{') => return Self::from_toml_text(key, text, origin),
-            Shape::Map => Value::Map(split(text).map(|part| pair(part, origin)).collect()),
+            Shape::Map => Value::Map(split(text).map(|part| pair(part, '=', origin)).collect()),
         };
         Ok(Self {
             value,
@@ -168,10 +175,10 @@ impl Setting {
     }
 }
 
-/// `name=value`, or a value without a name.
-pub(super) fn pair(text: &str, origin: &Origin) -> (String, Item) {
-    match text.split_once('=') {
-        Some((name, value)) => (name.trim().to_owned(), Item::new(value.trim(), origin)),
+/// A name, `separator` and a value; or a value without a name.
+pub(super) fn pair(text: &str, separator: char, origin: &Origin) -> (String, Item) {
+    match text.split_once(separator) {
+        Some((name, value)) => (name.trim().to_owned(), Item::new(value, origin)),
         None => (String::new(), Item::new(text, origin)),
     }
 }

@@ -34,8 +34,10 @@ pub struct Flag {
     pub key: &'static str,
     /// The option as the operator typed it, for messages.
     pub name: &'static str,
-    /// Its values, one an occurrence; tables take `name=value`.
+    /// Its values, one an occurrence.
     pub values: Vec<String>,
+    /// What stands between name and value when the key is a table.
+    pub separator: char,
 }
 
 impl std::fmt::Debug for Flag {
@@ -107,7 +109,11 @@ fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {
                     .map(|text| Item::new(text.as_str(), &origin))
                     .collect(),
             ),
-            Shape::Map => Value::Map(texts.map(|text| pair(text, &origin)).collect()),
+            Shape::Map => Value::Map(
+                texts
+                    .map(|text| pair(text, flag.separator, &origin))
+                    .collect(),
+            ),
             Shape::Text | Shape::Switch | Shape::Number => {
                 match Setting::from_text(key, last, &origin) {
                     Ok(setting) => document.set(key, setting),
@@ -149,8 +155,10 @@ fn read_toml(name: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Docume
         let on_other_line = |problem: &Problem| broken.iter().all(|b| b.origin != problem.origin);
         problems.extend(reader.problems.into_iter().filter(on_other_line));
     }
+    let mut document = reader.document;
+    document.forget(|origin| broken.iter().any(|problem| problem.origin == *origin));
     problems.extend(broken);
-    reader.document
+    document
 }
 
 /// The parser's own text would quote the line, which may hold a secret.

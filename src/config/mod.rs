@@ -133,6 +133,12 @@ impl Md5Key {
     }
 }
 
+impl From<[u8; 16]> for Md5Key {
+    fn from(key: [u8; 16]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+}
+
 impl fmt::Debug for Md5Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Md5Key([REDACTED])")

@@ -67,7 +67,12 @@ impl Trial {
 
     fn flag(mut self, key: &'static str, name: &'static str, values: &[&str]) -> Self {
         let values = values.iter().map(ToString::to_string).collect();
-        self.sources.flags.push(Flag { key, name, values });
+        self.sources.flags.push(Flag {
+            key,
+            name,
+            values,
+            separator: '=',
+        });
         self
     }
 
@@ -235,6 +240,12 @@ fn a_broken_section_line_brings_no_wrong_blame() {
         "turnserver.toml:1: is not valid TOML",
         "]",
     );
+}
+
+#[test]
+fn a_broken_line_is_told_once() {
+    let start = "turnserver.toml:2: is not valid TOML";
+    assert_error_around("[relay]\nports = \"1-2\" x\n", start, "]");
 }
 
 #[test]
@@ -588,7 +599,7 @@ fn a_private_relay_address_brings_one_warning_with_the_remedy() {
             "relay.addresses: clients would be told a private relay address (10.0.0.5), which nobody \
           outside this network can reach; if this machine has a public address by 1:1 NAT, set \
           [relay] external = { \"10.0.0.5\" = \"PUBLIC-ADDRESS\" } or --external-address \
-          PUBLIC-ADDRESS"
+          PUBLIC-ADDRESS; if not, name the public ones only in relay.addresses"
         ]
     );
     let toml = "[relay]\nexternal = { \"10.0.0.5\" = \"203.0.113.1\" }";

@@ -273,7 +273,8 @@ impl Resolver<'_> {
         );
         let remedy = format!(
             "if this machine has a public address by 1:1 NAT, set [relay] external = {{ \"{first}\" \
-             = \"PUBLIC-ADDRESS\" }} or --external-address PUBLIC-ADDRESS"
+             = \"PUBLIC-ADDRESS\" }} or --external-address PUBLIC-ADDRESS; if not, name the public \
+             ones only in relay.addresses"
         );
         self.warn(origin, "relay.addresses", what, remedy);
     }

@@ -216,7 +216,7 @@ fn md5_key(digits: &str) -> Option<Md5Key> {
         return None;
     }
     let number = u128::from_str_radix(digits, 16).ok()?;
-    Some(Md5Key(Zeroizing::new(number.to_be_bytes())))
+    Some(Md5Key::from(number.to_be_bytes()))
 }
 
 /// Whether the configuration proves anything at all.
