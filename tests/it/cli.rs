@@ -339,3 +339,31 @@ fn a_reader_that_leaves_is_no_failure() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn the_systemd_unit_starts_what_there_is() {
+    let unit = include_str!("../../systemd/turnstone.service");
+    let value = |key: &str| {
+        unit.lines()
+            .find_map(|line| line.strip_prefix(key))
+            .unwrap()
+    };
+    let home = home();
+    let file = write(&home, "[server]\nworkers = 0\n");
+    let mut arguments: Vec<&str> = value("ExecStart=").split(' ').skip(1).collect();
+    let config = arguments.last_mut().unwrap();
+    assert_eq!(
+        std::mem::replace(config, &file),
+        "/etc/turnstone/turnserver.toml"
+    );
+    let refused = turnstone(home.path()).args(arguments).output().unwrap();
+    let code = refused.status.code().unwrap().to_string();
+    assert_eq!(
+        code,
+        value("RestartPreventExitStatus="),
+        "{}",
+        stderr(&refused)
+    );
+    let users = include_str!("../../systemd/turnstone.sysusers");
+    assert!(users.contains(&format!("u {} ", value("User="))));
+}
