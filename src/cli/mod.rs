@@ -1,1 +1,61 @@
-//! (skeleton)
+//! The command line: one file a command, each a set of arguments with a `run` that ends in an exit
+//! code.
+//!
+//! A further command is a file here, a variant of `Command` and an arm in [`main`].
+
+mod check_config;
+mod credentials;
+mod first_run;
+mod output;
+mod run;
+mod sources;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Bad usage or a bad configuration; clap ends with the same code. Success is 0, and 1 is a failure
+/// while running.
+const BAD_CONFIGURATION: u8 = 2;
+
+const AFTER_HELP: &str = "\
+turnstone alone is turnstone run. Without a configuration it listens on port 3478, makes a secret,
+keeps it, and prints what to put into a browser's iceServers.
+
+Configuration: --config FILE, else $TURNSERVER_CONFIG, else /etc/turnstone/turnserver.toml if there
+is one, else the defaults. Variables TURNSERVER_SECTION__KEY override the file, options override
+both; a list or table replaces the one below it whole. turnserver.toml.example has every key.
+
+Exit codes:
+  0  success
+  1  failure while running; a check found a failure
+  2  bad usage or bad configuration";
+
+/// A STUN/TURN relay server for WebRTC.
+#[derive(Parser)]
+#[command(name = "turnstone", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    CheckConfig(check_config::Args),
+    Credentials(credentials::Args),
+}
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| {
+        // Parsed and not built by hand, so that the arguments have the defaults of `run`.
+        let run = Cli::parse_from(["turnstone", "run"]);
+        run.command.expect("the arguments name a command")
+    });
+    match command {
+        Command::Run(args) => args.run(),
+        Command::CheckConfig(args) => args.run(),
+        Command::Credentials(args) => args.run(),
+    }
+}

@@ -1,1 +1,246 @@
-//! (skeleton)
+//! What the operator wants: read from a TOML file, the environment and flags, checked as a whole.
+//!
+//! [`load`] turns [`Sources`] into a [`Config`], in which everything is typed, in range and filled
+//! in with [`defaults`]; or into [`Problems`], which are all of them at once, each with file, line,
+//! key and remedy. The rooms behind it: `schema` (which keys there are), `document` (values as
+//! written, in layers), `resolve` (what they mean), [`Host`] (what the machine adds), [`first_run`]
+//! (the secret of a server that was given none).
+//!
+//! Nothing here listens, relays or logs, and no secret leaves it as text: not by `Debug`, not by
+//! [`Config::to_toml`], not in a problem's message.
+
+pub mod defaults;
+mod document;
+mod environment;
+mod error;
+pub mod first_run;
+mod host;
+mod load;
+mod resolve;
+mod schema;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod uris;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
+
+pub use error::{Origin, Problem, Problems};
+pub use host::{Host, is_private};
+pub use load::{Flag, Loaded, Sources, load, system_file};
+
+/// A complete configuration: every value checked, nothing left to default.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// The realm of all credentials: 1 to 127 characters, without quotes and control characters.
+    pub realm: String,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Where peers are talked to.
+    pub relay: Relay,
+    /// Who may relay.
+    pub auth: Auth,
+    /// Who may be relayed to.
+    pub peers: Peers,
+    /// How much.
+    pub limits: Limits,
+    /// What is logged and how.
+    pub log: Log,
+    /// The process.
+    pub server: Server,
+}
+
+/// Where clients connect. At least one of the lists has an element.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listen {
+    /// UDP listeners, without duplicates. Port 0 is one that the kernel chooses.
+    pub udp: Vec<SocketAddr>,
+    /// TCP listeners, likewise.
+    pub tcp: Vec<SocketAddr>,
+    /// Whether Binding requests without the magic cookie (RFC 3489) are answered.
+    pub classic_stun: bool,
+}
+
+/// Where peers are talked to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Relay {
+    /// Concrete unicast addresses of this machine, at least one, without duplicates.
+    pub addresses: Vec<IpAddr>,
+    /// The ports of relayed transport addresses; 1024 and up.
+    #[serde(serialize_with = "as_port_range")]
+    pub ports: RangeInclusive<u16>,
+    /// Relay address and the address that peers reach it by, for 1:1 NAT. Both are of one family,
+    /// and neither occurs twice.
+    #[serde(serialize_with = "as_address_map")]
+    pub external: Vec<(IpAddr, IpAddr)>,
+}
+
+impl Relay {
+    /// The address that clients and peers are told instead of `relay`, which may be the same.
+    pub fn advertised(&self, relay: IpAddr) -> IpAddr {
+        self.external
+            .iter()
+            .find(|(inside, _)| *inside == relay)
+            .map_or(relay, |pair| pair.1)
+    }
+}
+
+/// Who may relay. When neither secrets nor users are configured both lists are empty: `run` then
+/// adds the [`first_run`] secret and never serves anonymous clients.
+#[derive(Clone, Debug, Serialize)]
+pub struct Auth {
+    /// Secrets of time-limited credentials. All are accepted, the first one is used to issue.
+    #[serde(rename = "static_auth_secret", serialize_with = "as_count")]
+    pub static_auth_secrets: Vec<SecretString>,
+    /// Names and what they prove themselves with. Names are not OpaqueString-prepared.
+    #[serde(serialize_with = "as_count")]
+    pub users: Vec<(String, Credential)>,
+    /// Between expiry and user identifier in the names of time-limited credentials.
+    pub rest_separator: char,
+    /// Keys of the nonces, shared by a fleet: the first makes nonces, all are accepted. Empty means
+    /// a random key a process.
+    #[serde(rename = "nonce_secret", serialize_with = "as_count")]
+    pub nonce_secrets: Vec<SecretString>,
+    /// How long a nonce is valid, in seconds.
+    pub nonce_lifetime_s: u32,
+}
+
+/// What a static user proves itself with.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A password, not OpaqueString-prepared.
+    Plain(SecretString),
+    /// The long-term key MD5(name ":" realm ":" password), as coturn writes it after `0x`. Good for
+    /// MD5 only: the SHA-256 key cannot be had from it.
+    Md5Key(Md5Key),
+}
+
+/// A long-term key (RFC 8489 section 9.2.2). Wiped when dropped, hidden in `Debug`.
+#[derive(Clone)]
+pub struct Md5Key(Zeroizing<[u8; 16]>);
+
+impl Md5Key {
+    /// The key itself.
+    pub fn expose(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<[u8; 16]> for Md5Key {
+    fn from(key: [u8; 16]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+}
+
+impl fmt::Debug for Md5Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Md5Key([REDACTED])")
+    }
+}
+
+/// Who may be relayed to, beside the public unicast Internet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peers {
+    /// Opened although private. Has no power over addresses that are never peers.
+    pub allow: Vec<IpNet>,
+    /// Refused; wins over `allow`.
+    pub deny: Vec<IpNet>,
+    /// Opens loopback, for tests on one machine.
+    pub allow_loopback: bool,
+}
+
+/// Bounds on what clients can take. Counts are of the whole server unless named otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Live allocations with one user's credentials.
+    pub allocations_per_user: u32,
+    /// Live allocations.
+    pub allocations_total: u32,
+    /// Live permissions of one allocation.
+    pub permissions_per_allocation: u32,
+    /// Live channel bindings of one allocation.
+    pub channels_per_allocation: u32,
+    /// The longest lifetime that a client can ask for, in seconds.
+    pub max_lifetime_s: u32,
+    /// How long a port reserved by EVEN-PORT is kept, in seconds.
+    pub reservation_s: u32,
+    /// How long a freed relay port rests before it is used again, in seconds.
+    pub port_rest_s: u32,
+    /// Open TCP connections of clients.
+    pub tcp_connections: u32,
+    /// Data that waits for one slow TCP client before frames are dropped, in bytes.
+    pub tcp_send_queue_bytes: u32,
+    /// How long a new TCP connection may take to its first whole message, in seconds.
+    pub tcp_first_message_s: u32,
+    /// How long a TCP connection may stay without an allocation, in seconds.
+    pub tcp_idle_s: u32,
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line, most severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// Worker threads, 1 to 256.
+    pub workers: usize,
+    /// The SOFTWARE attribute, at most 127 characters; none when empty.
+    pub software: String,
+}
+
+impl Config {
+    /// The configuration as TOML, every key with its value; secrets and users as a count only.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every field has a TOML form")
+    }
+}
+
+fn as_port_range<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{}-{}", ports.start(), ports.end()))
+}
+
+fn as_address_map<S: Serializer>(pairs: &[(IpAddr, IpAddr)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(inside, outside)| (inside, outside)))
+}
+
+fn as_count<T, S: Serializer>(secrets: &[T], to: S) -> Result<S::Ok, S::Error> {
+    match secrets.len() {
+        0 => to.serialize_str("(not set)"),
+        count => to.collect_str(&format_args!("(set: {count})")),
+    }
+}

@@ -1,0 +1,40 @@
+//! The only writer to standard output, and messages to standard error that are not log lines.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use crate::config::Problems;
+
+use super::BAD_CONFIGURATION;
+
+/// Prints the result of a command and makes it the exit code.
+///
+/// That nobody reads on (`turnstone ... | head -1`) is no failure; a full disk is.
+pub(super) fn print(result: impl Display) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{result}").and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line to standard error. Nothing can be done when that fails.
+pub(super) fn complain(message: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
+}
+
+/// Prints every problem and returns the exit code for them.
+pub(super) fn refuse(problems: &Problems) -> ExitCode {
+    complain(problems);
+    let count = problems.iter().count();
+    let plural = if count == 1 { "" } else { "s" };
+    complain(format_args!(
+        "turnstone: {count} error{plural} in the configuration"
+    ));
+    ExitCode::from(BAD_CONFIGURATION)
+}

@@ -1,0 +1,116 @@
+//! `turnstone run`: the server.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::config::{self, Config, Flag, Host, Sources, first_run as secrets};
+use crate::log;
+
+use super::sources::{CommonArgs, flag};
+use super::{first_run, output};
+
+/// Run the server (the default command)
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// The realm of all credentials, by convention your domain
+    #[arg(long)]
+    realm: Option<String>,
+
+    /// Where clients connect, UDP and TCP, e.g. 0.0.0.0:3478. May be repeated
+    #[arg(long, value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    listen: Vec<String>,
+
+    /// An address of this machine to relay from. May be repeated
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    relay_address: Vec<String>,
+
+    /// The public address of a relay address behind 1:1 NAT; RELAY= may be left out when there is
+    /// one relay address of the family. May be repeated
+    #[arg(long, value_name = "[RELAY=]ADDRESS", value_delimiter = ',')]
+    external_address: Vec<String>,
+
+    /// A fixed user. Others on this machine can see the password in the process list: prefer the
+    /// configuration file. May be repeated
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    user: Vec<String>,
+
+    /// A private network that may be relayed to. May be repeated
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    allow_peer: Vec<String>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        let loaded = match config::load(&self.into_sources(), &Host::probe()) {
+            Ok(loaded) => loaded,
+            Err(problems) => return output::refuse(&problems),
+        };
+        let mut config = loaded.config;
+        log::init(&config.log);
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        if config.auth.is_empty()
+            && let Err(error) = use_kept_secret(&mut config)
+        {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+        serve(config)
+    }
+
+    fn into_sources(self) -> Sources {
+        let mut sources = self.common.into_sources();
+        sources.flags.extend([
+            flag("realm", "--realm", self.realm.into_iter().collect()),
+            flag("listen.udp", "--listen", self.listen.clone()),
+            flag("listen.tcp", "--listen", self.listen),
+            flag("relay.addresses", "--relay-address", self.relay_address),
+            flag(
+                "relay.external",
+                "--external-address",
+                self.external_address,
+            ),
+            flag("peers.allow", "--allow-peer", self.allow_peer),
+            Flag {
+                separator: ':',
+                ..flag("auth.users", "--user", self.user)
+            },
+        ]);
+        sources
+    }
+}
+
+/// Nothing starts open: a server without credentials gets a secret, and its operator is told how
+/// to use it.
+fn use_kept_secret(config: &mut Config) -> Result<(), secrets::Error> {
+    let kept = secrets::secret()?;
+    let path = kept.path.display();
+    if kept.was_exposed {
+        tracing::warn!("others could read {path}, which is mended; remove it to get a new secret");
+    }
+    config.auth.static_auth_secrets.push(kept.secret.clone());
+    // The journal is a log, and credentials are never in one.
+    if log::is_journal(&io::stdout()) {
+        tracing::info!(
+            "no secret or user is configured: using the secret in {path}; turnstone credentials \
+             makes credentials with it"
+        );
+    } else {
+        // A server goes on without anybody who reads this.
+        let _ = output::print(first_run::instructions(config, &kept));
+    }
+    Ok(())
+}
+
+/// The seam to the engine: everything above decides, everything below serves.
+fn serve(config: Config) -> ExitCode {
+    tracing::error!(
+        "this build has no engine: cannot serve on {:?}",
+        config.listen
+    );
+    ExitCode::FAILURE
+}

@@ -1,0 +1,56 @@
+//! The value of every key that is left out, each with its reason.
+
+use std::ops::RangeInclusive;
+
+/// Clients are shown the realm and hash it into their keys, so it must not depend on the host.
+pub const REALM: &str = "turnstone";
+
+/// The port of STUN and TURN (RFC 8656 section 18.6) on every address of both families.
+pub const LISTEN: [&str; 2] = ["0.0.0.0:3478", "[::]:3478"];
+
+/// The dynamic ports, which RFC 8656 section 7.2 tells servers to use.
+pub const RELAY_PORTS: RangeInclusive<u16> = 49152..=65535;
+
+/// Between expiry and user identifier in the names of time-limited credentials.
+pub const REST_SEPARATOR: char = ':';
+
+/// RFC 8656 section 5: a nonce should expire at least once every hour. A shorter life costs every
+/// allocation one more round trip a life.
+pub const NONCE_LIFETIME_S: u32 = 3600;
+
+/// A browser makes about two allocations an interface and server, so this is ample for a person
+/// and stops one leaked credential from taking all ports.
+pub const ALLOCATIONS_PER_USER: u32 = 50;
+
+/// What one relay address has ports for, less some room.
+pub const ALLOCATIONS_TOTAL: u32 = 16_000;
+
+/// A call needs one permission a peer address, so a few dozen at most.
+pub const PERMISSIONS_PER_ALLOCATION: u32 = 256;
+
+/// As for permissions; RFC 8656 section 12 has 4096 channel numbers.
+pub const CHANNELS_PER_ALLOCATION: u32 = 256;
+
+/// Recommended by RFC 8656 section 7.2. Clients get 600 s unless they ask for more.
+pub const MAX_LIFETIME_S: u32 = 3600;
+
+/// RFC 8656 section 7.2: a reserved port is kept for at least 30 s.
+pub const RESERVATION_S: u32 = 30;
+
+/// Lets a peer that still sends to a freed port give up before the next client gets the port.
+pub const PORT_REST_S: u32 = 30;
+
+/// All TCP clients together: each costs a descriptor and its buffers.
+pub const TCP_CONNECTIONS: u32 = 4000;
+
+/// About two seconds of video at 1 Mbit/s: data older than that is useless to a call.
+pub const TCP_SEND_QUEUE_BYTES: u32 = 262_144;
+
+/// Time enough for a slow round trip, too short to hold connections cheaply.
+pub const TCP_FIRST_MESSAGE_S: u32 = 10;
+
+/// A connection without an allocation serves nobody.
+pub const TCP_IDLE_S: u32 = 60;
+
+/// The SOFTWARE attribute. Without a version, so that a scan does not learn which one to attack.
+pub const SOFTWARE: &str = "turnstone";

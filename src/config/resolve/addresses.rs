@@ -1,0 +1,350 @@
+//! `[listen]` and `[relay]`: which of this machine's addresses clients and peers use.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use super::Resolver;
+use crate::config::document::Item;
+use crate::config::{Config, Listen, Origin, Relay, defaults, is_private};
+
+/// For the remedies: what to do about an address that only NAT knows.
+const NAT_REMEDY: &str = "write an address that \"ip addr\" shows; if this one is the public side \
+    of 1:1 NAT, write [relay] external = { \"RELAY-ADDRESS\" = \"THIS-ADDRESS\" } instead";
+
+impl Resolver<'_> {
+    pub(super) fn listen(&mut self) -> Listen {
+        let listen = Listen {
+            udp: self.listeners("listen.udp"),
+            tcp: self.listeners("listen.tcp"),
+            classic_stun: self.switch("listen.classic_stun", false),
+        };
+        let (udp, tcp) = (self.list("listen.udp"), self.list("listen.tcp"));
+        if let (Some(([], origin)), Some(([], _))) = (udp, tcp) {
+            let remedy = "give at least one of listen.udp and listen.tcp an address";
+            self.refuse(
+                origin,
+                "listen.udp",
+                "there is nothing to listen on",
+                remedy,
+            );
+        }
+        listen
+    }
+
+    fn listeners(&mut self, key: &str) -> Vec<SocketAddr> {
+        let Some((items, _)) = self.list(key) else {
+            let parsed = defaults::LISTEN.iter().map(|text| {
+                text.parse::<SocketAddr>()
+                    .expect("the built-in listeners are addresses")
+            });
+            return parsed
+                .filter(|address| address.is_ipv4() || self.host.ipv6)
+                .collect();
+        };
+        let mut listeners = Vec::new();
+        for item in items {
+            let Ok(address) = item.text.parse::<SocketAddr>() else {
+                let what = format!("{:?} is not an address with a port", *item.text);
+                self.refuse(&item.origin, key, what, listener_remedy(&item.text));
+                continue;
+            };
+            if address.port() != 0 && listeners.contains(&address) {
+                let what = format!("{address} is listed twice");
+                self.refuse(&item.origin, key, what, "remove one of the two");
+                continue;
+            }
+            self.check_listener(item, key, address);
+            listeners.push(address);
+        }
+        listeners
+    }
+
+    fn check_listener(&mut self, item: &Item, key: &str, address: SocketAddr) {
+        // Link-local addresses are fit for listening when they name their interface, which only
+        // the kernel can check.
+        if has_scope(&address) {
+            return;
+        }
+        if address.ip().is_unspecified() {
+            if address.is_ipv6() && !self.host.ipv6 {
+                let what = format!("{address} cannot be used: IPv6 is switched off");
+                self.refuse(&item.origin, key, what, "remove it, or switch IPv6 on");
+            }
+        } else if let Some((what, remedy)) = unfit(address.ip()) {
+            self.refuse(&item.origin, key, format!("{address} {what}"), remedy);
+        } else if !(self.host.bindable)(address.ip()) {
+            self.refuse_foreign(item, key, address.ip());
+        }
+    }
+
+    pub(super) fn relay(&mut self) -> Relay {
+        let addresses = self.relay_addresses();
+        let relay = Relay {
+            ports: self.relay_ports(),
+            external: self.external(&addresses),
+            addresses,
+        };
+        self.warn_of_private_addresses(&relay);
+        relay
+    }
+
+    fn relay_addresses(&mut self) -> Vec<IpAddr> {
+        let key = "relay.addresses";
+        let Some((items, origin)) = self.list(key) else {
+            return match self.host.relay_addresses() {
+                [] => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+                picked => picked.to_vec(),
+            };
+        };
+        if items.is_empty() {
+            let remedy = "name an address, or leave the key out: the addresses of the default \
+                routes are then used";
+            self.refuse(origin, key, "is empty", remedy);
+        }
+        let mut addresses = Vec::new();
+        for item in items {
+            let Some(address) = self.address(item, key, &item.text) else {
+                continue;
+            };
+            if addresses.contains(&address) {
+                let what = format!("{address} is listed twice");
+                self.refuse(&item.origin, key, what, "remove one of the two");
+                continue;
+            }
+            if !(self.host.bindable)(address) {
+                self.refuse_foreign(item, key, address);
+            }
+            addresses.push(address);
+        }
+        addresses
+    }
+
+    fn relay_ports(&mut self) -> RangeInclusive<u16> {
+        let key = "relay.ports";
+        let Some(item) = self.text(key) else {
+            return defaults::RELAY_PORTS;
+        };
+        let text = item.text.as_str();
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let (Ok(low), Ok(high)) = (low.trim().parse::<u16>(), high.trim().parse::<u16>()) else {
+            let what = format!("{text:?} is not a range of ports");
+            self.refuse(
+                &item.origin,
+                key,
+                what,
+                "write lowest-highest, e.g. \"49152-65535\"",
+            );
+            return defaults::RELAY_PORTS;
+        };
+        if low > high {
+            let what = format!("{text:?} runs backwards");
+            let remedy = format!("write the lower port first, e.g. \"{high}-{low}\"");
+            self.refuse(&item.origin, key, what, remedy);
+        } else if low < 1024 {
+            let what = format!("{text:?} reaches below 1024, where system services live");
+            self.refuse(
+                &item.origin,
+                key,
+                what,
+                "start at 1024 or above, e.g. \"49152-65535\"",
+            );
+        }
+        low..=high
+    }
+
+    fn external(&mut self, relays: &[IpAddr]) -> Vec<(IpAddr, IpAddr)> {
+        let key = "relay.external";
+        let mut pairs: Vec<(IpAddr, IpAddr)> = Vec::new();
+        for (name, item) in self.map(key) {
+            let Some(outside) = self.address(item, key, &item.text) else {
+                continue;
+            };
+            let inside = if name.is_empty() {
+                self.only_relay_like(outside, relays, item)
+            } else {
+                self.address(item, key, name)
+            };
+            let Some(inside) = inside else { continue };
+            if inside.is_ipv4() != outside.is_ipv4() {
+                let what = format!("{inside} and {outside} are of different families");
+                let remedy = "map IPv4 to IPv4 and IPv6 to IPv6";
+                self.refuse(&item.origin, key, what, remedy);
+            } else if pairs.iter().any(|(known, _)| *known == inside) {
+                let what = format!("{inside} has two external addresses");
+                self.refuse(&item.origin, key, what, "keep one of them");
+            } else if let Some((known, _)) = pairs.iter().find(|pair| pair.1 == outside) {
+                let what = format!("{outside} is already the external address of {known}");
+                let remedy = "give every relay address an external address of its own";
+                self.refuse(&item.origin, key, what, remedy);
+            } else {
+                self.check_is_relay(inside, outside, relays, item);
+                pairs.push((inside, outside));
+            }
+        }
+        pairs
+    }
+
+    /// `--external-address 203.0.113.10`, without the relay address that it belongs to.
+    fn only_relay_like(
+        &mut self,
+        outside: IpAddr,
+        relays: &[IpAddr],
+        item: &Item,
+    ) -> Option<IpAddr> {
+        let mut alike = relays
+            .iter()
+            .filter(|relay| relay.is_ipv4() == outside.is_ipv4());
+        if let (Some(only), None) = (alike.next(), alike.next()) {
+            return Some(*only);
+        }
+        let what = format!("{outside} does not say which relay address it stands for");
+        let remedy = format!(
+            "write RELAY-ADDRESS={outside}; relay addresses: {}",
+            join(relays)
+        );
+        self.refuse(&item.origin, "relay.external", what, remedy);
+        None
+    }
+
+    fn check_is_relay(&mut self, inside: IpAddr, outside: IpAddr, relays: &[IpAddr], item: &Item) {
+        let key = "relay.external";
+        if relays.contains(&inside) {
+            return;
+        }
+        let what = format!(
+            "{inside} is not one of the relay addresses ({})",
+            join(relays)
+        );
+        if self.list("relay.addresses").is_some() {
+            let remedy =
+                format!("add {inside} to relay.addresses, or write one of those as the key");
+            self.refuse(&item.origin, key, what, remedy);
+        } else {
+            // The picked addresses change with the host's routes, so this is no reason not to start.
+            let remedy = format!("set relay.addresses, or clients are never told {outside}");
+            self.warn(&item.origin, key, what, remedy);
+        }
+    }
+
+    /// An address that something can be sent from and to.
+    fn address(&mut self, item: &Item, key: &str, text: &str) -> Option<IpAddr> {
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let remedy = match text.parse::<SocketAddr>() {
+                Ok(with_port) => format!("write it without the port: \"{}\"", with_port.ip()),
+                Err(_) => "write an IP address such as \"203.0.113.10\"; names are not looked up"
+                    .to_owned(),
+            };
+            self.refuse(
+                &item.origin,
+                key,
+                format!("{text:?} is not an IP address"),
+                remedy,
+            );
+            return None;
+        };
+        if let Some((what, remedy)) = unfit(address) {
+            self.refuse(&item.origin, key, format!("{address} {what}"), remedy);
+            return None;
+        }
+        Some(address)
+    }
+
+    fn refuse_foreign(&mut self, item: &Item, key: &str, address: IpAddr) {
+        let what = format!("{address} is not an address of this machine");
+        self.refuse(&item.origin, key, what, NAT_REMEDY);
+    }
+
+    fn warn_of_private_addresses(&mut self, relay: &Relay) {
+        let hidden: Vec<IpAddr> = relay
+            .addresses
+            .iter()
+            .copied()
+            .filter(|a| is_private(relay.advertised(*a)))
+            .collect();
+        let Some(first) = hidden.first() else { return };
+        let origin = self
+            .list("relay.addresses")
+            .map_or(&Origin::Default, |(_, origin)| origin);
+        let what = format!(
+            "clients would be told a private relay address ({}), which nobody outside this network \
+             can reach",
+            join(&hidden)
+        );
+        let remedy = format!(
+            "if this machine has a public address by 1:1 NAT, set [relay] external = {{ \"{first}\" \
+             = \"PUBLIC-ADDRESS\" }} or --external-address PUBLIC-ADDRESS; if not, name the public \
+             ones only in relay.addresses"
+        );
+        self.warn(origin, "relay.addresses", what, remedy);
+    }
+
+    /// Such a port can never be a relayed one, which is odd but harms nobody.
+    pub(super) fn warn_of_listeners_among_relay_ports(&mut self, config: &Config) {
+        let listeners = config.listen.udp.iter().map(SocketAddr::port);
+        let inside: HashSet<u16> = listeners
+            .filter(|p| config.relay.ports.contains(p))
+            .collect();
+        for port in inside {
+            let origin = self
+                .list("listen.udp")
+                .map_or(&Origin::Default, |(_, origin)| origin);
+            let what = format!("port {port} is also in relay.ports");
+            self.warn(
+                origin,
+                "listen.udp",
+                what,
+                "listen elsewhere or narrow relay.ports",
+            );
+        }
+    }
+}
+
+/// Why no socket of ours can use this address.
+fn unfit(address: IpAddr) -> Option<(&'static str, &'static str)> {
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    let link_local = match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if address.is_unspecified() {
+        Some(("means any address", "write the concrete one"))
+    } else if address.is_multicast() || address == Ipv4Addr::BROADCAST {
+        Some((
+            "is not a unicast address",
+            "write an address of one machine",
+        ))
+    } else if mapped {
+        Some(("is IPv4 in disguise", "write it as IPv4, without ::ffff:"))
+    } else if link_local {
+        Some((
+            "is link-local, valid on one wire only",
+            "write a global address",
+        ))
+    } else {
+        None
+    }
+}
+
+/// Whether the address names its interface, as link-local ones must: `[fe80::1%2]:3478`.
+fn has_scope(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0)
+}
+
+fn listener_remedy(text: &str) -> String {
+    match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) => format!("add the port: \"{}\"", SocketAddr::new(ip, 3478)),
+        Err(_) if text.parse::<u16>().is_ok() => {
+            format!("add the address: \"0.0.0.0:{text}\" and \"[::]:{text}\"")
+        }
+        Err(_) => "write address:port, e.g. \"0.0.0.0:3478\" or \"[::]:3478\"".to_owned(),
+    }
+}
+
+fn join(addresses: &[IpAddr]) -> String {
+    addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,235 @@
+//! `[auth]`: secrets and users. Nothing here may quote a value in a message.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::Resolver;
+use crate::config::document::Item;
+use crate::config::{Auth, Credential, Md5Key, Origin, defaults};
+
+/// A secret this short can be found by trying: credentials that clients see are proofs of it.
+const SHORT_SECRET_BYTES: usize = 16;
+
+/// RFC 8489 section 14.3 ends USERNAME before 509 bytes.
+const USERNAME_BYTES: usize = 508;
+
+/// Read permission for everybody, in a file's mode.
+const WORLD_READABLE: u32 = 0o004;
+
+impl Resolver<'_> {
+    pub(super) fn auth(&mut self) -> Auth {
+        let mut static_auth_secrets = self.secrets("auth.static_auth_secret");
+        static_auth_secrets.extend(self.secret_files("auth.static_auth_secret_file"));
+        let auth = Auth {
+            static_auth_secrets,
+            users: self.users(),
+            rest_separator: self.rest_separator(),
+            nonce_secrets: self.secrets("auth.nonce_secret"),
+            nonce_lifetime_s: self.number(
+                "auth.nonce_lifetime_s",
+                // RFC 8656 section 5 for the upper end; below it clients would do little else.
+                30..=3600,
+                defaults::NONCE_LIFETIME_S,
+            ),
+        };
+        self.warn_of_readable_configuration();
+        auth
+    }
+
+    fn secrets(&mut self, key: &str) -> Vec<SecretString> {
+        let Some((items, _)) = self.list(key) else {
+            return Vec::new();
+        };
+        let mut secrets = Vec::new();
+        for item in items {
+            if item.text.trim().is_empty() {
+                let remedy = "write a long random text, e.g. from: openssl rand -base64 32";
+                self.refuse(&item.origin, key, "holds an empty secret", remedy);
+                continue;
+            }
+            self.warn_of_short_secret(&item.origin, key, &item.text);
+            secrets.push(SecretString::from(item.text.as_str()));
+        }
+        secrets
+    }
+
+    fn secret_files(&mut self, key: &str) -> Vec<SecretString> {
+        let Some((items, _)) = self.list(key) else {
+            return Vec::new();
+        };
+        items
+            .iter()
+            .filter_map(|item| self.secret_file(key, item))
+            .collect()
+    }
+
+    fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
+        let path = beside(&item.origin, Path::new(item.text.as_str()));
+        let shown = path.display();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) => {
+                let what = format!("{shown} cannot be read ({error})");
+                let remedy = "make the file and let the user of this server read it";
+                self.refuse(&item.origin, key, what, remedy);
+                return None;
+            }
+        };
+        let secret = text.trim_end_matches(['\r', '\n']);
+        if secret.trim().is_empty() || secret.contains('\n') {
+            let what = format!("{shown} does not hold exactly one line");
+            let remedy = "write one secret a file; several files may be listed";
+            self.refuse(&item.origin, key, what, remedy);
+            return None;
+        }
+        if is_world_readable(&path) {
+            let what = format!("everybody on this machine can read {shown}");
+            self.warn(&item.origin, key, what, format!("chmod 640 {shown}"));
+        }
+        self.warn_of_short_secret(&item.origin, key, secret);
+        Some(SecretString::from(secret))
+    }
+
+    fn warn_of_short_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
+        if secret.len() < SHORT_SECRET_BYTES {
+            let what = format!("a secret is shorter than {SHORT_SECRET_BYTES} characters");
+            let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
+            self.warn(origin, key, what, remedy);
+        }
+    }
+
+    fn users(&mut self) -> Vec<(String, Credential)> {
+        let key = "auth.users";
+        let mut users: Vec<(String, Credential)> = Vec::new();
+        for (name, item) in self.map(key) {
+            if name.is_empty() {
+                let remedy = "write a name and a password: { alice = \"password\" } in the file, \
+                    alice=password in the environment, alice:password after --user";
+                self.refuse(&item.origin, key, "a user has no name", remedy);
+            } else if name.len() > USERNAME_BYTES {
+                let what = format!("a user name is longer than {USERNAME_BYTES} bytes");
+                self.refuse(
+                    &item.origin,
+                    key,
+                    what,
+                    "shorten it: no client could send it",
+                );
+            } else if users.iter().any(|(known, _)| known == name) {
+                let what = format!("user {name:?} is listed twice");
+                self.refuse(&item.origin, key, what, "remove one of the two");
+            } else if let Some(credential) = self.credential(name, item) {
+                users.push((name.clone(), credential));
+            }
+        }
+        users
+    }
+
+    fn credential(&mut self, name: &str, item: &Item) -> Option<Credential> {
+        let key = "auth.users";
+        let Some(digits) = item.text.strip_prefix("0x") else {
+            if item.text.is_empty() {
+                let what = format!("user {name:?} has an empty password");
+                self.refuse(
+                    &item.origin,
+                    key,
+                    what,
+                    "write a password or remove the user",
+                );
+                return None;
+            }
+            return Some(Credential::Plain(SecretString::from(item.text.as_str())));
+        };
+        let parsed = md5_key(digits);
+        if parsed.is_none() {
+            let what = format!(
+                "the password of user {name:?} starts with 0x, which announces an MD5 key, but is \
+                 not followed by exactly 32 hexadecimal digits"
+            );
+            let remedy = "write 0x and the MD5 of name:realm:password, or a password that does not \
+                start with 0x";
+            self.refuse(&item.origin, key, what, remedy);
+        }
+        parsed.map(Credential::Md5Key)
+    }
+
+    fn rest_separator(&mut self) -> char {
+        let key = "auth.rest_separator";
+        let Some(item) = self.text(key) else {
+            return defaults::REST_SEPARATOR;
+        };
+        let mut characters = item.text.chars();
+        match (characters.next(), characters.next()) {
+            (Some(separator), None)
+                if separator.is_ascii_graphic() && !separator.is_ascii_digit() =>
+            {
+                separator
+            }
+            _ => {
+                let what = format!("{:?} cannot separate expiry and name", *item.text);
+                let remedy = "write one ASCII character that is not a digit, e.g. \":\"";
+                self.refuse(&item.origin, key, what, remedy);
+                defaults::REST_SEPARATOR
+            }
+        }
+    }
+
+    /// A configuration file that itself holds secrets is a secret file.
+    fn warn_of_readable_configuration(&mut self) {
+        let secret_keys = ["auth.static_auth_secret", "auth.users", "auth.nonce_secret"];
+        for key in secret_keys {
+            let Some(setting) = self.document.get(key) else {
+                continue;
+            };
+            if let Origin::File { path, .. } = &setting.origin
+                && is_world_readable(Path::new(path.as_ref()))
+            {
+                let what =
+                    format!("everybody on this machine can read {path}, which holds secrets");
+                self.warn(&setting.origin, key, what, format!("chmod 640 {path}"));
+                return;
+            }
+        }
+    }
+}
+
+/// A relative path in a configuration file is meant from that file's directory.
+fn beside(origin: &Origin, path: &Path) -> PathBuf {
+    match origin {
+        Origin::File { path: file, .. } => Path::new(file.as_ref())
+            .parent()
+            .unwrap_or_else(|| Path::new(""))
+            .join(path),
+        _ => path.to_owned(),
+    }
+}
+
+fn is_world_readable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & WORLD_READABLE != 0)
+}
+
+fn md5_key(digits: &str) -> Option<Md5Key> {
+    // `from_str_radix` would take a sign for a digit.
+    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let number = u128::from_str_radix(digits, 16).ok()?;
+    Some(Md5Key::from(number.to_be_bytes()))
+}
+
+/// Whether the configuration proves anything at all.
+impl Auth {
+    /// Whether neither a secret nor a user is configured.
+    pub fn is_empty(&self) -> bool {
+        self.static_auth_secrets.is_empty() && self.users.is_empty()
+    }
+
+    /// The secret that new time-limited credentials are made with.
+    pub fn issuing_secret(&self) -> Option<&str> {
+        self.static_auth_secrets
+            .first()
+            .map(ExposeSecret::expose_secret)
+    }
+}

@@ -1,0 +1,119 @@
+//! Every configuration key and the shape of its value.
+//!
+//! The one list that the file reader, the environment overlay, the "did you mean" of unknown keys
+//! and the test of `turnserver.toml.example` share. What a value means is checked in `resolve`.
+//! It is a table and not a set of serde structs because serde stops at the first error, and an
+//! operator is owed all of them at once.
+
+use super::suggest;
+
+/// What may be written as a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Text in quotes.
+    Text,
+    /// `true` or `false`.
+    Switch,
+    /// A whole number.
+    Number,
+    /// One text, or a list of texts.
+    List,
+    /// A table of texts: `{ name = "value" }`.
+    Map,
+}
+
+impl Shape {
+    /// How to write a value of this shape, for the remedy of a type error.
+    pub(super) fn instruction(self) -> &'static str {
+        match self {
+            Self::Text => "write one text in quotes",
+            Self::Switch => "write true or false, without quotes",
+            Self::Number => "write a whole number, without quotes",
+            Self::List => "write a text in quotes or a list of them, e.g. [\"one\", \"two\"]",
+            Self::Map => "write a table of texts, e.g. { name = \"value\" }",
+        }
+    }
+}
+
+/// One configuration key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Section and name, e.g. `relay.ports`.
+    pub(super) path: &'static str,
+    pub(super) shape: Shape,
+}
+
+const fn key(path: &'static str, shape: Shape) -> Key {
+    Key { path, shape }
+}
+
+pub(super) const KEYS: &[Key] = &[
+    key("realm", Shape::Text),
+    key("listen.udp", Shape::List),
+    key("listen.tcp", Shape::List),
+    key("listen.classic_stun", Shape::Switch),
+    key("relay.ports", Shape::Text),
+    key("relay.addresses", Shape::List),
+    key("relay.external", Shape::Map),
+    key("auth.static_auth_secret", Shape::List),
+    key("auth.static_auth_secret_file", Shape::List),
+    key("auth.users", Shape::Map),
+    key("auth.rest_separator", Shape::Text),
+    key("auth.nonce_secret", Shape::List),
+    key("auth.nonce_lifetime_s", Shape::Number),
+    key("peers.allow", Shape::List),
+    key("peers.deny", Shape::List),
+    key("peers.allow_loopback", Shape::Switch),
+    key("limits.allocations_per_user", Shape::Number),
+    key("limits.allocations_total", Shape::Number),
+    key("limits.permissions_per_allocation", Shape::Number),
+    key("limits.channels_per_allocation", Shape::Number),
+    key("limits.max_lifetime_s", Shape::Number),
+    key("limits.reservation_s", Shape::Number),
+    key("limits.port_rest_s", Shape::Number),
+    key("limits.tcp_connections", Shape::Number),
+    key("limits.tcp_send_queue_bytes", Shape::Number),
+    key("limits.tcp_first_message_s", Shape::Number),
+    key("limits.tcp_idle_s", Shape::Number),
+    key("log.level", Shape::Text),
+    key("log.format", Shape::Text),
+    key("server.workers", Shape::Number),
+    key("server.software", Shape::Text),
+];
+
+/// Keys that say the same thing in two ways: a layer that sets one replaces both, so that a secret
+/// given on top of a file does not leave the file's secret valid as well.
+pub(super) const ALTERNATIVES: [&str; 2] =
+    ["auth.static_auth_secret", "auth.static_auth_secret_file"];
+
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Whether `name` is a section, such as `relay`.
+pub(super) fn is_section(name: &str) -> bool {
+    sections().any(|section| section == name)
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    KEYS.iter()
+        .filter_map(|key| Some(key.path.split_once('.')?.0))
+}
+
+/// What somebody who wrote the unknown key `path` should do about it.
+pub(super) fn remedy_for_unknown(path: &str, is_table: bool) -> String {
+    let plain = path.to_lowercase().replace('-', "_");
+    if is_table && let Some(section) = suggest::nearest(&plain, sections()) {
+        return format!("did you mean [{section}]?");
+    }
+    let name = plain.rsplit('.').next().unwrap_or(&plain);
+    // The right name in the wrong section is a likelier mistake than any misspelling.
+    let same_name = KEYS
+        .iter()
+        .map(|key| key.path)
+        .find(|known| known.rsplit('.').next() == Some(name));
+    match same_name.or_else(|| suggest::nearest(&plain, KEYS.iter().map(|key| key.path))) {
+        Some(known) => format!("did you mean {known}?"),
+        None => "remove it, or see turnserver.toml.example for every key there is".to_owned(),
+    }
+}

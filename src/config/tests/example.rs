@@ -1,0 +1,61 @@
+//! turnserver.toml.example documents every key, and truly.
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../turnserver.toml.example");
+
+/// The example with its default lines (`#key = value`) or its example lines uncommented.
+fn uncommented(prefix: &str) -> String {
+    let is_key =
+        |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.contains(" = ");
+    EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix(prefix) {
+            Some(rest) if is_key(rest) => rest,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let defaults = Trial::new("").load().config.to_toml();
+    assert_eq!(Trial::new(EXAMPLE).load().config.to_toml(), defaults);
+    assert_eq!(
+        Trial::new(&uncommented("#")).load().config.to_toml(),
+        defaults
+    );
+}
+
+#[test]
+fn the_examples_of_the_example_are_accepted() {
+    let trial = Trial::new(&uncommented("# e.g. "));
+    fs::write(trial.directory.path().join("secret"), "secret").unwrap();
+    assert_eq!(trial.load().config.auth.static_auth_secrets.len(), 3);
+}
+
+#[test]
+fn the_example_and_check_config_have_every_key() {
+    let example: toml::Table =
+        toml::from_str(&uncommented("#").replace("\n# e.g. ", "\n")).unwrap();
+    let shown: toml::Table = toml::from_str(&Trial::new("").load().config.to_toml()).unwrap();
+    for key in schema::KEYS {
+        let has = |table: &toml::Table| match key.path.split_once('.') {
+            Some((section, name)) => table.get(section).is_some_and(|s| s.get(name).is_some()),
+            None => table.contains_key(key.path),
+        };
+        assert!(
+            has(&example),
+            "{} is missing from turnserver.toml.example",
+            key.path
+        );
+        // The secrets of files are shown with the others.
+        let merged = key.path == "auth.static_auth_secret_file";
+        assert!(
+            merged || has(&shown),
+            "{} is missing from check-config",
+            key.path
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! What overrides what.
+
+use super::*;
+
+#[test]
+fn an_external_address_alone_belongs_to_the_only_relay_address_of_its_family() {
+    let trial = Trial::new("").on(private_host());
+    let config = trial
+        .flag("relay.external", "--external-address", &["203.0.113.1"])
+        .load()
+        .config;
+    assert_eq!(
+        config.relay.external,
+        [(address("10.0.0.5"), address("203.0.113.1"))]
+    );
+    assert_eq!(
+        config.relay.advertised(address("10.0.0.5")),
+        address("203.0.113.1")
+    );
+
+    let toml = "[relay]\naddresses = [\"10.0.0.5\", \"10.0.0.6\"]";
+    let errors = Trial::new(toml)
+        .flag("relay.external", "--external-address", &["203.0.113.1"])
+        .errors();
+    assert_eq!(
+        errors,
+        [
+            "--external-address: relay.external: 203.0.113.1 does not say which relay address it \
+          stands for; write RELAY-ADDRESS=203.0.113.1; relay addresses: 10.0.0.5, 10.0.0.6"
+        ]
+    );
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_flags_override_both() {
+    let trial = Trial::new("realm = \"file\"\n[peers]\nallow = [\"10.0.0.0/8\"]\n")
+        .env("TURNSERVER_REALM", "environment")
+        .env("TURNSERVER_PEERS__ALLOW", "192.168.0.0/16, fd00::/8")
+        .env("TURNSERVER_PEERS__ALLOW_LOOPBACK", "true")
+        .env("TURNSERVER_LISTEN__UDP", "[::1]:3478")
+        .env("TURNSERVER_AUTH__USERS", "{ alice = \"with,comma\" }")
+        .env("TURNSERVER_LIMITS__TCP_IDLE_S", "77")
+        .env("TURNSERVER_LOG__LEVEL", "");
+    let config = trial.load().config;
+    assert_eq!(config.realm, "environment");
+    assert_eq!(config.peers.allow.len(), 2);
+    assert!(config.peers.allow_loopback);
+    assert_eq!(config.listen.udp, ["[::1]:3478".parse().unwrap()]);
+    assert_eq!(config.auth.users.len(), 1);
+    assert_eq!(config.limits.tcp_idle_s, 77);
+    assert_eq!(
+        trial
+            .flag("realm", "--realm", &["flag"])
+            .load()
+            .config
+            .realm,
+        "flag"
+    );
+}
+
+#[test]
+fn a_secret_on_top_leaves_no_other_valid() {
+    let trial = Trial::new("[auth]\nstatic_auth_secret_file = \"file-secret\"");
+    fs::write(
+        trial.directory.path().join("file-secret"),
+        "from-the-secret-file\n",
+    )
+    .unwrap();
+    assert_eq!(
+        trial.load().config.auth.issuing_secret(),
+        Some("from-the-secret-file")
+    );
+    let config = trial
+        .env("TURNSERVER_AUTH__STATIC_AUTH_SECRET", "one-secret,two")
+        .load()
+        .config;
+    assert_eq!(config.auth.issuing_secret(), Some("one-secret"));
+    assert_eq!(config.auth.static_auth_secrets.len(), 2);
+}
+
+#[test]
+fn misspelt_variables_are_errors_and_foreign_ones_are_not() {
+    let errors = Trial::new("")
+        .env("TURNSERVER_AUTH_STATIC_AUTH_SECRET", "x")
+        .env("TURNSERVER_REALMS", "x")
+        .env("TURNSERVER_PORT", "tcp://10.0.0.1:3478")
+        .env("TURNSERVER_SERVICE_PORT_TURN_UDP", "3478")
+        .env("TURNSERVER_CONFIG", "x")
+        .env("TURNSERVER_LIMITS__BANDWIDTH", "1")
+        .errors();
+    assert_eq!(
+        errors,
+        [
+            "TURNSERVER_AUTH_STATIC_AUTH_SECRET: is no configuration key; did you mean \
+             TURNSERVER_AUTH__STATIC_AUTH_SECRET?",
+            "TURNSERVER_LIMITS__BANDWIDTH: is no configuration key; unset it: names are \
+             TURNSERVER_SECTION__KEY",
+            "TURNSERVER_REALMS: is no configuration key; did you mean TURNSERVER_REALM?",
+        ]
+    );
+}
+
+#[test]
+fn a_mistake_in_listen_flags_is_told_once() {
+    let trial = Trial::new("")
+        .flag("listen.udp", "--listen", &["nowhere"])
+        .flag("listen.tcp", "--listen", &["nowhere"]);
+    assert_eq!(trial.errors().len(), 1);
+}
