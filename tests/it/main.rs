@@ -1,1 +1,3 @@
 //! Behaviour over real sockets on loopback. One module per subject.
+
+mod check;
