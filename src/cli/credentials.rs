@@ -4,13 +4,10 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::builder::NonEmptyStringValueParser;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
-use sha1::Sha1;
 
+use crate::auth::rest_password;
 use crate::config::{self, Config, Host, first_run};
 
 use super::sources::CommonArgs;
@@ -158,10 +155,7 @@ impl fmt::Display for Credentials {
 /// Username and password of the TURN REST API: good until `expiry`, in seconds since 1970.
 fn rest_credentials(secret: &str, user: &str, expiry: u64, separator: char) -> (String, String) {
     let username = format!("{expiry}{separator}{user}");
-    let mut mac =
-        Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
-    mac.update(username.as_bytes());
-    let password = STANDARD.encode(mac.finalize().into_bytes());
+    let password = rest_password(secret, username.as_bytes());
     (username, password)
 }
 

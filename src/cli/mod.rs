@@ -3,11 +3,13 @@
 //!
 //! A further command is a file here, a variant of `Command` and an arm in [`main`].
 
+pub mod check;
 mod check_config;
 mod credentials;
 mod first_run;
 mod output;
 mod run;
+mod serve;
 mod sources;
 
 use std::process::ExitCode;
@@ -42,6 +44,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Check(check::CheckArgs),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
 }
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
     });
     match command {
         Command::Run(args) => args.run(),
+        Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => args.run(),
         Command::Credentials(args) => args.run(),
     }

@@ -3,9 +3,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Flag, Host, Sources, first_run as secrets};
+use crate::config::first_run::{self as secrets, FirstRunSecret};
+use crate::config::{self, Config, Flag, Host, Sources};
 use crate::log;
 
+use super::serve::serve;
 use super::sources::{CommonArgs, flag};
 use super::{first_run, output};
 
@@ -53,13 +55,21 @@ impl Args {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        if config.auth.is_empty()
-            && let Err(error) = use_kept_secret(&mut config)
-        {
-            tracing::error!("{error}");
-            return ExitCode::FAILURE;
+        let mut kept = None;
+        if config.auth.is_empty() {
+            match kept_secret(&mut config) {
+                Ok(secret) => kept = Some(secret),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    return ExitCode::FAILURE;
+                }
+            }
         }
-        serve(config)
+        serve(&config, || {
+            if let Some(kept) = kept {
+                explain(&config, &kept);
+            }
+        })
     }
 
     fn into_sources(self) -> Sources {
@@ -84,33 +94,28 @@ impl Args {
     }
 }
 
-/// Nothing starts open: a server without credentials gets a secret, and its operator is told how
-/// to use it.
-fn use_kept_secret(config: &mut Config) -> Result<(), secrets::Error> {
+/// Nothing starts open: a server without credentials gets a secret of its own.
+fn kept_secret(config: &mut Config) -> Result<FirstRunSecret, secrets::Error> {
     let kept = secrets::secret()?;
-    let path = kept.path.display();
     if kept.was_exposed {
+        let path = kept.path.display();
         tracing::warn!("others could read {path}, which is mended; remove it to get a new secret");
     }
     config.auth.static_auth_secrets.push(kept.secret.clone());
+    Ok(kept)
+}
+
+/// Tells the operator how to use that secret.
+fn explain(config: &Config, kept: &FirstRunSecret) {
     // The journal is a log, and credentials are never in one.
     if log::is_journal(&io::stdout()) {
+        let path = kept.path.display();
         tracing::info!(
             "no secret or user is configured: using the secret in {path}; turnstone credentials \
              makes credentials with it"
         );
     } else {
         // A server goes on without anybody who reads this.
-        let _ = output::print(first_run::instructions(config, &kept));
+        let _ = output::print(first_run::instructions(config, kept));
     }
-    Ok(())
-}
-
-/// The seam to the engine: everything above decides, everything below serves.
-fn serve(config: Config) -> ExitCode {
-    tracing::error!(
-        "this build has no engine: cannot serve on {:?}",
-        config.listen
-    );
-    ExitCode::FAILURE
 }

@@ -80,6 +80,8 @@ pub struct Relay {
     /// and neither occurs twice.
     #[serde(serialize_with = "as_address_map")]
     pub external: Vec<(IpAddr, IpAddr)>,
+    /// Whether clients may ask for the don't-fragment bit.
+    pub dont_fragment: bool,
 }
 
 impl Relay {

@@ -55,6 +55,7 @@ pub(super) const KEYS: &[Key] = &[
     key("relay.ports", Shape::Text),
     key("relay.addresses", Shape::List),
     key("relay.external", Shape::Map),
+    key("relay.dont_fragment", Shape::Switch),
     key("auth.static_auth_secret", Shape::List),
     key("auth.static_auth_secret_file", Shape::List),
     key("auth.users", Shape::Map),

@@ -83,6 +83,7 @@ impl Resolver<'_> {
         let relay = Relay {
             ports: self.relay_ports(),
             external: self.external(&addresses),
+            dont_fragment: self.switch("relay.dont_fragment", true),
             addresses,
         };
         self.warn_of_private_addresses(&relay);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use crate::auth::opaque_string;
+
 use super::Resolver;
 use crate::config::document::Item;
 use crate::config::{Auth, Credential, Md5Key, Origin, defaults};
@@ -117,6 +119,9 @@ impl Resolver<'_> {
                     what,
                     "shorten it: no client could send it",
                 );
+            } else if opaque_string(name).is_err() {
+                let what = format!("user name {name:?} has control or invisible characters");
+                self.refuse(&item.origin, key, what, "use visible characters and spaces");
             } else if users.iter().any(|(known, _)| known == name) {
                 let what = format!("user {name:?} is listed twice");
                 self.refuse(&item.origin, key, what, "remove one of the two");
@@ -138,6 +143,12 @@ impl Resolver<'_> {
                     what,
                     "write a password or remove the user",
                 );
+                return None;
+            }
+            if opaque_string(&item.text).is_err() {
+                let what =
+                    format!("the password of user {name:?} has control or invisible characters");
+                self.refuse(&item.origin, key, what, "use visible characters and spaces");
                 return None;
             }
             return Some(Credential::Plain(SecretString::from(item.text.as_str())));

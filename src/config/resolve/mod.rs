@@ -8,6 +8,8 @@ mod peers;
 
 use std::ops::RangeInclusive;
 
+use crate::auth::prepare_realm;
+
 use super::document::{Document, Item, Value};
 use super::error::{Origin, Problem, Problems};
 use super::{Config, Host, Limits, Loaded, Log, LogFormat, LogLevel, Server, defaults};
@@ -69,6 +71,8 @@ impl<'a> Resolver<'a> {
         } else if realm.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
             let what = "contains a quote, a backslash or a control character";
             self.refuse(&item.origin, key, what, remedy);
+        } else if prepare_realm(realm).is_err() {
+            self.refuse(&item.origin, key, "contains invisible characters", remedy);
         }
         realm.to_owned()
     }

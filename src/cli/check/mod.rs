@@ -1,0 +1,181 @@
+//! `turnstone check URL`: a TURN client that goes through everything a browser does with a server,
+//! of any make, and says in words what works and what does not.
+//!
+//! It takes the part of an ordinary client: MD5 keys and MESSAGE-INTEGRITY, no FINGERPRINT, IPv4
+//! relayed addresses unless there are none. Blocking sockets and one deadline; nothing here knows
+//! the server's own modules, only `wire` and `auth`.
+
+mod client;
+mod credentials;
+mod data;
+mod failure;
+mod probe;
+mod report;
+mod transport;
+mod url;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use secrecy::SecretString;
+
+use credentials::Credentials;
+use probe::Probe;
+pub use report::Report;
+use report::Step;
+use url::{Scheme, Target};
+
+/// Test a STUN or TURN server, of any make, as a client would use it.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    #[arg(
+        value_name = "URL",
+        help = "turn:HOST[:PORT][?transport=udp|tcp], stun:HOST[:PORT] for a Binding alone, or \
+                HOST[:PORT], which means turn:. Without a transport UDP and TCP are checked, one \
+                after the other"
+    )]
+    url: String,
+
+    /// User name
+    #[arg(long, value_name = "NAME", requires = "password")]
+    user: Option<String>,
+
+    /// Password of the user
+    #[arg(long, value_name = "PASSWORD", requires = "user")]
+    password: Option<SecretString>,
+
+    /// Shared secret: make a credential that is good for ten minutes
+    #[arg(long, value_name = "SECRET", conflicts_with_all = ["user", "static_auth_secret_file"])]
+    static_auth_secret: Option<SecretString>,
+
+    /// Read the shared secret from the first line of a file
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    static_auth_secret_file: Option<PathBuf>,
+
+    /// Seconds that the whole check may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    timeout: u32,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The command line makes no sense: what is wrong, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Runs the command: 0 if everything works, 1 if a step failed, 2 for a bad command line.
+///
+/// A closed standard output is not an error: the exit code is the answer then.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let report = match check(args) {
+        Ok(report) => report,
+        Err(error) => {
+            let _ = writeln!(io::stderr().lock(), "turnstone check: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut stdout = io::stdout().lock();
+    let _ = if args.json {
+        writeln!(stdout, "{}", report.to_json())
+    } else {
+        writeln!(stdout, "{report}")
+    };
+    ExitCode::from(u8::from(!report.works()))
+}
+
+/// Checks a server and prints nothing.
+///
+/// # Errors
+/// If the URL or the credentials are unusable; nothing was sent then.
+pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
+    let target: Target = args.url.parse()?;
+    let now_unix_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let credentials = match target.scheme {
+        Scheme::Stun => None,
+        Scheme::Turn => Some(Credentials::from_args(args, now_unix_s)?),
+    };
+
+    let deadline = Instant::now() + Duration::from_secs(args.timeout.into());
+    let mut report = Report::new(&args.url);
+    let started = Instant::now();
+    let resolved = resolve(&target, deadline);
+    let elapsed = started.elapsed();
+    let server = match resolved {
+        Ok(addresses) => {
+            let detail = describe(&addresses);
+            report.resolved(Step::passed("resolve", elapsed, detail), addresses[0]);
+            addresses[0]
+        }
+        Err(reason) => {
+            report.unresolved(Step::failed("resolve", elapsed, reason));
+            return Ok(report);
+        }
+    };
+
+    // A transport that is silent must leave the next one its share of the time.
+    let transports = target.transports();
+    for (index, &transport) in transports.iter().enumerate() {
+        let now = Instant::now();
+        let shares = (transports.len() - index) as u32;
+        let share = deadline.saturating_duration_since(now) / shares;
+        let probe = Probe::new(transport, server, credentials.as_ref(), now + share);
+        report.add(probe.run());
+    }
+    Ok(report)
+}
+
+/// Looks the name up; at least one address, in the system's order of preference.
+///
+/// In a thread of its own, because the system's resolver knows no deadline.
+fn resolve(target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
+    let (sender, receiver) = mpsc::channel();
+    let name = (target.host.clone(), target.port);
+    thread::spawn(move || {
+        let addresses = name.to_socket_addrs().map(Vec::from_iter);
+        // Nobody listens any more if the time is up.
+        let _ = sender.send(addresses);
+    });
+    let timeout = deadline.saturating_duration_since(Instant::now());
+    match receiver.recv_timeout(timeout) {
+        Ok(Ok(addresses)) if addresses.is_empty() => Err("the name has no address".to_owned()),
+        Ok(Ok(mut addresses)) => {
+            addresses.dedup();
+            Ok(addresses)
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {:.1} s", timeout.as_secs_f64())),
+    }
+}
+
+/// The address that is checked, and those that are not.
+fn describe(addresses: &[SocketAddr]) -> String {
+    let others: Vec<String> = addresses[1..]
+        .iter()
+        .map(|address| address.ip().to_string())
+        .collect();
+    if others.is_empty() {
+        addresses[0].to_string()
+    } else {
+        format!("{} (not checked: {})", addresses[0], others.join(", "))
+    }
+}

@@ -1,0 +1,199 @@
+//! One socket to the server: datagrams, or the frames of a stream.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use crate::wire::{Frame, PacketKind, classify, next_frame};
+
+/// How the client talks to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    /// The name that people read.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// Bytes of the largest datagram.
+const DATAGRAM_MAX: usize = 65_535;
+
+/// A connected socket.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(Stream),
+}
+
+#[derive(Debug)]
+struct Stream {
+    tcp: TcpStream,
+    /// Bytes that are no whole frame yet.
+    pending: Vec<u8>,
+    /// Letters look like ChannelData, which comes only after some STUN message.
+    has_carried_stun: bool,
+}
+
+impl Link {
+    /// Opens a socket of its own and connects it.
+    pub(super) fn open(
+        transport: Transport,
+        server: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let socket = match transport {
+            Transport::Udp => Socket::Udp(open_udp(server).map_err(Failure::from_io)?),
+            Transport::Tcp => Socket::Tcp(Stream::open(server, deadline)?),
+        };
+        Ok(Self { socket })
+    }
+
+    /// Whether the transport neither loses nor frames what it carries.
+    pub(super) const fn is_stream(&self) -> bool {
+        matches!(self.socket, Socket::Tcp(_))
+    }
+
+    /// Sends one datagram, or one frame with its padding.
+    pub(super) fn send(&mut self, packet: &[u8]) -> Result<(), Failure> {
+        match &mut self.socket {
+            Socket::Udp(socket) => socket
+                .send(packet)
+                .map(drop)
+                .map_err(Failure::from_datagram_io),
+            Socket::Tcp(stream) => stream.tcp.write_all(packet).map_err(Failure::from_io),
+        }
+    }
+
+    /// The next datagram or frame, `None` if there is none until `deadline`.
+    pub(super) fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
+        match &mut self.socket {
+            Socket::Udp(socket) => receive_datagram(socket, deadline),
+            Socket::Tcp(stream) => stream.receive(deadline),
+        }
+    }
+}
+
+fn open_udp(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any = match server {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any)?;
+    // A connected socket hears of ICMP errors, and of nobody but the server.
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+fn receive_datagram(socket: &UdpSocket, deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
+    let mut buffer = vec![0; DATAGRAM_MAX];
+    loop {
+        let Some(timeout) = time_left(deadline) else {
+            return Ok(None);
+        };
+        socket
+            .set_read_timeout(Some(timeout))
+            .map_err(Failure::from_io)?;
+        match socket.recv(&mut buffer) {
+            Ok(len) => {
+                buffer.truncate(len);
+                return Ok(Some(buffer));
+            }
+            Err(error) if is_temporary(&error) => {}
+            Err(error) => return Err(Failure::from_datagram_io(error)),
+        }
+    }
+}
+
+impl Stream {
+    fn open(server: SocketAddr, deadline: Instant) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let timeout = time_left(deadline).ok_or(Failure::TimeUp)?;
+        let tcp =
+            TcpStream::connect_timeout(&server, timeout).map_err(|error| match error.kind() {
+                ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::ConnectTimeout {
+                    waited: started.elapsed(),
+                },
+                _ => Failure::from_io(error),
+            })?;
+        // Nagle's algorithm would be measured as the server's delay.
+        tcp.set_nodelay(true).map_err(Failure::from_io)?;
+        tcp.set_write_timeout(Some(timeout))
+            .map_err(Failure::from_io)?;
+        Ok(Self {
+            tcp,
+            pending: Vec::new(),
+            has_carried_stun: false,
+        })
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.take_frame()? {
+                return Ok(Some(frame));
+            }
+            let Some(timeout) = time_left(deadline) else {
+                return Ok(None);
+            };
+            self.tcp
+                .set_read_timeout(Some(timeout))
+                .map_err(Failure::from_io)?;
+            match self.tcp.read(&mut buffer) {
+                Ok(0) => return Err(Failure::Closed),
+                Ok(len) => self.pending.extend_from_slice(&buffer[..len]),
+                Err(error) if is_temporary(&error) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(Failure::Closed);
+                }
+                Err(error) => return Err(Failure::from_io(error)),
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let is_stun = classify(&self.pending) == PacketKind::Stun;
+        if !self.pending.is_empty() && !is_stun && !self.has_carried_stun {
+            return Err(Failure::not_stun(&self.pending));
+        }
+        match next_frame(&self.pending) {
+            Ok(Frame::Complete { len }) => {
+                self.has_carried_stun |= is_stun;
+                let rest = self.pending.split_off(len);
+                Ok(Some(std::mem::replace(&mut self.pending, rest)))
+            }
+            Ok(Frame::Incomplete { .. }) => Ok(None),
+            Err(_) => Err(Failure::not_stun(&self.pending)),
+        }
+    }
+}
+
+/// `None` once the deadline has passed; never zero, which sockets take for "no timeout".
+fn time_left(deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left)
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}

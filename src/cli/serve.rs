@@ -1,0 +1,279 @@
+//! From a configuration to a running server: builds what the engine and the core are told, and
+//! waits for a signal.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
+use crate::config::{Config, Credential};
+use crate::engine::{Engine, Settings, StartError, StreamLimits};
+use crate::turn::{Limits, Options, PeerPolicy, RelayAddress};
+
+/// File descriptors of a server without clients, generously.
+const FILES_AT_REST: u64 = 256;
+
+/// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
+pub(super) fn serve(config: &Config, when_ready: impl FnOnce()) -> ExitCode {
+    if config.peers.allow_loopback {
+        tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
+    }
+    raise_file_limit(config);
+    let settings = match settings(config) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(super::BAD_CONFIGURATION);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let engine = match Engine::start(settings) {
+        Ok(engine) => engine,
+        Err(error) => {
+            tracing::error!("{error}");
+            return start_failure(&error);
+        }
+    };
+    tracing::info!(
+        udp = ?engine.udp_addresses(),
+        tcp = ?engine.tcp_addresses(),
+        workers = config.server.workers,
+        realm = config.realm,
+        "serving"
+    );
+    when_ready();
+    runtime.block_on(wait(engine))
+}
+
+/// A listener or an address that cannot be had is the configuration's fault, more often than not.
+fn start_failure(error: &StartError) -> ExitCode {
+    match error {
+        StartError::Listen(_) | StartError::RelayAddress { .. } => ExitCode::FAILURE,
+        StartError::System(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn wait(mut engine: Engine) -> ExitCode {
+    let signals = signal(SignalKind::terminate()).and_then(|term| {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok((term, interrupt))
+    });
+    let (mut term, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
+    let mut watchdog = Watchdog::new();
+    let code = loop {
+        tokio::select! {
+            name = stop_signal(&mut term, &mut interrupt) => {
+                tracing::info!(signal = name, "stopping");
+                break ExitCode::SUCCESS;
+            }
+            Some(worker) = engine.worker_failed() => {
+                tracing::error!(worker, "a worker ended, and the server with it");
+                break ExitCode::FAILURE;
+            }
+            () = watchdog.due() => watchdog.report(&engine.heartbeats()),
+        }
+    };
+    notify(&[NotifyState::Stopping]);
+    engine.stop();
+    code
+}
+
+async fn stop_signal(term: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// Tells systemd that the workers are well, as long as every one of them is.
+struct Watchdog {
+    interval: Option<tokio::time::Interval>,
+    last: Vec<u64>,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        let half = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
+        // A worker's heart beats once a second: asking more often would see no beat.
+        let half = half.map(|half| half.max(Duration::from_millis(2500)));
+        Self {
+            interval: half.map(tokio::time::interval),
+            last: Vec::new(),
+        }
+    }
+
+    async fn due(&mut self) {
+        match &mut self.interval {
+            Some(interval) => {
+                interval.tick().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn report(&mut self, beats: &[u64]) {
+        let well =
+            self.last.is_empty() || beats.iter().zip(&self.last).all(|(now, then)| now > then);
+        if well {
+            notify(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!("a worker does not respond");
+        }
+        self.last = beats.to_vec();
+    }
+}
+
+/// Without systemd nobody listens, which is no failure.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("cannot notify systemd: {error}");
+    }
+}
+
+/// What the engine is told.
+fn settings(config: &Config) -> Result<Settings, CredentialError> {
+    let relay_addresses = config.relay.addresses.iter();
+    let relay_addresses = relay_addresses
+        .map(|&bound| RelayAddress {
+            bound,
+            advertised: config.relay.advertised(bound),
+        })
+        .collect();
+    Ok(Settings {
+        udp: config.listen.udp.clone(),
+        tcp: config.listen.tcp.clone(),
+        workers: config.server.workers,
+        relay_addresses,
+        relay_ports: config.relay.ports.clone(),
+        options: options(config)?,
+        stream: StreamLimits {
+            connections: config.limits.tcp_connections,
+            send_queue_bytes: config.limits.tcp_send_queue_bytes as usize,
+            first_message_s: config.limits.tcp_first_message_s,
+            idle_s: config.limits.tcp_idle_s,
+        },
+    })
+}
+
+/// What the core is told.
+fn options(config: &Config) -> Result<Options, CredentialError> {
+    let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
+    let own = listeners
+        .map(std::net::SocketAddr::ip)
+        .filter(|ip| !ip.is_unspecified())
+        .collect();
+    let software = config.server.software.as_str();
+    Ok(Options {
+        authenticator: authenticator(config)?,
+        limits: limits(config),
+        peers: PeerPolicy {
+            allow: config.peers.allow.clone(),
+            deny: config.peers.deny.clone(),
+            allow_loopback: config.peers.allow_loopback,
+            own,
+        },
+        software: (!software.is_empty()).then(|| software.into()),
+        classic_stun: config.listen.classic_stun,
+        dont_fragment: config.relay.dont_fragment,
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        allocations_per_user: config.limits.allocations_per_user,
+        allocations_total: config.limits.allocations_total,
+        permissions_per_allocation: config.limits.permissions_per_allocation,
+        channels_per_allocation: config.limits.channels_per_allocation,
+        max_lifetime_s: config.limits.max_lifetime_s,
+        port_rest_s: config.limits.port_rest_s,
+        reservation_s: config.limits.reservation_s,
+        ..Limits::default()
+    }
+}
+
+fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
+    let mut credentials = Credentials::new(&config.realm, config.auth.rest_separator)?;
+    for secret in &config.auth.static_auth_secrets {
+        credentials.add_secret(secret.clone());
+    }
+    for (name, credential) in &config.auth.users {
+        match credential {
+            Credential::Plain(password) => credentials.add_user(name, password)?,
+            Credential::Md5Key(key) => credentials.add_user_key(name, *key.expose())?,
+        }
+    }
+    let mut nonce_keys: Vec<NonceKey> = config
+        .auth
+        .nonce_secrets
+        .iter()
+        .map(|secret| NonceKey::from_secret(secret.expose_secret()))
+        .collect();
+    if nonce_keys.is_empty() {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).expect("the system has random numbers");
+        nonce_keys.push(NonceKey::new(key));
+    }
+    Ok(Authenticator::new(
+        Arc::new(credentials),
+        nonce_keys,
+        config.auth.nonce_lifetime_s,
+    ))
+}
+
+/// Asks for as many files as the system lets this process have, and says so if they cannot be
+/// enough: every allocation and every connection takes one.
+fn raise_file_limit(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let raised = setrlimit(Resource::Nofile, raised).map_err(io::Error::from);
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let clients = config.limits.allocations_total + config.limits.tcp_connections;
+    let wanted = u64::from(clients) + FILES_AT_REST;
+    if files < wanted {
+        tracing::warn!(
+            files,
+            wanted,
+            raised = ?raised.err(),
+            "the file limit is lower than limits.allocations_total and limits.tcp_connections \
+             need; raise LimitNOFILE (or ulimit -n)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Host, Sources, load};
+
+    #[test]
+    fn the_defaults_are_those_of_the_core() {
+        let host = Host::probe();
+        let config = load(&Sources::default(), &host).unwrap().config;
+        assert_eq!(limits(&config), Limits::default());
+    }
+}

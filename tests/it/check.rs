@@ -1,0 +1,414 @@
+//! `turnstone check` against scripted servers: what it makes of the wrong ones.
+#![allow(
+    clippy::unwrap_used,
+    reason = "scripts are tests, though not marked as such"
+)]
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use turnstone::auth::{LongTermKey, PasswordAlgorithm};
+use turnstone::cli::check::{CheckArgs, Report, check};
+use turnstone::wire::{
+    AttributeType, Class, ErrorCode, IntegrityAlgorithm, Message, MessageBuilder, Method,
+    verify_integrity,
+};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: CheckArgs,
+}
+
+fn run(args: &[&str]) -> Report {
+    let command_line = ["check"].iter().chain(args);
+    check(&Cli::try_parse_from(command_line).unwrap().args).unwrap()
+}
+
+/// Checks a server over UDP as alice.
+fn check_udp(server: SocketAddr) -> Report {
+    let url = format!("turn:{server}?transport=udp");
+    run(&[
+        &url,
+        "--user",
+        "alice",
+        "--password",
+        "pw",
+        "--timeout",
+        "5",
+    ])
+}
+
+/// A UDP server whose script maps datagrams to replies. It ends when dropped, and after 10 s.
+struct FakeServer {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeServer {
+    fn start(script: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = Some(thread::spawn(move || serve(&socket, script, &stopped)));
+        Self {
+            address,
+            stop,
+            thread,
+        }
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn serve(
+    socket: &UdpSocket,
+    mut script: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+    stopped: &AtomicBool,
+) {
+    let started = Instant::now();
+    let tick = Duration::from_millis(20);
+    socket.set_read_timeout(Some(tick)).unwrap();
+    let mut buffer = [0; 2048];
+    while !stopped.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(10) {
+        let Ok((len, client)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
+        if let Some(reply) = script(&buffer[..len]) {
+            socket.send_to(&reply, client).unwrap();
+        }
+    }
+}
+
+fn reply(
+    request: &Message<'_>,
+    class: Class,
+    attributes: impl FnOnce(&mut MessageBuilder<'_>),
+) -> Vec<u8> {
+    let mut buffer = vec![0; 512];
+    let id = request.transaction_id();
+    let mut builder = MessageBuilder::new(&mut buffer, class, request.method().unwrap(), id);
+    attributes(&mut builder);
+    let len = builder.finish().unwrap();
+    buffer.truncate(len);
+    buffer
+}
+
+fn challenge(request: &Message<'_>, code: ErrorCode, nonce: &str) -> Vec<u8> {
+    reply(request, Class::Error, |builder| {
+        builder
+            .error_code(code, code.phrase())
+            .attribute(AttributeType::REALM, b"example.org")
+            .attribute(AttributeType::NONCE, nonce.as_bytes());
+    })
+}
+
+fn refusal(request: &Message<'_>, code: ErrorCode) -> Vec<u8> {
+    reply(request, Class::Error, |builder| {
+        builder.error_code(code, "");
+        builder.integrity(IntegrityAlgorithm::Sha1, key("pw").as_bytes());
+    })
+}
+
+fn allocation(request: &Message<'_>, relayed_address: &str, key: Option<&LongTermKey>) -> Vec<u8> {
+    reply(request, Class::Success, |builder| {
+        let mapped_address = "127.0.0.1:1".parse().unwrap();
+        builder
+            .xor_address(
+                AttributeType::XOR_RELAYED_ADDRESS,
+                relayed_address.parse().unwrap(),
+            )
+            .xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped_address)
+            .u32(AttributeType::LIFETIME, 600);
+        if let Some(key) = key {
+            builder.integrity(IntegrityAlgorithm::Sha1, key.as_bytes());
+        }
+    })
+}
+
+fn key(password: &str) -> LongTermKey {
+    LongTermKey::derive(PasswordAlgorithm::Md5, b"alice", "example.org", password)
+}
+
+/// Answers Binding and the first Allocate as it should be, and leaves the requests with
+/// credentials to `script`.
+fn challenging(
+    mut script: impl FnMut(&Message<'_>) -> Option<Vec<u8>> + Send + 'static,
+) -> FakeServer {
+    FakeServer::start(move |datagram| {
+        let request = Message::parse(datagram).unwrap();
+        match request.method() {
+            Some(Method::Binding) => Some(reply(&request, Class::Success, |builder| {
+                let mapped_address = "192.0.2.7:4242".parse().unwrap();
+                builder.xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped_address);
+            })),
+            _ if !request.has_integrity() => {
+                Some(challenge(&request, ErrorCode::Unauthenticated, "first"))
+            }
+            _ => script(&request),
+        }
+    })
+}
+
+#[track_caller]
+fn assert_fails(report: &Report, lines: &[&str]) {
+    let text = report.to_string();
+    assert!(!report.works(), "{text}");
+    for line in lines {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    assert!(!text.contains("pw"), "the password is in\n{text}");
+}
+
+#[test]
+fn stun_url_takes_binding_alone() {
+    let server = challenging(|_| None);
+    let report = run(&[&format!("stun:{}?transport=udp", server.address)]);
+    let text = report.to_string();
+    assert!(report.works(), "{text}");
+    assert!(text.contains("mapped address 192.0.2.7:4242"), "{text}");
+    assert!(!text.contains("challenge"), "{text}");
+}
+
+#[test]
+fn unsigned_success_is_a_failure() {
+    let server = challenging(|request| Some(allocation(request, "127.0.0.1:50000", None)));
+    let report = check_udp(server.address);
+    assert_fails(
+        &report,
+        &[
+            "ok    challenge",
+            "FAIL  allocate",
+            "the reply to Allocate has no MESSAGE-INTEGRITY",
+            "anybody could have sent it",
+            "FAIL: fails over UDP",
+        ],
+    );
+}
+
+#[test]
+fn wrongly_signed_success_is_a_failure() {
+    let other = key("other");
+    let server =
+        challenging(move |request| Some(allocation(request, "127.0.0.1:50000", Some(&other))));
+    let report = check_udp(server.address);
+    assert_fails(
+        &report,
+        &[
+            "FAIL  allocate",
+            "a wrong MESSAGE-INTEGRITY",
+            "another password",
+        ],
+    );
+}
+
+#[test]
+fn second_401_means_wrong_credentials() {
+    let server =
+        challenging(|request| Some(challenge(request, ErrorCode::Unauthenticated, "second")));
+    assert_fails(
+        &check_udp(server.address),
+        &["401 Unauthenticated", "wrong user or password"],
+    );
+    let url = format!("turn:{}?transport=udp", server.address);
+    let report = run(&[&url, "--static-auth-secret", "pw-of-all"]);
+    assert_fails(
+        &report,
+        &["wrong secret, or the server's clock differs: the credential expires at 2"],
+    );
+}
+
+#[test]
+fn stale_nonce_is_replaced_once() {
+    let server = challenging(|request| {
+        assert!(verify_integrity(
+            request,
+            IntegrityAlgorithm::Sha1,
+            key("pw").as_bytes()
+        ));
+        let fresh = request.first(AttributeType::NONCE) == Some(b"fresh");
+        Some(if fresh {
+            refusal(request, ErrorCode::AllocationQuotaReached)
+        } else {
+            challenge(request, ErrorCode::StaleNonce, "fresh")
+        })
+    });
+    assert_fails(
+        &check_udp(server.address),
+        &[
+            "FAIL  allocate",
+            "486",
+            "as many allocations as the server permits",
+        ],
+    );
+
+    let server = challenging(|request| Some(challenge(request, ErrorCode::StaleNonce, "newer")));
+    assert_fails(
+        &check_udp(server.address),
+        &["438 Stale Nonce", "its own fresh nonce stale"],
+    );
+}
+
+#[test]
+fn refused_peer_is_explained_and_allocations_are_deleted() {
+    let deleted = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&deleted);
+    let server = challenging(move |request| {
+        Some(match request.method() {
+            Some(Method::Allocate) => allocation(request, "127.0.0.1:50000", Some(&key("pw"))),
+            Some(Method::Refresh) => {
+                let lifetime = request.first(AttributeType::LIFETIME);
+                seen.store(lifetime == Some(&[0; 4]), Ordering::Relaxed);
+                reply(request, Class::Success, |builder| {
+                    builder
+                        .u32(AttributeType::LIFETIME, 0)
+                        .integrity(IntegrityAlgorithm::Sha1, key("pw").as_bytes());
+                })
+            }
+            _ => refusal(request, ErrorCode::Forbidden),
+        })
+    });
+    assert_fails(
+        &check_udp(server.address),
+        &[
+            "FAIL  permission",
+            "403",
+            "refuses its own relayed address as a peer",
+            "ok    refresh",
+        ],
+    );
+    assert!(deleted.load(Ordering::Relaxed));
+}
+
+#[test]
+fn open_relay_is_a_failure() {
+    let server = FakeServer::start(|datagram| {
+        let request = Message::parse(datagram).unwrap();
+        Some(allocation(&request, "127.0.0.1:50000", None))
+    });
+    assert_fails(
+        &check_udp(server.address),
+        &["FAIL  challenge", "an open relay"],
+    );
+}
+
+#[test]
+fn challenge_without_a_nonce_is_named() {
+    let server = FakeServer::start(|datagram| {
+        let request = Message::parse(datagram).unwrap();
+        Some(reply(&request, Class::Error, |builder| {
+            builder
+                .error_code(ErrorCode::Unauthenticated, "")
+                .attribute(AttributeType::REALM, b"example.org");
+        }))
+    });
+    assert_fails(
+        &check_udp(server.address),
+        &[
+            "FAIL  challenge",
+            "the reply to Allocate has no valid NONCE",
+        ],
+    );
+}
+
+#[test]
+fn garbage_is_not_taken_for_silence() {
+    let server = FakeServer::start(|_| Some(b"\x01garbage\x1b[31m".to_vec()));
+    let report = check_udp(server.address);
+    assert_fails(&report, &["the answer is not STUN", "wrong port?"]);
+    assert!(!report.to_string().contains('\x1b'));
+}
+
+#[test]
+fn silence_is_told_in_words() {
+    let server = FakeServer::start(|_| None);
+    let url = format!("turn:{}?transport=udp", server.address);
+    let started = Instant::now();
+    let report = run(&[&url, "--user", "a", "--password", "b", "--timeout", "1"]);
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert_fails(
+        &report,
+        &["no answer over UDP within 1.0 s: firewall, wrong port, or no server"],
+    );
+}
+
+#[test]
+fn request_is_repeated_until_the_answer_comes() {
+    let mut requests = 0;
+    let server = FakeServer::start(move |datagram| {
+        requests += 1;
+        let request = Message::parse(datagram).unwrap();
+        (requests == 3).then(|| {
+            reply(&request, Class::Success, |builder| {
+                let mapped_address = "192.0.2.7:4242".parse().unwrap();
+                builder.xor_address(AttributeType::XOR_MAPPED_ADDRESS, mapped_address);
+            })
+        })
+    });
+    let report = run(&[&format!("stun:{}?transport=udp", server.address)]);
+    assert!(report.works(), "{report}");
+}
+
+#[test]
+fn refused_and_silent_tcp_are_told_apart() {
+    let args = ["--user", "a", "--password", "b", "--timeout", "1"];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("turn:{}?transport=tcp", listener.local_addr().unwrap());
+    let report = run(&[&[url.as_str()], &args[..]].concat());
+    assert_fails(&report, &["connected over TCP, but no answer within 1.0 s"]);
+
+    drop(listener);
+    let report = run(&[&[url.as_str()], &args[..]].concat());
+    assert_fails(&report, &["connection refused", "nothing listens on port"]);
+}
+
+#[test]
+fn unusable_command_lines_are_refused_before_anything_is_sent() {
+    let usage_error = |args: &[&str]| {
+        let command_line = ["check"].iter().chain(args);
+        let args = Cli::try_parse_from(command_line).unwrap().args;
+        check(&args).unwrap_err().to_string()
+    };
+    assert!(usage_error(&["turns:a.example"]).contains("TLS is not built yet"));
+    assert!(usage_error(&["turn:127.0.0.1"]).contains("give --user and --password"));
+    let missing = [
+        "127.0.0.1",
+        "--static-auth-secret-file",
+        "/nonexistent/secret",
+    ];
+    assert!(usage_error(&missing).contains("/nonexistent/secret"));
+
+    let both = [
+        "check",
+        "a",
+        "--user",
+        "u",
+        "--password",
+        "p",
+        "--static-auth-secret",
+        "s",
+    ];
+    assert!(Cli::try_parse_from(both).is_err());
+}
+
+#[test]
+fn secrets_are_not_in_debug_output() {
+    let args = ["check", "a", "--user", "u", "--password", "hunter2"];
+    let args = Cli::try_parse_from(args).unwrap().args;
+    assert!(!format!("{args:?}").contains("hunter2"));
+}
