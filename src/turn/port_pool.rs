@@ -32,6 +32,7 @@ pub struct PortPool {
     addresses: Vec<AddressPool>,
     /// Whether any address is advertised as another one.
     translates: bool,
+    range: RangeInclusive<u16>,
 }
 
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl PortPool {
         Self {
             addresses,
             translates,
+            range: ports,
         }
     }
 
@@ -106,12 +108,13 @@ impl PortPool {
         preferred: IpAddr,
         random: u64,
     ) -> Option<PortLease> {
-        let start = (random & 0xFFFF) as u16;
+        let ports = u64::from(self.range.end() - self.range.start()) + 1;
+        let start = self.range.start() + ((random & 0xFFFF_FFFF) % ports) as u16;
         let first = self
             .addresses
             .iter()
             .position(|pool| pool.address.bound == preferred)
-            .unwrap_or_else(|| (random >> 16) as usize % self.addresses.len().max(1));
+            .unwrap_or_else(|| (random >> 32) as usize % self.addresses.len().max(1));
         (0..self.addresses.len()).find_map(|step| {
             let index = (first + step) % self.addresses.len();
             let pool = &self.addresses[index];
@@ -366,6 +369,19 @@ mod tests {
             assert_eq!(acquire(&pool, Parity::Any, start), None);
             assert_eq!(pool.taken(), 16_384);
         }
+    }
+
+    /// ALLOC-19: a quarter of all starts would be below the range, and all of them its first port.
+    #[test]
+    fn a_random_start_is_a_random_port_of_the_range() {
+        let pool = pool(49_152..=65_535);
+        let mut halves = [0; 2];
+        for i in 0..1000u64 {
+            let lease = acquire(&pool, Parity::Any, i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
+            halves[usize::from(lease.port >= 57_344)] += 1;
+            pool.release(lease);
+        }
+        assert!(halves.iter().all(|&half| half > 400), "{halves:?}");
     }
 
     /// ALLOC-13, ALLOC-16
