@@ -179,11 +179,6 @@ fn settings(config: &Config) -> Result<Settings, CredentialError> {
 
 /// What the core is told.
 fn options(config: &Config) -> Result<Options, CredentialError> {
-    let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
-    let own = listeners
-        .map(std::net::SocketAddr::ip)
-        .filter(|ip| !ip.is_unspecified())
-        .collect();
     let software = config.server.software.as_str();
     Ok(Options {
         authenticator: authenticator(config)?,
@@ -192,7 +187,7 @@ fn options(config: &Config) -> Result<Options, CredentialError> {
             allow: config.peers.allow.clone(),
             deny: config.peers.deny.clone(),
             allow_loopback: config.peers.allow_loopback,
-            own,
+            ..PeerPolicy::default()
         },
         software: (!software.is_empty()).then(|| software.into()),
         classic_stun: config.listen.classic_stun,

@@ -102,7 +102,11 @@ impl Engine {
 
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
-        let options = Arc::new(settings.options);
+        let mut options = settings.options;
+        options.peers.listeners = udp.iter().chain(&tcp).copied().collect();
+        let own = options.peers.listeners.iter().map(SocketAddr::ip);
+        options.peers.own = own.filter(|ip| !ip.is_unspecified()).collect();
+        let options = Arc::new(options);
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();
         let mut engine = Self {

@@ -19,7 +19,8 @@ pub struct Settings {
     pub relay_addresses: Vec<RelayAddress>,
     /// The relay ports of each address.
     pub relay_ports: RangeInclusive<u16>,
-    /// The protocol's options and limits.
+    /// The protocol's options and limits. The server's own addresses among the peers are filled in
+    /// from its listeners.
     pub options: Options,
     /// The bounds of streams.
     pub stream: StreamLimits,

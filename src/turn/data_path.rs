@@ -12,8 +12,9 @@ use super::client::Client;
 use super::counters::DropCause;
 use super::event::RelayId;
 use super::limits::UDP_PAYLOAD_MAX;
+use super::peer_policy::PeerPolicy;
 use super::port_pool::PortPool;
-use super::server::{Options, Server};
+use super::server::{Options, Server, check_own_address};
 use super::time::Time;
 use crate::wire::{
     ATTRIBUTE_HEADER_LEN, AttributeType, ChannelData, Class, Family, IcmpAttribute, Message,
@@ -48,7 +49,14 @@ impl Server {
             payload: message.payload,
             dont_fragment: false,
         };
-        route(&self.shared.ports, allocation, now, ip, data)
+        route(
+            &self.options.peers,
+            &self.shared.ports,
+            allocation,
+            now,
+            ip,
+            data,
+        )
     }
 
     /// A Send indication (RFC 8656 §11.2). Never answered, whatever is wrong with it.
@@ -67,7 +75,14 @@ impl Server {
         if !allocation.permissions.allows(now, data.peer.ip()) {
             return Err(DropCause::NoPermission);
         }
-        route(&self.shared.ports, allocation, now, ip, data)
+        route(
+            &self.options.peers,
+            &self.shared.ports,
+            allocation,
+            now,
+            ip,
+            data,
+        )
     }
 
     /// A datagram from a peer, at `buffer[payload]`, received on a relay socket (RFC 8656 §11.3,
@@ -217,6 +232,7 @@ fn read_send(options: &Options, message: &Message<'_>) -> Result<ClientData, Dro
 /// The last steps of both ways from client to peer: the socket of the peer's family, the header,
 /// the books.
 fn route(
+    policy: &PeerPolicy,
     ports: &PortPool,
     allocation: &mut Allocation,
     now: Time,
@@ -233,9 +249,7 @@ fn route(
         .live_relay(now, family)
         .ok_or(DropCause::NoAllocation)?;
     // The port of a relayed address that is gone may be any other service's of this host.
-    if ports.is_relay_ip(peer.ip()) && !ports.is_live(peer) {
-        return Err(DropCause::NoPermission);
-    }
+    check_own_address(policy, ports, peer).map_err(|_| DropCause::NoPermission)?;
     let client = allocation.client.five_tuple;
     let ip = if client.transport.is_stream() {
         IpHeader::default()

@@ -4,7 +4,7 @@
 //! channel is installed; packets then need no more than the permission.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -17,8 +17,11 @@ pub struct PeerPolicy {
     pub deny: Vec<IpNet>,
     /// Opens loopback, for tests only.
     pub allow_loopback: bool,
-    /// This server's own addresses: refused, but for the relayed addresses of its allocations.
+    /// This server's own addresses beside its relay addresses. Refused unless `allow` has them, as
+    /// for a media server on the same host; live relayed addresses are always peers.
     pub own: Vec<IpAddr>,
+    /// Where this server listens: never a peer.
+    pub listeners: Vec<SocketAddr>,
 }
 
 /// Why an address is no peer.
@@ -118,7 +121,7 @@ impl PeerPolicy {
         if self.is_denied(ip) {
             return Err(PeerRefusal::Denied);
         }
-        if self.own.contains(&ip) {
+        if self.own.contains(&ip) && !self.opens(ip) {
             return Err(PeerRefusal::OwnAddress);
         }
         match classify(ip) {
@@ -127,6 +130,25 @@ impl PeerPolicy {
             Some(class) if class.can_be_allowed() && contains(&self.allow, ip) => Ok(()),
             Some(class) => Err(class),
         }
+    }
+
+    /// Decides on a transport address of this host that is no live relayed address: a service
+    /// beside this server, or the server itself.
+    pub(super) fn check_own(&self, peer: SocketAddr) -> Result<(), PeerRefusal> {
+        let listens = self.listeners.iter().any(|listener| {
+            let ip = listener.ip();
+            listener.port() == peer.port() && (ip == peer.ip() || ip.is_unspecified())
+        });
+        if listens || !self.opens(peer.ip()) {
+            Err(PeerRefusal::OwnAddress)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the operator opened an address by name.
+    fn opens(&self, ip: IpAddr) -> bool {
+        contains(&self.allow, ip) || (self.allow_loopback && ip.is_loopback())
     }
 
     /// Whether the operator closed an address, in whatever form it is written.
@@ -350,6 +372,26 @@ mod tests {
         for ip in ["::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0", "10.0.0.1"] {
             assert!(check(&policy, ip).is_err(), "{ip}");
         }
+    }
+
+    /// SEC-07
+    #[test]
+    fn own_addresses_are_opened_by_name_and_listeners_never() {
+        let mut policy = PeerPolicy {
+            own: vec!["9.9.9.9".parse().unwrap()],
+            listeners: vec!["0.0.0.0:3478".parse().unwrap()],
+            ..PeerPolicy::default()
+        };
+        let (service, listener) = (
+            "9.9.9.9:5000".parse().unwrap(),
+            "9.9.9.9:3478".parse().unwrap(),
+        );
+        assert_eq!(check(&policy, "9.9.9.9"), Err(PeerRefusal::OwnAddress));
+        assert_eq!(policy.check_own(service), Err(PeerRefusal::OwnAddress));
+        policy.allow = vec!["9.9.9.9/32".parse().unwrap()];
+        assert_eq!(check(&policy, "9.9.9.9"), Ok(()));
+        assert_eq!(policy.check_own(service), Ok(()));
+        assert_eq!(policy.check_own(listener), Err(PeerRefusal::OwnAddress));
     }
 
     /// ALLOC-27

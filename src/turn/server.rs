@@ -1,6 +1,7 @@
 //! The state of one shard and the contract with its host.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
@@ -12,7 +13,7 @@ use super::client::{Client, FiveTuple};
 use super::counters::{Counters, DropCause};
 use super::event::{AllocationId, CloseReason, Event, RelayId};
 use super::limits::Limits;
-use super::peer_policy::PeerPolicy;
+use super::peer_policy::{PeerPolicy, PeerRefusal};
 use super::port_pool::{PortLease, PortPool};
 use super::quota::Quota;
 use super::reservation::{ReservationToken, Reservations};
@@ -48,6 +49,21 @@ impl Options {
             AttributeType::DONT_FRAGMENT => self.dont_fragment,
             _ => !attribute.is_comprehension_required() || attribute.name().is_some(),
         }
+    }
+}
+
+/// Decides on a peer's transport address, where [`PeerPolicy::check`] saw the IP address only: what
+/// is this host's own must be a live relayed address, or a service that the operator opened.
+pub(super) fn check_own_address(
+    policy: &PeerPolicy,
+    ports: &PortPool,
+    peer: SocketAddr,
+) -> Result<(), PeerRefusal> {
+    let is_own = ports.is_relay_ip(peer.ip()) || policy.own.contains(&peer.ip());
+    if !is_own || ports.is_live(peer) {
+        Ok(())
+    } else {
+        policy.check_own(peer)
     }
 }
 

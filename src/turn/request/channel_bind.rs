@@ -2,9 +2,8 @@
 
 use super::super::channel::BindError;
 use super::super::event::Event;
-use super::super::peer_policy::PeerRefusal;
 use super::super::reject::Reject;
-use super::super::server::Server;
+use super::super::server::{Server, check_own_address};
 use super::{Exchange, Handled, check_client};
 use crate::auth::Identity;
 use crate::wire::{AttributeType, Family, decode_channel_number};
@@ -36,10 +35,8 @@ impl Server {
         if peer.port() == 0 {
             return Err(Reject::Malformed(AttributeType::XOR_PEER_ADDRESS));
         }
-        let ports = &self.shared.ports;
-        if ports.is_relay_ip(peer.ip()) && !ports.is_live(peer) {
-            return Err(self.peer_refused(exchange, identity, peer, PeerRefusal::OwnAddress));
-        }
+        check_own_address(&self.options.peers, &self.shared.ports, peer)
+            .map_err(|refusal| self.peer_refused(exchange, identity, peer, refusal))?;
 
         let limits = &self.options.limits;
         let now = exchange.now.time;
