@@ -12,6 +12,9 @@ use crate::wire::{AttributeType, IntegrityAlgorithm, Message, verify_integrity};
 /// The value of the PASSWORD-ALGORITHMS that is offered: SHA-256, then MD5, without parameters.
 pub const PASSWORD_ALGORITHMS: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
 
+/// Bytes of a USERNAME that anybody can have. RFC 8489 §14.3 ends at 508, RFC 5389 at 763.
+const USERNAME_LEN_MAX: usize = 763;
+
 /// Checks the credentials of requests.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
@@ -223,6 +226,7 @@ impl Authenticator {
     /// The name in words; `None` if nobody can have it.
     fn username<'a>(&'a self, name: Name<'a>) -> Option<&'a str> {
         match name {
+            Name::Username(bytes) if bytes.len() > USERNAME_LEN_MAX => None,
             Name::Username(bytes) => std::str::from_utf8(bytes).ok(),
             Name::Userhash(hash) if self.features.username_anonymity => {
                 self.credentials.username_of(hash)
