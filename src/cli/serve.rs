@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential};
-use crate::engine::{Engine, Settings, StartError, StreamLimits};
+use crate::engine::{Engine, Settings, StreamLimits};
 use crate::turn::{Limits, Options, PeerPolicy, RelayAddress};
 
 /// File descriptors of a server without clients, generously.
@@ -46,7 +46,7 @@ pub(super) fn serve(config: &Config, when_ready: impl FnOnce()) -> ExitCode {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
-            return start_failure(&error);
+            return ExitCode::FAILURE;
         }
     };
     tracing::info!(
@@ -58,14 +58,6 @@ pub(super) fn serve(config: &Config, when_ready: impl FnOnce()) -> ExitCode {
     );
     when_ready();
     runtime.block_on(wait(engine))
-}
-
-/// A listener or an address that cannot be had is the configuration's fault, more often than not.
-fn start_failure(error: &StartError) -> ExitCode {
-    match error {
-        StartError::Listen(_) | StartError::RelayAddress { .. } => ExitCode::FAILURE,
-        StartError::System(_) => ExitCode::FAILURE,
-    }
 }
 
 async fn wait(mut engine: Engine) -> ExitCode {
