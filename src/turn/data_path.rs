@@ -128,9 +128,9 @@ impl Server {
         if !allocation.permissions.allows(now, peer.ip()) {
             return Err(DropCause::NoPermission);
         }
-        let ip = ip.relayed().ok_or(DropCause::HopLimit)?;
         let client = allocation.client;
         let is_stream = client.five_tuple.transport.is_stream();
+        let ip = ip.relayed(is_stream).ok_or(DropCause::HopLimit)?;
         let len = payload.len() as u64;
         let message = match allocation.channels.number(now, peer) {
             Some(number) => prepend_channel_data(buffer, payload, number, is_stream),
@@ -251,12 +251,9 @@ fn route(
     // The port of a relayed address that is gone may be any other service's of this host.
     check_own_address(policy, ports, peer).map_err(|_| DropCause::NoPermission)?;
     let client = allocation.client.five_tuple;
-    let ip = if client.transport.is_stream() {
-        IpHeader::default()
-    } else {
-        ip
-    };
-    let ip = ip.relayed().ok_or(DropCause::HopLimit)?;
+    let ip = ip
+        .relayed(client.transport.is_stream())
+        .ok_or(DropCause::HopLimit)?;
     if payload.len() > UDP_PAYLOAD_MAX {
         return Err(DropCause::TooLarge);
     }

@@ -1,8 +1,8 @@
 //! The relay ports: one atomic bitmap for each relay address, shared by the shards.
 //!
-//! A port is free, live, or resting. A port that an allocation gave back rests for a while, so that
-//! what is still under way to the old allocation does not reach a new one; resting ports are taken
-//! only when no free one is left.
+//! A port is free, held (for a socket that is not bound yet, or for a token), live, or resting. A
+//! port that an allocation gave back rests for a while, so that what is still under way to the old
+//! allocation does not reach a new one; resting ports are taken only when no free one is left.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -32,15 +32,17 @@ pub struct PortPool {
     addresses: Vec<AddressPool>,
     /// Whether any address is advertised as another one.
     translates: bool,
-    range: RangeInclusive<u16>,
 }
 
 #[derive(Debug)]
 struct AddressPool {
     address: RelayAddress,
+    ports: RangeInclusive<u16>,
     usable: Box<[u64]>,
-    /// Live or resting.
+    /// Not free: held, live or resting.
     taken: Box<[AtomicU64]>,
+    /// A relay socket is bound; a subset of `taken`, without `resting`.
+    live: Box<[AtomicU64]>,
     /// Resting; a subset of `taken`.
     resting: Box<[AtomicU64]>,
 }
@@ -90,7 +92,6 @@ impl PortPool {
         Self {
             addresses,
             translates,
-            range: ports,
         }
     }
 
@@ -108,8 +109,6 @@ impl PortPool {
         preferred: IpAddr,
         random: u64,
     ) -> Option<PortLease> {
-        let ports = u64::from(self.range.end() - self.range.start()) + 1;
-        let start = self.range.start() + ((random & 0xFFFF_FFFF) % ports) as u16;
         let first = self
             .addresses
             .iter()
@@ -121,7 +120,7 @@ impl PortPool {
             if pool.family() != family {
                 return None;
             }
-            let port = pool.acquire(start, parity)?;
+            let port = pool.acquire(pool.start(random as u32), parity)?;
             Some(PortLease {
                 address: index as u8,
                 port,
@@ -143,9 +142,16 @@ impl PortPool {
         pool.taken[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
     }
 
+    /// The socket of a lease is bound: what is sent there reaches an allocation.
+    pub(super) fn go_live(&self, lease: PortLease) {
+        let pool = &self.addresses[usize::from(lease.address)];
+        pool.live[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
+    }
+
     /// Gives a port back for use after a rest, which [`PortPool::wake`] ends.
     pub(super) fn rest(&self, lease: PortLease) {
         let pool = &self.addresses[usize::from(lease.address)];
+        pool.live[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
         pool.resting[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
     }
 
@@ -182,14 +188,14 @@ impl PortPool {
             .any(|pool| pool.address.bound == ip || pool.address.advertised == ip)
     }
 
-    /// Whether a transport address is the relayed address of an allocation that lives.
+    /// Whether a transport address is the relayed address of an allocation that lives. A port that
+    /// is only held may be any other process's.
     pub(super) fn is_live(&self, address: SocketAddr) -> bool {
         let (word, bit) = (word(address.port()), bit(address.port()));
         self.addresses.iter().any(|pool| {
             let RelayAddress { bound, advertised } = pool.address;
             (bound == address.ip() || advertised == address.ip())
-                && pool.taken[word].load(Ordering::Relaxed) & bit != 0
-                && pool.resting[word].load(Ordering::Relaxed) & bit == 0
+                && pool.live[word].load(Ordering::Relaxed) & bit != 0
         })
     }
 
@@ -219,7 +225,7 @@ impl PortPool {
         }
     }
 
-    /// Ports that are live or resting, on all addresses.
+    /// Ports that are not free, on all addresses.
     pub fn taken(&self) -> u32 {
         let words = self.addresses.iter().flat_map(|pool| pool.taken.iter());
         words
@@ -239,7 +245,7 @@ impl PortPool {
 impl AddressPool {
     fn new(address: RelayAddress, ports: RangeInclusive<u16>, excluded: &[SocketAddr]) -> Self {
         let mut usable = vec![0; WORDS];
-        for port in ports {
+        for port in ports.clone() {
             let listened = excluded.iter().any(|listener| {
                 let ip = listener.ip();
                 listener.port() == port && (ip == address.bound || ip.is_unspecified())
@@ -251,14 +257,22 @@ impl AddressPool {
         let bitmap = || (0..WORDS).map(|_| AtomicU64::new(0)).collect();
         Self {
             address,
+            ports,
             usable: usable.into(),
             taken: bitmap(),
+            live: bitmap(),
             resting: bitmap(),
         }
     }
 
     fn family(&self) -> Family {
         Family::of(self.address.bound)
+    }
+
+    /// The port of the range at which a search starts: each as likely as any other.
+    fn start(&self, random: u32) -> u16 {
+        let count = self.ports.len() as u64;
+        self.ports.start() + (u64::from(random) * count >> 32) as u16
     }
 
     /// Takes the first port at or after `start`, around the end: first of the free ones, then of
@@ -359,7 +373,7 @@ mod tests {
     /// ALLOC-20, ALLOC-22
     #[test]
     fn every_port_once_and_then_none() {
-        for start in [0, 49_152, 50_000, 65_535] {
+        for start in [0, 1 << 30, 1 << 31, u64::from(u32::MAX)] {
             let pool = pool(49_152..=65_535);
             let ports: HashSet<u16> = (0..16_384)
                 .map(|_| acquire(&pool, Parity::Any, start).unwrap().port)
@@ -371,17 +385,33 @@ mod tests {
         }
     }
 
-    /// ALLOC-19: a quarter of all starts would be below the range, and all of them its first port.
+    /// ALLOC-19: the first port is each port of the range alike, and so is the distance between two
+    /// that follow each other.
     #[test]
-    fn a_random_start_is_a_random_port_of_the_range() {
+    fn ports_are_spread_evenly_over_the_range() {
+        use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+        const ROUNDS: u32 = 16_000;
+        const SLOTS: u16 = 16;
+        let mut random = rand_chacha::ChaCha12Rng::from_seed([1; 32]);
         let pool = pool(49_152..=65_535);
-        let mut halves = [0; 2];
-        for i in 0..1000u64 {
-            let lease = acquire(&pool, Parity::Any, i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
-            halves[usize::from(lease.port >= 57_344)] += 1;
+        let (mut ports, mut distances) = ([0u32; SLOTS as usize], [0u32; SLOTS as usize]);
+        let mut previous = 0u16;
+        for _ in 0..ROUNDS {
+            let lease = acquire(&pool, Parity::Any, random.next_u64()).unwrap();
             pool.release(lease);
+            assert!(lease.port >= 49_152);
+            let width = 16_384 / SLOTS;
+            ports[usize::from((lease.port - 49_152) / width)] += 1;
+            let distance = lease.port.wrapping_sub(previous) % 16_384;
+            distances[usize::from(distance / width)] += 1;
+            previous = lease.port;
         }
-        assert!(halves.iter().all(|&half| half > 400), "{halves:?}");
+        // Five standard deviations of a slot's count.
+        let expected = ROUNDS / u32::from(SLOTS);
+        for count in ports.into_iter().chain(distances) {
+            assert!(count.abs_diff(expected) < 155, "{ports:?} {distances:?}");
+        }
     }
 
     /// ALLOC-13, ALLOC-16
@@ -413,17 +443,18 @@ mod tests {
     #[test]
     fn a_resting_port_is_the_last_choice() {
         let pool = pool(50_000..=50_001);
-        let first = acquire(&pool, Parity::Any, 50_000).unwrap();
+        let address = SocketAddr::new(IP, 50_000);
+        let first = acquire(&pool, Parity::Any, 0).unwrap();
+        assert!(!pool.is_live(address), "no socket is bound yet");
+        pool.go_live(first);
+        assert!(pool.is_live(address));
         pool.rest(first);
-        assert!(!pool.is_live(SocketAddr::new(IP, 50_000)));
-        assert_eq!(acquire(&pool, Parity::Any, 50_000).unwrap().port, 50_001);
-        assert_eq!(acquire(&pool, Parity::Any, 50_000).unwrap().port, 50_000);
-        assert_eq!(acquire(&pool, Parity::Any, 50_000), None);
+        assert!(!pool.is_live(address));
+        assert_eq!(acquire(&pool, Parity::Any, 0).unwrap().port, 50_001);
+        assert_eq!(acquire(&pool, Parity::Any, 0).unwrap().port, 50_000);
+        assert_eq!(acquire(&pool, Parity::Any, 0), None);
         pool.wake(first);
-        assert!(
-            pool.is_live(SocketAddr::new(IP, 50_000)),
-            "its rest was over already"
-        );
+        assert_eq!(pool.taken(), 2, "its rest was over already");
         pool.rest(first);
         pool.wake(first);
         assert_eq!(pool.taken(), 1);
@@ -456,7 +487,7 @@ mod tests {
             50_000..=50_001,
             &[],
         );
-        let lease = acquire(&pool, Parity::Any, 50_000).unwrap();
+        let lease = acquire(&pool, Parity::Any, 0).unwrap();
         let (inner, outer) = (
             SocketAddr::new(IP, 50_000),
             SocketAddr::new(advertised, 50_000),
@@ -466,6 +497,7 @@ mod tests {
             (pool.to_bound(outer), pool.to_advertised(inner)),
             (inner, outer)
         );
+        pool.go_live(lease);
         assert!(pool.is_live(inner) && pool.is_live(outer));
         let other = "198.51.100.1:7".parse().unwrap();
         assert_eq!(
@@ -488,7 +520,7 @@ mod tests {
                         } else {
                             Parity::Any
                         };
-                        let random = 50_000 + thread * 250 + i;
+                        let random = (thread * 250 + i) << 22;
                         if let Some(lease) = acquire(pool, parity, random) {
                             let mut seen = seen.lock().unwrap();
                             assert!(seen.insert(lease.port));

@@ -14,7 +14,9 @@ use super::super::reject::Reject;
 use super::super::reservation::ReservationToken;
 use super::super::server::Server;
 use super::super::time::Now;
-use super::{Exchange, Handled, Signature, build_reply, check_client, family, lifetime};
+use super::{
+    Exchange, Handled, Signature, build_reply, check_client, family, lifetime, write_software,
+};
 use crate::auth::Identity;
 use crate::wire::{
     AttributeType, BadAttribute, Class, ErrorCode, EvenPort, Family, Message, Method,
@@ -41,7 +43,7 @@ impl Server {
             return Ok(());
         }
         if let Some(allocation) = self.table.find(&exchange.client.five_tuple) {
-            if allocation.is_pending() || allocation.is_live(exchange.now.time) {
+            if allocation.holds_five_tuple(exchange.now.time) {
                 return Err(Reject::FiveTupleInUse);
             }
             let id = allocation.id;
@@ -72,6 +74,7 @@ impl Server {
         if exchange.method != Method::Allocate
             || allocation.request.transaction_id != exchange.message.transaction_id()
             || allocation.owner.username != identity.username
+            || !allocation.holds_five_tuple(exchange.now.time)
         {
             return false;
         }
@@ -194,13 +197,19 @@ impl Server {
         let owner = identity.clone();
         let mut allocation = Allocation::new(exchange.client, owner, request, exchange.now.time);
         let expires = exchange.now.time.plus_secs(wanted.lifetime_s);
+        // Another port than the reserved one is of no use to whoever shows a token.
+        let attempts = if wanted.token.is_some() {
+            BIND_ATTEMPTS_MAX
+        } else {
+            1
+        };
         for &(family, lease) in &leases {
             allocation.set_relay(
                 family,
                 Relay {
                     lease,
                     expires,
-                    attempts: 1,
+                    attempts,
                 },
             );
             allocation.unbound += 1;
@@ -250,6 +259,9 @@ impl Server {
     pub fn handle_relay_bound(&mut self, now: Now, relay: RelayId) {
         match self.table.get_mut(relay.allocation) {
             Some(allocation) if allocation.is_pending() => {
+                if let Some(Relay { lease, .. }) = allocation.relay(relay.family) {
+                    self.shared.ports.go_live(*lease);
+                }
                 allocation.unbound -= 1;
                 self.complete_allocate(now, relay.allocation);
             }
@@ -366,14 +378,14 @@ impl Server {
             missing,
             ..
         } = allocation.request;
-        let relayed = allocation.relayed(&self.shared.ports);
-        let remaining_s = allocation
-            .next_expiry()
-            .map_or(0, |expiry| expiry.secs_after(now.time));
+        let relays: Vec<&Relay> = allocation.live_relays(now.time).collect();
+        let expires = relays.iter().map(|relay| relay.expires).min();
+        let remaining_s = expires.map_or(0, |expires| expires.secs_after(now.time));
         let client = allocation.client;
         let (class, method) = (Class::Success, Method::Allocate);
         let message = build_reply(class, method, transaction_id, has_fingerprint, |builder| {
-            for address in relayed.into_iter().flatten() {
+            for relay in relays {
+                let address = self.shared.ports.advertised(relay.lease);
                 builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, address);
             }
             builder.u32(AttributeType::LIFETIME, remaining_s);
@@ -384,9 +396,7 @@ impl Server {
             if let Some((family, code)) = missing {
                 builder.address_error_code(family, code);
             }
-            if let Some(software) = self.software(method) {
-                builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
-            }
+            write_software(builder, self.software(method));
             Some(Signature::of(&allocation.owner))
         });
         self.act(Action::Reply {
@@ -408,6 +418,7 @@ impl Server {
         let (class, method) = (Class::Error, Method::Allocate);
         let message = build_reply(class, method, transaction_id, has_fingerprint, |builder| {
             builder.error_code(reject.code(), reject.code().phrase());
+            write_software(builder, self.software(method));
             Some(Signature::of(&allocation.owner))
         });
         self.act(Action::Reply {

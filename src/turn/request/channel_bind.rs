@@ -16,9 +16,11 @@ impl Server {
         exchange: &Exchange<'_, '_>,
         identity: &Identity,
     ) -> Handled {
+        let now = exchange.now.time;
         let allocation = self.owned_allocation(exchange, identity)?;
         let id = allocation.id;
-        let families = [Family::V4, Family::V6].map(|family| allocation.relay(family).is_some());
+        let families =
+            [Family::V4, Family::V6].map(|family| allocation.live_relay(now, family).is_some());
         check_client(&exchange.client)?;
 
         let number = exchange
@@ -39,7 +41,6 @@ impl Server {
             .map_err(|refusal| self.peer_refused(exchange, identity, peer, refusal))?;
 
         let limits = &self.options.limits;
-        let now = exchange.now.time;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");
         let free = allocation
             .channels
