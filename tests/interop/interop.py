@@ -505,7 +505,7 @@ if __name__ == "__main__":
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit("another run holds the namespaces")
+        parser.exit(2, "interop: another run holds the namespaces\n")
     sys.exit(
         asyncio.run(
             main(
