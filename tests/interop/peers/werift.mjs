@@ -1,0 +1,5 @@
+import { RTCPeerConnection } from "werift";
+import "./call.js";
+import { serve } from "./stdio.mjs";
+
+await serve((config) => startCall(config, RTCPeerConnection));
