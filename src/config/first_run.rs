@@ -254,13 +254,13 @@ mod tests {
         let all = &[
             ("STATE_DIRECTORY", "/var/lib/turnstone:/var/lib/other"),
             ("XDG_STATE_HOME", "/xdg"),
-            ("HOME", "/home/a"),
+            ("HOME", "/users/a"),
         ];
         assert_eq!(some(all), Some("/var/lib/turnstone".into()));
         assert_eq!(some(&all[1..]), Some("/xdg/turnstone".into()));
         assert_eq!(
             some(&all[2..]),
-            Some("/home/a/.local/state/turnstone".into())
+            Some("/users/a/.local/state/turnstone".into())
         );
         assert_eq!(some(&[]), None);
     }

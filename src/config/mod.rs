@@ -1,6 +1,6 @@
 //! What the operator wants: read from a TOML file, the environment and flags, checked as a whole.
 //!
-//! [`load`] turns [`Sources`] into a [`Config`], in which everything is typed, in range and filled
+//! [`load()`] turns [`Sources`] into a [`Config`], in which everything is typed, in range and filled
 //! in with [`defaults`]; or into [`Problems`], which are all of them at once, each with file, line,
 //! key and remedy. The rooms behind it: `schema` (which keys there are), `document` (values as
 //! written, in layers), `resolve` (what they mean), [`Host`] (what the machine adds), [`first_run`]
