@@ -1,14 +1,25 @@
-//! turnstone: a STUN/TURN relay server for WebRTC (RFC 8489, RFC 8656).
+#![doc = include_str!("ARCHITECTURE.md")]
 
+// The protocol, which is built always.
+
+// Who is asking: long-term and time-limited credentials.
 pub mod auth;
+// The TURN protocol as a state machine without sockets, threads or clocks.
 pub mod turn;
+// Bytes and their meaning: STUN messages, ChannelData and frames.
 pub mod wire;
 
+// What touches the operating system.
+
+// The command line, one file a command.
 #[cfg(feature = "server")]
 pub mod cli;
+// What the operator wants, read from a file, the environment and options.
 #[cfg(feature = "server")]
 pub mod config;
+// Sockets, threads and clocks: the host of the protocol.
 #[cfg(feature = "server")]
 pub mod engine;
+// Log lines to standard error.
 #[cfg(feature = "server")]
 pub mod log;
