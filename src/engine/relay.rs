@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::udp::sys::{BufferSizes, EpollSet, Interest, UdpSocket};
+use super::udp::sys::{Batch, BufferSizes, Datagram, EpollSet, Interest, SendQueue, UdpSocket};
 use crate::turn::{RelayFailure, RelayId};
 use crate::wire::Family;
 
@@ -72,6 +72,54 @@ impl RelaySockets {
 
     pub(super) const fn open(&self) -> usize {
         self.open
+    }
+}
+
+/// Datagrams for peers, waiting to leave by their relay sockets.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    waiting: Vec<(RelayId, Datagram)>,
+    /// The indexes of what waits, each behind the place of its socket.
+    order: Vec<(usize, usize)>,
+    queue: SendQueue,
+}
+
+impl Outbox {
+    /// Makes room for `capacity` datagrams.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            waiting: Vec::with_capacity(capacity),
+            order: Vec::with_capacity(capacity),
+            queue: SendQueue::new(capacity),
+        }
+    }
+
+    /// Adds a datagram, for which there must be room.
+    pub(super) fn push(&mut self, relay: RelayId, datagram: Datagram) {
+        self.order.push((index(relay), self.waiting.len()));
+        self.waiting.push((relay, datagram));
+    }
+
+    /// Sends everything, in one system call a socket and in the order of arrival for each. Returns
+    /// how many datagrams were not sent.
+    pub(super) fn flush(&mut self, relays: &RelaySockets, batch: &Batch) -> u64 {
+        self.order.sort_unstable();
+        let mut unsent = 0;
+        for same_socket in self.order.chunk_by(|(a, _), (b, _)| a == b) {
+            let (relay, _) = self.waiting[same_socket[0].1];
+            let Some(socket) = relays.get(relay) else {
+                unsent += same_socket.len();
+                continue;
+            };
+            for &(_, index) in same_socket {
+                let queued = self.queue.push(self.waiting[index].1.clone());
+                debug_assert!(queued.is_ok(), "the queue has room for a batch");
+            }
+            unsent += self.queue.flush(socket, batch).dropped;
+        }
+        self.order.clear();
+        self.waiting.clear();
+        unsent as u64
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::clock;
 use super::event_log::EventLog;
 use super::listen::Listeners;
-use super::relay::{self, RelaySockets};
+use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
 use super::stream::{self, Connections, Priority};
 use super::udp::sys::{
@@ -54,7 +54,8 @@ pub(super) struct Worker {
     batch: Batch,
     /// For each filled slot of the batch, the relay socket it came from.
     origins: Vec<RelayId>,
-    send_queue: SendQueue,
+    to_peers: Outbox,
+    to_clients: SendQueue,
     pub(super) connections: Connections,
     pub(super) connection_slots: ConnectionSlots,
     pub(super) stream_limits: StreamLimits,
@@ -113,7 +114,8 @@ async fn serve(parts: Parts) -> io::Result<()> {
         set: Rc::clone(&set),
         batch: Batch::new(BATCH_SLOTS),
         origins: Vec::with_capacity(BATCH_SLOTS),
-        send_queue: SendQueue::new(BATCH_SLOTS),
+        to_peers: Outbox::new(BATCH_SLOTS),
+        to_clients: SendQueue::new(BATCH_SLOTS),
         connections: Connections::default(),
         connection_slots: parts.connection_slots,
         stream_limits: parts.stream_limits,
@@ -187,8 +189,6 @@ impl Worker {
         let now = clock::now();
         let port = self.listeners[listener].local_addr().port();
         let local_ip = self.listeners[listener].local_addr().ip();
-        // The socket that the queued datagrams leave by.
-        let mut queued_for = None;
         for slot in 0..self.batch.len() {
             let received = *self.batch.received(slot);
             let five_tuple = FiveTuple {
@@ -214,10 +214,6 @@ impl Worker {
                     self.traffic.unsent += unsent;
                 }
                 Some(forward) => {
-                    if queued_for.is_some_and(|relay| relay != forward.relay) {
-                        self.flush_to_peers(queued_for);
-                    }
-                    queued_for = Some(forward.relay);
                     let range = forward.payload;
                     let datagram = Datagram {
                         slot,
@@ -225,21 +221,16 @@ impl Worker {
                         to: forward.peer,
                         fields: fields(None, forward.ip),
                     };
-                    let queued = self.send_queue.push(datagram);
-                    debug_assert!(queued.is_ok(), "the queue has room for a batch");
+                    self.to_peers.push(forward.relay, datagram);
                 }
                 None => self.act(now),
             }
         }
-        self.flush_to_peers(queued_for);
+        self.flush_to_peers();
     }
 
-    fn flush_to_peers(&mut self, relay: Option<RelayId>) {
-        let Some(socket) = relay.and_then(|relay| self.relays.get(relay)) else {
-            return;
-        };
-        let flushed = self.send_queue.flush(socket, &self.batch);
-        self.traffic.unsent += flushed.dropped as u64;
+    fn flush_to_peers(&mut self) {
+        self.traffic.unsent += self.to_peers.flush(&self.relays, &self.batch);
     }
 
     fn receive_from_peers(&mut self, token: u64) {
@@ -298,7 +289,7 @@ impl Worker {
                         to: client.five_tuple.client,
                         fields: fields(source, ip),
                     };
-                    let queued = self.send_queue.push(datagram);
+                    let queued = self.to_clients.push(datagram);
                     debug_assert!(queued.is_ok(), "the queue has room for a batch");
                 }
                 Transport::Tcp => {
@@ -319,7 +310,7 @@ impl Worker {
             return;
         };
         let socket = &self.listeners[listener as usize];
-        let flushed = self.send_queue.flush(socket, &self.batch);
+        let flushed = self.to_clients.flush(socket, &self.batch);
         self.traffic.unsent += flushed.dropped as u64;
     }
 
@@ -445,7 +436,11 @@ impl Worker {
                         }
                     }
                 }
-                Action::CloseRelay { relay } => self.relays.close(relay),
+                Action::CloseRelay { relay } => {
+                    // What its client sent before may still wait to leave by it.
+                    self.flush_to_peers();
+                    self.relays.close(relay);
+                }
             }
         }
     }
