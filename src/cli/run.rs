@@ -46,7 +46,8 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let loaded = match config::load(&self.into_sources(), &Host::probe()) {
+        let host = Host::probe();
+        let loaded = match config::load(&self.into_sources(), &host) {
             Ok(loaded) => loaded,
             Err(problems) => return output::refuse(&problems),
         };
@@ -65,7 +66,7 @@ impl Args {
                 }
             }
         }
-        serve(&config, || {
+        serve(&config, &host, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential};
+use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::turn::{Limits, Options, PeerPolicy, RelayAddress};
 
@@ -20,12 +20,12 @@ use crate::turn::{Limits, Options, PeerPolicy, RelayAddress};
 const FILES_AT_REST: u64 = 256;
 
 /// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
-pub(super) fn serve(config: &Config, when_ready: impl FnOnce()) -> ExitCode {
+pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> ExitCode {
     if config.peers.allow_loopback {
         tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
     }
     raise_file_limit(config);
-    let settings = match settings(config) {
+    let settings = match settings(config, host) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("{error}");
@@ -145,7 +145,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// What the engine is told.
-fn settings(config: &Config) -> Result<Settings, CredentialError> {
+fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
     let relay_addresses = config.relay.addresses.iter();
     let relay_addresses = relay_addresses
         .map(|&bound| RelayAddress {
@@ -159,6 +159,7 @@ fn settings(config: &Config) -> Result<Settings, CredentialError> {
         workers: config.server.workers,
         relay_addresses,
         relay_ports: config.relay.ports.clone(),
+        own_addresses: host.interface_addresses.clone(),
         options: options(config)?,
         stream: StreamLimits {
             connections: config.limits.tcp_connections,
@@ -255,7 +256,7 @@ fn raise_file_limit(config: &Config) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Host, Sources, load};
+    use crate::config::{Sources, load};
 
     #[test]
     fn the_defaults_are_those_of_the_core() {

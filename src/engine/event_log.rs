@@ -37,6 +37,20 @@ impl EventLog {
         }
     }
 
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Time) {
+        let Self {
+            authentication,
+            requests,
+            peers,
+            resources,
+            ..
+        } = self;
+        for limit in [authentication, requests, peers, resources] {
+            limit.end_second(now);
+        }
+    }
+
     pub(super) fn write(&mut self, event: Event) {
         let worker = self.worker;
         match event {
@@ -84,8 +98,8 @@ impl EventLog {
             Event::ChannelBound { id, number, peer } => {
                 debug!(id = %format_args!("{worker:x}-{id}"), channel = %number, %peer, "channel bound");
             }
-            Event::PermissionsInstalled { id, count } => {
-                debug!(id = %format_args!("{worker:x}-{id}"), count, "permissions installed");
+            Event::PermissionsInstalled { id, peers } => {
+                debug!(id = %format_args!("{worker:x}-{id}"), ?peers, "permissions installed");
             }
             Event::RequestRefused {
                 five_tuple,
@@ -186,33 +200,46 @@ impl LineLimit {
 
     /// Whether one more line may be written.
     pub(super) fn admits(&mut self, now: Time) -> bool {
-        let second = now.as_millis() / 1000;
-        if second != self.second {
-            let suppressed = self.lines.saturating_sub(LINES_PER_S);
-            (self.second, self.lines) = (second, 0);
-            if suppressed > 0 {
-                warn!(
-                    suppressed,
-                    "{} not logged: more than {LINES_PER_S} a second", self.kind
-                );
-            }
-        }
+        self.end_second(now);
         self.lines = self.lines.saturating_add(1);
         self.lines <= LINES_PER_S
     }
+
+    /// Says how many lines the last second was short of, once it is over.
+    fn end_second(&mut self, now: Time) {
+        let second = now.as_millis() / 1000;
+        if second == self.second {
+            return;
+        }
+        let suppressed = self.lines.saturating_sub(LINES_PER_S);
+        (self.second, self.lines) = (second, 0);
+        if suppressed > 0 {
+            warn!(
+                suppressed,
+                "{} not logged: more than {LINES_PER_S} a second", self.kind
+            );
+        }
+    }
 }
 
-/// A name that a client sent, in one line and of a bounded length.
+/// A name that a client sent: of a bounded length, and in quotes unless it is a plain word, so that
+/// it can pass for nothing else in the line.
 struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Characters of a name that are worth a log line.
         const CHARS_MAX: usize = 128;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:@+-".contains(c);
+        if self.0.len() <= CHARS_MAX && self.0.chars().all(is_plain) {
+            return f.write_str(self.0);
+        }
+        f.write_str("\"")?;
         self.0
             .chars()
             .take(CHARS_MAX)
-            .try_for_each(|c| write!(f, "{}", c.escape_debug()))
+            .try_for_each(|c| write!(f, "{}", c.escape_debug()))?;
+        f.write_str("\"")
     }
 }
 
@@ -249,5 +276,12 @@ mod tests {
         let printed = Printable(&name).to_string();
         assert!(!printed.contains('\n') && !printed.contains('\u{1b}'));
         assert!(printed.len() < 300);
+        let name = "x client=192.0.2.1:1 user=\"root\"";
+        let printed = Printable(name).to_string();
+        assert_eq!(printed, r#""x client=192.0.2.1:1 user=\"root\"""#);
+        assert_eq!(
+            Printable("1767225600:alice").to_string(),
+            "1767225600:alice"
+        );
     }
 }

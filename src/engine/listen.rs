@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -83,6 +83,13 @@ pub(super) fn bind(
     tcp: &[SocketAddr],
     workers: usize,
 ) -> Result<Vec<Listeners>, ListenError> {
+    // Sharing the port would hide a server that has it already.
+    for (transport, addresses) in [(Transport::Udp, udp), (Transport::Tcp, tcp)] {
+        for &address in addresses.iter().filter(|address| address.port() != 0) {
+            probe(transport, address, !has_v4_twin(address, addresses))
+                .or_else(|error| skip_missing_v6(address, transport, error))?;
+        }
+    }
     let mut all: Vec<Listeners> = (0..workers).map(|_| Listeners::default()).collect();
     for &address in udp {
         bind_udp(address, !has_v4_twin(address, udp), &mut all)
@@ -95,12 +102,34 @@ pub(super) fn bind(
     Ok(all)
 }
 
+/// Binds an address alone, and gives it back.
+fn probe(transport: Transport, address: SocketAddr, dual_stack: bool) -> io::Result<()> {
+    match transport {
+        Transport::Udp => drop(UdpSocket::listener(
+            address,
+            &udp_options(dual_stack, false),
+        )?),
+        Transport::Tcp => drop(tcp_listener(address, dual_stack, false)?),
+    }
+    Ok(())
+}
+
+const fn udp_options(dual_stack: bool, reuse_port: bool) -> ListenerOptions {
+    let buffers = BufferSizes {
+        receive: Some(RECEIVE_BUFFER),
+        send: Some(RECEIVE_BUFFER),
+    };
+    ListenerOptions {
+        reuse_port,
+        only_v6: !dual_stack,
+        buffers,
+    }
+}
+
 /// Whether another listener takes the IPv4 clients of an IPv6 wildcard.
 fn has_v4_twin(address: SocketAddr, all: &[SocketAddr]) -> bool {
-    address.is_ipv6()
-        && all
-            .iter()
-            .any(|other| other.is_ipv4() && other.port() == address.port())
+    let twin = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    address.is_ipv6() && all.contains(&twin)
 }
 
 fn bind_udp(
@@ -108,25 +137,7 @@ fn bind_udp(
     dual_stack: bool,
     workers: &mut [Listeners],
 ) -> io::Result<()> {
-    let buffers = BufferSizes {
-        receive: Some(RECEIVE_BUFFER),
-        send: Some(RECEIVE_BUFFER),
-    };
-    let options = ListenerOptions {
-        reuse_port: true,
-        only_v6: !dual_stack,
-        buffers,
-    };
-    if address.port() != 0 {
-        // The shared port would hide a server that runs already.
-        UdpSocket::listener(
-            address,
-            &ListenerOptions {
-                reuse_port: false,
-                ..options
-            },
-        )?;
-    }
+    let options = udp_options(dual_stack, true);
     for worker in workers {
         let socket = UdpSocket::listener(address, &options)?;
         address.set_port(socket.local_addr().port());
@@ -140,9 +151,6 @@ fn bind_tcp(
     dual_stack: bool,
     workers: &mut [Listeners],
 ) -> io::Result<()> {
-    if address.port() != 0 {
-        tcp_listener(address, dual_stack, false)?;
-    }
     for worker in workers {
         let listener = tcp_listener(address, dual_stack, true)?;
         address.set_port(listener.local_addr()?.port());

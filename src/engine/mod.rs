@@ -106,6 +106,7 @@ impl Engine {
         options.peers.listeners = udp.iter().chain(&tcp).copied().collect();
         let own = options.peers.listeners.iter().map(SocketAddr::ip);
         options.peers.own = own.filter(|ip| !ip.is_unspecified()).collect();
+        options.peers.own.extend(&settings.own_addresses);
         let options = Arc::new(options);
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();

@@ -35,11 +35,11 @@ pub(super) fn find(transport: Transport, port: u16) -> Option<String> {
         })
 }
 
-/// The inodes of the sockets that are bound to a port, from `/proc/net`.
+/// The inodes of the sockets that are bound to a port, from `/proc/self/net`.
 fn inodes(transport: Transport, port: u16) -> Vec<u64> {
     let tables = match transport {
-        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Transport::Udp => ["/proc/self/net/udp", "/proc/self/net/udp6"],
+        Transport::Tcp => ["/proc/self/net/tcp", "/proc/self/net/tcp6"],
     };
     let tables = tables
         .iter()

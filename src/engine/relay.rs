@@ -138,3 +138,57 @@ fn index(id: RelayId) -> usize {
     };
     id.allocation.slot as usize * 2 + family
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::udp::sys::{HEADROOM, HeaderFields};
+    use crate::turn::AllocationId;
+
+    fn relay(slot: u32) -> RelayId {
+        let allocation = AllocationId {
+            slot,
+            generation: 0,
+        };
+        RelayId {
+            allocation,
+            family: Family::V4,
+        }
+    }
+
+    /// One client's data must never leave by another's relay socket, as it did when a socket was
+    /// closed between queueing and sending.
+    #[test]
+    fn what_waits_for_a_closed_socket_goes_nowhere() {
+        let set = EpollSet::new().unwrap();
+        let mut relays = RelaySockets::default();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        for id in [relay(0), relay(1)] {
+            relays.bind(&set, id, loopback).unwrap();
+        }
+        let peer = std::net::UdpSocket::bind(loopback).unwrap();
+        peer.set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .unwrap();
+        let batch = Batch::new(2);
+        let datagram = |slot| Datagram {
+            slot,
+            range: HEADROOM..HEADROOM + 1 + slot,
+            to: peer.local_addr().unwrap(),
+            fields: HeaderFields::default(),
+        };
+        let mut outbox = Outbox::new(2);
+        outbox.push(relay(0), datagram(0));
+        outbox.push(relay(1), datagram(1));
+        relays.close(relay(0));
+        assert_eq!(outbox.flush(&relays, &batch), 1);
+        outbox.push(relay(1), datagram(1));
+        assert_eq!(outbox.flush(&relays, &batch), 0);
+
+        let second = relays.get(relay(1)).unwrap().local_addr();
+        for _ in 0..2 {
+            assert_eq!(peer.recv_from(&mut [0; 8]).unwrap(), (2, second));
+        }
+        peer.set_nonblocking(true).unwrap();
+        assert!(peer.recv_from(&mut [0; 8]).is_err());
+    }
+}

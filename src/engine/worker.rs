@@ -209,6 +209,7 @@ impl Worker {
                 .handle_client(now, client, ip, self.batch.payload(slot));
             match forward {
                 Some(forward) if forward.dont_fragment => {
+                    self.flush_to_peers();
                     let payload = &self.batch.payload(slot)[forward.payload.clone()];
                     let unsent = send_forward(&self.relays, &forward, payload);
                     self.traffic.unsent += unsent;
@@ -395,6 +396,7 @@ impl Worker {
         self.act(now);
         self.close_idle_connections(now);
         self.write_events();
+        self.log.tick(now.time);
     }
 
     /// Ends the connections that say nothing, or not enough.

@@ -166,6 +166,15 @@ impl Server {
         if !is_relayed_icmp(peer.ip(), icmp.icmp_type) {
             return None;
         }
+        // Elsewhere the field is unused, or holds what the router likes.
+        let has_mtu = match peer.ip() {
+            IpAddr::V4(_) => (icmp.icmp_type, icmp.icmp_code) == (3, 4),
+            IpAddr::V6(_) => icmp.icmp_type == 2,
+        };
+        let icmp = IcmpAttribute {
+            error_data: if has_mtu { icmp.error_data } else { 0 },
+            ..icmp
+        };
         let peer = self.shared.ports.to_advertised(peer);
         let allocation = self.table.get(relay.allocation)?;
         allocation.live_relay(now, relay.family)?;

@@ -1,7 +1,7 @@
 //! What happened, for whoever wants to know: logs, metrics, hooks, the kernel fast path.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::client::FiveTuple;
@@ -125,8 +125,8 @@ pub enum Event {
     PermissionsInstalled {
         /// Whose.
         id: AllocationId,
-        /// How many addresses, new ones and refreshed ones.
-        count: u32,
+        /// Of whom, new ones and refreshed ones.
+        peers: Vec<IpAddr>,
     },
     /// A request was refused. Challenges to requests without credentials are no refusals, and
     /// refused peers have an event of their own.

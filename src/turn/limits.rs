@@ -13,8 +13,9 @@ pub const CHANNEL_LIFETIME_S: u32 = 600;
 /// holds costs one.
 pub(super) const BIND_ATTEMPTS_MAX: u8 = 8;
 
-/// Comprehension-required attributes that a 420 lists; more tell the client nothing.
-pub(super) const UNKNOWN_ATTRIBUTES_MAX: usize = 16;
+/// Comprehension-required attributes that a 420 lists. A message can have 16,000, and looking for
+/// doubles among them would cost a stranger's packet tens of milliseconds.
+pub(super) const UNKNOWN_ATTRIBUTES_MAX: usize = 64;
 
 /// Bytes of the longest UDP payload over IPv4, 65,535 less the headers of IP and UDP. IPv6 could
 /// carry 20 more.

@@ -59,7 +59,8 @@ pub(super) fn check_own_address(
     ports: &PortPool,
     peer: SocketAddr,
 ) -> Result<(), PeerRefusal> {
-    let is_own = ports.is_relay_ip(peer.ip()) || policy.own.contains(&peer.ip());
+    let ip = peer.ip();
+    let is_own = ports.is_relay_ip(ip) || policy.own.contains(&ip) || ip.is_loopback();
     if !is_own || ports.is_live(peer) {
         Ok(())
     } else {

@@ -178,6 +178,10 @@ impl Resolver<'_> {
                 let what = format!("{outside} is already the external address of {known}");
                 let remedy = "give every relay address an external address of its own";
                 self.refuse(&item.origin, key, what, remedy);
+            } else if outside != inside && relays.contains(&outside) {
+                let what = format!("{outside} is a relay address itself");
+                let remedy = "map to an address that this machine does not relay from";
+                self.refuse(&item.origin, key, what, remedy);
             } else {
                 self.check_is_relay(inside, outside, relays, item);
                 pairs.push((inside, outside));

@@ -37,8 +37,13 @@ impl Server {
         if peer.port() == 0 {
             return Err(Reject::Malformed(AttributeType::XOR_PEER_ADDRESS));
         }
-        check_own_address(&self.options.peers, &self.shared.ports, peer)
-            .map_err(|refusal| self.peer_refused(exchange, identity, peer, refusal))?;
+        // A refresh is not refused because the peer, another client of this server, has left: browsers
+        // would give up the pair, and packets are checked anyway.
+        let allocation = self.table.get(id).expect("it was there a moment ago");
+        if allocation.channels.peer(now, number) != Some(peer) {
+            check_own_address(&self.options.peers, &self.shared.ports, peer)
+                .map_err(|refusal| self.peer_refused(exchange, identity, peer, refusal))?;
+        }
 
         let limits = &self.options.limits;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");

@@ -38,10 +38,7 @@ impl Server {
             .map_err(|_| Reject::AllocationFull)?;
         allocation.usage.peers = allocation.usage.peers.saturating_add(added);
 
-        self.report(Event::PermissionsInstalled {
-            id,
-            count: ips.len() as u32,
-        });
+        self.report(Event::PermissionsInstalled { id, peers: ips });
         self.succeed(exchange, identity, |_| {});
         Ok(())
     }

@@ -156,8 +156,10 @@ impl Server {
             if !self.options.understands(attribute) && !unknown.contains(&attribute) {
                 unknown.push(attribute);
             }
+            if unknown.len() == UNKNOWN_ATTRIBUTES_MAX {
+                break;
+            }
         }
-        unknown.truncate(UNKNOWN_ATTRIBUTES_MAX);
         unknown
     }
 
