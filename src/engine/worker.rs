@@ -8,11 +8,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -43,6 +47,9 @@ const RELAY_DATAGRAMS_PER_ROUND: usize = 16;
 /// ICMP errors of one relay socket in one round.
 const ICMP_ERRORS_PER_ROUND: usize = 4;
 
+/// Bytes that are read from a stream at a time.
+const STREAM_BUFFER: usize = 16 * 1024;
+
 const _: () = assert!(sys::HEADROOM >= wire::HEADROOM && sys::TAILROOM >= wire::TAILROOM);
 
 /// Everything that one thread owns.
@@ -57,6 +64,7 @@ pub(super) struct Worker {
     to_peers: Outbox,
     to_clients: SendQueue,
     pub(super) connections: Connections,
+    stream_buffer: Box<[u8]>,
     pub(super) connection_slots: ConnectionSlots,
     pub(super) stream_limits: StreamLimits,
     pub(super) log: EventLog,
@@ -117,6 +125,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         to_peers: Outbox::new(BATCH_SLOTS),
         to_clients: SendQueue::new(BATCH_SLOTS),
         connections: Connections::default(),
+        stream_buffer: vec![0; STREAM_BUFFER].into(),
         connection_slots: parts.connection_slots,
         stream_limits: parts.stream_limits,
         log: EventLog::new(parts.index),
@@ -347,8 +356,32 @@ impl Worker {
         }
     }
 
+    /// Reads what a stream has, into the buffer that all streams of the worker share, and handles
+    /// it. Ready when something was read.
+    ///
+    /// # Errors
+    /// If the stream has ended or is out of step.
+    pub(super) fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut OwnedReadHalf,
+        link: Link,
+    ) -> Poll<io::Result<()>> {
+        let mut buffer = std::mem::take(&mut self.stream_buffer);
+        let mut read = ReadBuf::new(&mut buffer);
+        let polled = Pin::new(input).poll_read(context, &mut read).map(|result| {
+            result?;
+            match read.filled() {
+                [] => Err(io::ErrorKind::UnexpectedEof.into()),
+                bytes => self.handle_stream(link, bytes).map_err(io::Error::other),
+            }
+        });
+        self.stream_buffer = buffer;
+        polled
+    }
+
     /// Bytes of a stream.
-    pub(super) fn handle_stream(&mut self, link: Link, bytes: &[u8]) -> Result<(), NotTurn> {
+    fn handle_stream(&mut self, link: Link, bytes: &[u8]) -> Result<(), NotTurn> {
         let now = clock::now();
         let Some(connection) = self.connections.get_mut(link) else {
             return Ok(());

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use slab::Slab;
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use super::queue::{Priority, SendQueue};
@@ -15,11 +15,11 @@ use crate::wire::{Frame, NotTurn, PacketKind, classify, next_frame};
 #[derive(Debug)]
 pub(crate) struct Connection {
     five_tuple: FiveTuple,
-    stream: Rc<TcpStream>,
+    output: Rc<OwnedWriteHalf>,
     /// Wakes the connection's task: there is something to send, or it is to end.
     wake: Rc<Notify>,
     pub(crate) input: Input,
-    output: SendQueue,
+    queue: SendQueue,
     /// When the last complete message came, or the connection.
     pub(crate) last_message: Time,
     pub(crate) closing: bool,
@@ -31,8 +31,8 @@ impl Connection {
         if self.closing {
             return false;
         }
-        let sent = if self.output.is_empty() {
-            self.stream.try_write(frame)
+        let sent = if self.queue.is_empty() {
+            self.output.try_write(frame)
         } else {
             Ok(0)
         };
@@ -45,22 +45,22 @@ impl Connection {
         if sent == frame.len() {
             return true;
         }
-        let queued = self.output.push(frame, sent, priority);
+        let queued = self.queue.push(frame, sent, priority);
         self.wake.notify_one();
         queued
     }
 
     /// Whether something waits to be sent.
     pub(crate) fn has_output(&self) -> bool {
-        !self.output.is_empty()
+        !self.queue.is_empty()
     }
 
     /// Sends what waits, as far as the kernel takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.try_write_vectored(&self.output.chunks()) {
+        while !self.queue.is_empty() {
+            match self.output.try_write_vectored(&self.queue.chunks()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => self.output.advance(taken),
+                Ok(taken) => self.queue.advance(taken),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -145,17 +145,17 @@ impl Connections {
     pub(crate) fn insert(
         &mut self,
         five_tuple: FiveTuple,
-        stream: Rc<TcpStream>,
+        output: Rc<OwnedWriteHalf>,
         wake: Rc<Notify>,
         queue_max: usize,
         now: Time,
     ) -> Link {
         let connection = Connection {
             five_tuple,
-            stream,
+            output,
             wake,
             input: Input::default(),
-            output: SendQueue::new(queue_max),
+            queue: SendQueue::new(queue_max),
             last_message: now,
             closing: false,
         };

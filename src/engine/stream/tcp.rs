@@ -1,12 +1,13 @@
 //! TCP: accepting connections, and the task that waits on each.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::Interest;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -14,10 +15,6 @@ use tracing::warn;
 use crate::engine::clock;
 use crate::engine::worker::Worker;
 use crate::turn::{FiveTuple, Link, Transport};
-
-/// Bytes that one connection may read before the others have their turn: a full receive buffer
-/// costs tens of these.
-const READ_CHUNK: usize = 16 * 1024;
 
 /// How long accepting pauses when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -67,19 +64,20 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
         client: canonical(client),
         server: canonical(server),
     };
-    let stream = Rc::new(stream);
+    let (mut input, output) = stream.into_split();
+    let output = Rc::new(output);
     let wake = Rc::new(Notify::new());
     let link = {
         let mut worker = worker.borrow_mut();
         let max = worker.stream_limits.send_queue_bytes;
-        let (stream, wake) = (Rc::clone(&stream), Rc::clone(&wake));
+        let (output, wake) = (Rc::clone(&output), Rc::clone(&wake));
         worker
             .connections
-            .insert(five_tuple, stream, wake, max, clock::time())
+            .insert(five_tuple, output, wake, max, clock::time())
     };
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        serve(&worker, &stream, &wake, link).await;
+        serve(&worker, &mut input, &output, &wake, link).await;
         worker.borrow_mut().disconnect(link);
         drop(slot);
     });
@@ -92,56 +90,34 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Reads and writes until the connection ends, by the client's will or the server's. Half a close
 /// is a whole one.
-async fn serve(worker: &RefCell<Worker>, stream: &TcpStream, wake: &Notify, link: Link) {
-    let mut buffer = vec![0; 0];
+async fn serve(
+    worker: &RefCell<Worker>,
+    input: &mut OwnedReadHalf,
+    output: &OwnedWriteHalf,
+    wake: &Notify,
+    link: Link,
+) {
     loop {
-        let mut interest = Interest::READABLE;
-        {
-            let mut worker = worker.borrow_mut();
-            let Some(connection) = worker.connections.get_mut(link) else {
-                return;
-            };
-            if connection.closing {
-                return;
-            }
-            if connection.has_output() {
-                interest |= Interest::WRITABLE;
-            }
-        }
-        let ready = tokio::select! {
-            ready = stream.ready(interest) => ready,
-            () = wake.notified() => continue,
+        let has_output = match worker.borrow_mut().connections.get_mut(link) {
+            Some(connection) if !connection.closing => connection.has_output(),
+            _ => return,
         };
-        let Ok(ready) = ready else { return };
-        if ready.is_writable() {
-            let mut worker = worker.borrow_mut();
-            let Some(connection) = worker.connections.get_mut(link) else {
-                return;
-            };
-            if connection.flush().is_err() {
-                return;
+        tokio::select! {
+            read = poll_fn(|context| worker.borrow_mut().poll_stream(context, input, link)) => {
+                if read.is_err() {
+                    return;
+                }
+                // However much there is, the others have their turn.
+                tokio::task::yield_now().await;
             }
-        }
-        if ready.is_readable() {
-            // Taken for one read, so that a waiting connection holds no buffer.
-            buffer.resize(READ_CHUNK, 0);
-            let read = match stream.try_read(&mut buffer) {
-                Ok(0) => return,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(_) => return,
-            };
-            if worker
-                .borrow_mut()
-                .handle_stream(link, &buffer[..read])
-                .is_err()
-            {
-                return;
+            writable = output.writable(), if has_output => {
+                let mut worker = worker.borrow_mut();
+                let Some(connection) = worker.connections.get_mut(link) else { return };
+                if writable.is_err() || connection.flush().is_err() {
+                    return;
+                }
             }
-            if read < READ_CHUNK {
-                buffer = Vec::new();
-            }
-            tokio::task::yield_now().await;
+            () = wake.notified() => {}
         }
     }
 }
