@@ -149,9 +149,13 @@ async fn serve(parts: Parts) -> io::Result<()> {
 async fn receive_datagrams(worker: &RefCell<Worker>, set: &WatchedSet) -> io::Result<()> {
     let mut events = Events::new(EVENTS_PER_ROUND);
     loop {
-        set.ready(&mut events).await?;
-        worker.borrow_mut().round(&events);
-        tokio::task::yield_now().await;
+        let ready = set.ready(&mut events).await?;
+        let left = worker.borrow_mut().round(&events);
+        match left {
+            // The next wait is the others' turn.
+            Left::Nothing => ready.all_done(),
+            Left::Something => tokio::task::yield_now().await,
+        }
     }
 }
 
@@ -166,13 +170,37 @@ async fn keep_time(worker: &RefCell<Worker>, heartbeat: &AtomicU64) {
     }
 }
 
+/// What a round has left in the sockets that it looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Each said that it had no more.
+    Nothing,
+    /// There may be more.
+    Something,
+}
+
+impl Left {
+    fn and(self, other: Self) -> Self {
+        match self {
+            Self::Nothing => other,
+            Self::Something => Self::Something,
+        }
+    }
+}
+
 impl Worker {
     /// 1. every listener that has something, a batch each; 2. the relay sockets, together into as
     ///    few batches as they fit.
-    fn round(&mut self, events: &Events) {
+    fn round(&mut self, events: &Events) -> Left {
+        // An error that waits makes a call receive less than there is.
+        let mut left = if events.is_full() || events.iter().any(|event| event.error) {
+            Left::Something
+        } else {
+            Left::Nothing
+        };
         for event in events.iter() {
             if !RelaySockets::is_relay_token(event.token) {
-                self.receive_from_clients(event.token as usize);
+                left = left.and(self.receive_from_clients(event.token as usize));
             }
         }
         for event in events.iter() {
@@ -181,19 +209,20 @@ impl Worker {
                     self.receive_icmp(event.token);
                 }
                 if event.readable {
-                    self.receive_from_peers(event.token);
+                    left = left.and(self.receive_from_peers(event.token));
                 }
             }
         }
         self.deliver_to_clients();
         self.write_events();
+        left
     }
 
-    fn receive_from_clients(&mut self, listener: usize) {
+    fn receive_from_clients(&mut self, listener: usize) -> Left {
         self.batch.clear();
         if let Err(error) = self.batch.receive(&self.listeners[listener]) {
             self.warn_limited("cannot receive from clients", &error);
-            return;
+            return Left::Something;
         }
         let now = clock::now();
         let port = self.listeners[listener].local_addr().port();
@@ -237,13 +266,18 @@ impl Worker {
             }
         }
         self.flush_to_peers();
+        if self.batch.is_full() {
+            Left::Something
+        } else {
+            Left::Nothing
+        }
     }
 
     fn flush_to_peers(&mut self) {
         self.traffic.unsent += self.to_peers.flush(&self.relays, &self.batch);
     }
 
-    fn receive_from_peers(&mut self, token: u64) {
+    fn receive_from_peers(&mut self, token: u64) -> Left {
         if self.batch.capacity() - self.batch.len() < RELAY_DATAGRAMS_PER_ROUND {
             self.deliver_to_clients();
         }
@@ -251,15 +285,21 @@ impl Worker {
             self.batch.clear();
         }
         let Some((relay, socket)) = self.relays.by_token(token) else {
-            return;
+            return Left::Nothing;
         };
-        match self
+        let received = self
             .batch
-            .receive_at_most(socket, RELAY_DATAGRAMS_PER_ROUND)
-        {
-            Ok(count) => self.origins.extend(std::iter::repeat_n(relay, count)),
+            .receive_at_most(socket, RELAY_DATAGRAMS_PER_ROUND);
+        match received {
+            Ok(count) => {
+                self.origins.extend(std::iter::repeat_n(relay, count));
+                if count < RELAY_DATAGRAMS_PER_ROUND {
+                    return Left::Nothing;
+                }
+            }
             Err(error) => self.warn_limited("cannot receive from peers", &error),
         }
+        Left::Something
     }
 
     /// Sends on what [`Worker::receive_from_peers`] has gathered.

@@ -5,7 +5,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use tokio::io::{Interest as TokioInterest, unix::AsyncFd};
+use tokio::io::{
+    Interest as TokioInterest,
+    unix::{AsyncFd, AsyncFdReadyGuard},
+};
 
 use super::check;
 
@@ -159,7 +162,7 @@ impl WatchedSet {
         self.set.get_ref()
     }
 
-    /// Waits until there are events, replaces `events` with them and returns how many.
+    /// Waits until there are events and replaces `events` with them.
     ///
     /// It returns at once while there are any, so the caller decides when others have their turn.
     /// Nothing is lost if it is cancelled.
@@ -167,16 +170,31 @@ impl WatchedSet {
     /// # Errors
     ///
     /// As for [`EpollSet::wait`], or if the runtime is shutting down.
-    pub async fn ready(&self, events: &mut Events) -> io::Result<usize> {
+    pub async fn ready(&self, events: &mut Events) -> io::Result<Ready<'_>> {
         loop {
             let mut guard = self.set.readable().await?;
-            let count = self.get().wait(events)?;
-            if count > 0 {
-                return Ok(count);
+            if self.get().wait(events)? > 0 {
+                return Ok(Ready { guard });
             }
             // tokio watches edge-triggered: only an empty set may be called not ready.
             guard.clear_ready();
         }
+    }
+}
+
+/// A set that had events.
+#[derive(Debug)]
+pub struct Ready<'s> {
+    guard: AsyncFdReadyGuard<'s, EpollSet>,
+}
+
+impl Ready<'_> {
+    /// Spares the next [`WatchedSet::ready`] the system call that would find nothing.
+    ///
+    /// Only if the cause of every event is gone and there may be no more events than were told:
+    /// otherwise those that are left wait for the next thing to happen.
+    pub fn all_done(mut self) {
+        self.guard.clear_ready();
     }
 }
 
@@ -193,6 +211,11 @@ impl Events {
             list: vec![libc::epoll_event { events: 0, u64: 0 }; capacity].into(),
             len: 0,
         }
+    }
+
+    /// Whether there may be more events than these.
+    pub fn is_full(&self) -> bool {
+        self.len == self.list.len()
     }
 
     /// The events of the last wait.
@@ -325,6 +348,37 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_while_all_is_done_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let set = WatchedSet::new(EpollSet::new().unwrap()).unwrap();
+            let (socket, other) = (relay("127.0.0.1:0"), relay("127.0.0.1:0"));
+            set.get().add(&socket, 5, Interest::Readable).unwrap();
+            set.get().add(&other, 6, Interest::Readable).unwrap();
+            let mut events = Events::new(4);
+            let mut batch = Batch::new(1);
+            send(&socket, b"x", socket.local_addr());
+            for late in [&socket, &other, &socket] {
+                let ready = set.ready(&mut events).await.unwrap();
+                let token = events.iter().next().unwrap().token;
+                receive(&mut batch, if token == 5 { &socket } else { &other }, 1);
+                batch.clear();
+                send(&socket, b"y", late.local_addr());
+                ready.all_done();
+            }
+            let last = set.ready(&mut events);
+            timeout(Duration::from_secs(5), last)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(events.iter().next().unwrap().token, 5);
+        });
+    }
+
+    #[test]
     fn a_runtime_can_watch_the_set() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -338,7 +392,7 @@ mod tests {
             for _ in 0..3 {
                 send(&socket, b"x", socket.local_addr());
                 for _ in 0..2 {
-                    assert_eq!(set.ready(&mut events).await.unwrap(), 1);
+                    set.ready(&mut events).await.unwrap();
                     assert_eq!(events.iter().next().unwrap().token, 5);
                 }
                 receive(&mut Batch::new(1), &socket, 1);
