@@ -272,7 +272,7 @@ impl AddressPool {
     /// The port of the range at which a search starts: each as likely as any other.
     fn start(&self, random: u32) -> u16 {
         let count = self.ports.len() as u64;
-        self.ports.start() + (u64::from(random) * count >> 32) as u16
+        self.ports.start() + ((u64::from(random) * count) >> 32) as u16
     }
 
     /// Takes the first port at or after `start`, around the end: first of the free ones, then of
