@@ -37,6 +37,7 @@ pub struct PortPool {
 #[derive(Debug)]
 struct AddressPool {
     address: RelayAddress,
+    ports: RangeInclusive<u16>,
     usable: Box<[u64]>,
     /// Live or resting.
     taken: Box<[AtomicU64]>,
@@ -106,19 +107,18 @@ impl PortPool {
         preferred: IpAddr,
         random: u64,
     ) -> Option<PortLease> {
-        let start = (random & 0xFFFF) as u16;
         let first = self
             .addresses
             .iter()
             .position(|pool| pool.address.bound == preferred)
-            .unwrap_or_else(|| (random >> 16) as usize % self.addresses.len().max(1));
+            .unwrap_or_else(|| (random >> 32) as usize % self.addresses.len().max(1));
         (0..self.addresses.len()).find_map(|step| {
             let index = (first + step) % self.addresses.len();
             let pool = &self.addresses[index];
             if pool.family() != family {
                 return None;
             }
-            let port = pool.acquire(start, parity)?;
+            let port = pool.acquire(pool.start(random as u32), parity)?;
             Some(PortLease {
                 address: index as u8,
                 port,
@@ -236,7 +236,7 @@ impl PortPool {
 impl AddressPool {
     fn new(address: RelayAddress, ports: RangeInclusive<u16>, excluded: &[SocketAddr]) -> Self {
         let mut usable = vec![0; WORDS];
-        for port in ports {
+        for port in ports.clone() {
             let listened = excluded.iter().any(|listener| {
                 let ip = listener.ip();
                 listener.port() == port && (ip == address.bound || ip.is_unspecified())
@@ -248,6 +248,7 @@ impl AddressPool {
         let bitmap = || (0..WORDS).map(|_| AtomicU64::new(0)).collect();
         Self {
             address,
+            ports,
             usable: usable.into(),
             taken: bitmap(),
             resting: bitmap(),
@@ -256,6 +257,12 @@ impl AddressPool {
 
     fn family(&self) -> Family {
         Family::of(self.address.bound)
+    }
+
+    /// The port of the range at which a search starts: each as likely as any other.
+    fn start(&self, random: u32) -> u16 {
+        let count = self.ports.len() as u64;
+        self.ports.start() + ((u64::from(random) * count) >> 32) as u16
     }
 
     /// Takes the first port at or after `start`, around the end: first of the free ones, then of
@@ -356,7 +363,7 @@ mod tests {
     /// ALLOC-20, ALLOC-22
     #[test]
     fn every_port_once_and_then_none() {
-        for start in [0, 49_152, 50_000, 65_535] {
+        for start in [0, 1 << 30, 1 << 31, u64::from(u32::MAX)] {
             let pool = pool(49_152..=65_535);
             let ports: HashSet<u16> = (0..16_384)
                 .map(|_| acquire(&pool, Parity::Any, start).unwrap().port)
@@ -365,6 +372,35 @@ mod tests {
             assert!(ports.iter().all(|&port| port >= 49_152));
             assert_eq!(acquire(&pool, Parity::Any, start), None);
             assert_eq!(pool.taken(), 16_384);
+        }
+    }
+
+    /// ALLOC-19: the first port is each port of the range alike, and so is the distance between two
+    /// that follow each other.
+    #[test]
+    fn ports_are_spread_evenly_over_the_range() {
+        use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+        const ROUNDS: u32 = 16_000;
+        const SLOTS: u16 = 16;
+        let mut random = rand_chacha::ChaCha12Rng::from_seed([1; 32]);
+        let pool = pool(49_152..=65_535);
+        let (mut ports, mut distances) = ([0u32; SLOTS as usize], [0u32; SLOTS as usize]);
+        let mut previous = 0u16;
+        for _ in 0..ROUNDS {
+            let lease = acquire(&pool, Parity::Any, random.next_u64()).unwrap();
+            pool.release(lease);
+            assert!(lease.port >= 49_152);
+            let width = 16_384 / SLOTS;
+            ports[usize::from((lease.port - 49_152) / width)] += 1;
+            let distance = lease.port.wrapping_sub(previous) % 16_384;
+            distances[usize::from(distance / width)] += 1;
+            previous = lease.port;
+        }
+        // Five standard deviations of a slot's count.
+        let expected = ROUNDS / u32::from(SLOTS);
+        for count in ports.into_iter().chain(distances) {
+            assert!(count.abs_diff(expected) < 155, "{ports:?} {distances:?}");
         }
     }
 
@@ -397,12 +433,12 @@ mod tests {
     #[test]
     fn a_resting_port_is_the_last_choice() {
         let pool = pool(50_000..=50_001);
-        let first = acquire(&pool, Parity::Any, 50_000).unwrap();
+        let first = acquire(&pool, Parity::Any, 0).unwrap();
         pool.rest(first);
         assert!(!pool.is_live(SocketAddr::new(IP, 50_000)));
-        assert_eq!(acquire(&pool, Parity::Any, 50_000).unwrap().port, 50_001);
-        assert_eq!(acquire(&pool, Parity::Any, 50_000).unwrap().port, 50_000);
-        assert_eq!(acquire(&pool, Parity::Any, 50_000), None);
+        assert_eq!(acquire(&pool, Parity::Any, 0).unwrap().port, 50_001);
+        assert_eq!(acquire(&pool, Parity::Any, 0).unwrap().port, 50_000);
+        assert_eq!(acquire(&pool, Parity::Any, 0), None);
         pool.wake(first);
         assert!(
             pool.is_live(SocketAddr::new(IP, 50_000)),
@@ -440,7 +476,7 @@ mod tests {
             50_000..=50_001,
             &[],
         );
-        let lease = acquire(&pool, Parity::Any, 50_000).unwrap();
+        let lease = acquire(&pool, Parity::Any, 0).unwrap();
         let (inner, outer) = (
             SocketAddr::new(IP, 50_000),
             SocketAddr::new(advertised, 50_000),
@@ -472,7 +508,7 @@ mod tests {
                         } else {
                             Parity::Any
                         };
-                        let random = 50_000 + thread * 250 + i;
+                        let random = (thread * 250 + i) << 22;
                         if let Some(lease) = acquire(pool, parity, random) {
                             let mut seen = seen.lock().unwrap();
                             assert!(seen.insert(lease.port));
