@@ -97,12 +97,19 @@ pub(super) fn issue(
     opaque[TIME_LEN..].copy_from_slice(&mac(key, features, realm, client, time));
 
     let mut nonce = [0; NONCE_LEN];
-    let (cookie, rest) = nonce.split_at_mut(COOKIE.len());
-    let (feature_bits, rest) = rest.split_at_mut(FEATURES_LEN);
-    cookie.copy_from_slice(COOKIE);
-    encode_base64(&features.bits(), feature_bits);
+    let (announced, rest) = nonce.split_at_mut(COOKIE.len() + FEATURES_LEN);
+    announced.copy_from_slice(&announcement(features));
     encode_base64(&opaque, rest);
     nonce
+}
+
+/// The part that clients read: the cookie and the feature bits.
+fn announcement(features: SecurityFeatures) -> [u8; COOKIE.len() + FEATURES_LEN] {
+    let mut announced = [0; COOKIE.len() + FEATURES_LEN];
+    let (cookie, feature_bits) = announced.split_at_mut(COOKIE.len());
+    cookie.copy_from_slice(COOKIE);
+    encode_base64(&features.bits(), feature_bits);
+    announced
 }
 
 /// Checks a nonce that a client sent, under every key that is good.
@@ -116,6 +123,10 @@ pub(super) fn check(
     lifetime_s: u32,
 ) -> Result<(), NonceError> {
     let nonce: &Nonce = nonce.try_into().map_err(|_| NonceError::Foreign)?;
+    // The MAC covers the bits that were announced; these are the bits that arrived.
+    if nonce[..COOKIE.len() + FEATURES_LEN] != announcement(features) {
+        return Err(NonceError::Foreign);
+    }
     let mut opaque = [0; TIME_LEN + MAC_LEN];
     let decoded = STANDARD.decode_slice(&nonce[COOKIE.len() + FEATURES_LEN..], &mut opaque);
     if decoded != Ok(opaque.len()) {
@@ -274,13 +285,15 @@ mod tests {
         assert_eq!(check_at(NOW + 601), Err(NonceError::Expired));
     }
 
+    /// AUTH-14, AUTH-16: an attacker who clears the announced bits, so that the client falls back to
+    /// MD5, changes the nonce that the client signs (RFC 8489 §16.1.3).
     #[test]
     fn any_changed_byte_is_foreign() {
         let keys = [NonceKey::new([7; 32])];
         let alice = client("192.0.2.1:1000");
         let none = SecurityFeatures::default();
         let nonce = issue(&keys[0], none, "r", alice, NOW);
-        for i in COOKIE.len() + FEATURES_LEN..NONCE_LEN {
+        for i in 0..NONCE_LEN {
             let mut changed = nonce;
             changed[i] = if changed[i] == b'A' { b'B' } else { b'A' };
             let verdict = check(&keys, none, "r", alice, &changed, NOW, 600);
