@@ -1,8 +1,8 @@
 //! The relay ports: one atomic bitmap for each relay address, shared by the shards.
 //!
-//! A port is free, live, or resting. A port that an allocation gave back rests for a while, so that
-//! what is still under way to the old allocation does not reach a new one; resting ports are taken
-//! only when no free one is left.
+//! A port is free, held (for a socket that is not bound yet, or for a token), live, or resting. A
+//! port that an allocation gave back rests for a while, so that what is still under way to the old
+//! allocation does not reach a new one; resting ports are taken only when no free one is left.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -39,8 +39,10 @@ struct AddressPool {
     address: RelayAddress,
     ports: RangeInclusive<u16>,
     usable: Box<[u64]>,
-    /// Live or resting.
+    /// Not free: held, live or resting.
     taken: Box<[AtomicU64]>,
+    /// A relay socket is bound; a subset of `taken`, without `resting`.
+    live: Box<[AtomicU64]>,
     /// Resting; a subset of `taken`.
     resting: Box<[AtomicU64]>,
 }
@@ -140,9 +142,16 @@ impl PortPool {
         pool.taken[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
     }
 
+    /// The socket of a lease is bound: what is sent there reaches an allocation.
+    pub(super) fn go_live(&self, lease: PortLease) {
+        let pool = &self.addresses[usize::from(lease.address)];
+        pool.live[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
+    }
+
     /// Gives a port back for use after a rest, which [`PortPool::wake`] ends.
     pub(super) fn rest(&self, lease: PortLease) {
         let pool = &self.addresses[usize::from(lease.address)];
+        pool.live[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
         pool.resting[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
     }
 
@@ -179,14 +188,14 @@ impl PortPool {
             .any(|pool| pool.address.bound == ip || pool.address.advertised == ip)
     }
 
-    /// Whether a transport address is the relayed address of an allocation that lives.
+    /// Whether a transport address is the relayed address of an allocation that lives. A port that
+    /// is only held may be any other process's.
     pub(super) fn is_live(&self, address: SocketAddr) -> bool {
         let (word, bit) = (word(address.port()), bit(address.port()));
         self.addresses.iter().any(|pool| {
             let RelayAddress { bound, advertised } = pool.address;
             (bound == address.ip() || advertised == address.ip())
-                && pool.taken[word].load(Ordering::Relaxed) & bit != 0
-                && pool.resting[word].load(Ordering::Relaxed) & bit == 0
+                && pool.live[word].load(Ordering::Relaxed) & bit != 0
         })
     }
 
@@ -216,7 +225,7 @@ impl PortPool {
         }
     }
 
-    /// Ports that are live or resting, on all addresses.
+    /// Ports that are not free, on all addresses.
     pub fn taken(&self) -> u32 {
         let words = self.addresses.iter().flat_map(|pool| pool.taken.iter());
         words
@@ -251,6 +260,7 @@ impl AddressPool {
             ports,
             usable: usable.into(),
             taken: bitmap(),
+            live: bitmap(),
             resting: bitmap(),
         }
     }
@@ -433,17 +443,18 @@ mod tests {
     #[test]
     fn a_resting_port_is_the_last_choice() {
         let pool = pool(50_000..=50_001);
+        let address = SocketAddr::new(IP, 50_000);
         let first = acquire(&pool, Parity::Any, 0).unwrap();
+        assert!(!pool.is_live(address), "no socket is bound yet");
+        pool.go_live(first);
+        assert!(pool.is_live(address));
         pool.rest(first);
-        assert!(!pool.is_live(SocketAddr::new(IP, 50_000)));
+        assert!(!pool.is_live(address));
         assert_eq!(acquire(&pool, Parity::Any, 0).unwrap().port, 50_001);
         assert_eq!(acquire(&pool, Parity::Any, 0).unwrap().port, 50_000);
         assert_eq!(acquire(&pool, Parity::Any, 0), None);
         pool.wake(first);
-        assert!(
-            pool.is_live(SocketAddr::new(IP, 50_000)),
-            "its rest was over already"
-        );
+        assert_eq!(pool.taken(), 2, "its rest was over already");
         pool.rest(first);
         pool.wake(first);
         assert_eq!(pool.taken(), 1);
@@ -486,6 +497,7 @@ mod tests {
             (pool.to_bound(outer), pool.to_advertised(inner)),
             (inner, outer)
         );
+        pool.go_live(lease);
         assert!(pool.is_live(inner) && pool.is_live(outer));
         let other = "198.51.100.1:7".parse().unwrap();
         assert_eq!(

@@ -250,6 +250,9 @@ impl Server {
     pub fn handle_relay_bound(&mut self, now: Now, relay: RelayId) {
         match self.table.get_mut(relay.allocation) {
             Some(allocation) if allocation.is_pending() => {
+                if let Some(Relay { lease, .. }) = allocation.relay(relay.family) {
+                    self.shared.ports.go_live(*lease);
+                }
                 allocation.unbound -= 1;
                 self.complete_allocate(now, relay.allocation);
             }
