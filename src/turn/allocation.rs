@@ -86,8 +86,13 @@ impl Allocation {
 
     /// Whether any of its relayed addresses is in use.
     pub(super) fn is_live(&self, now: Time) -> bool {
-        self.families()
-            .any(|family| self.live_relay(now, family).is_some())
+        self.live_families(now).next().is_some()
+    }
+
+    /// Whether it is in the way of another allocation on its five-tuple. An allocation whose time
+    /// is over is not, although the timer that removes it comes up to a second later.
+    pub(super) fn holds_five_tuple(&self, now: Time) -> bool {
+        self.is_pending() || self.is_live(now)
     }
 
     /// For checking a request against the allocation's own key.
@@ -137,6 +142,19 @@ impl Allocation {
         [Family::V4, Family::V6]
             .into_iter()
             .filter(move |&family| has[index(family)])
+    }
+
+    /// The families whose time is not over, IPv4 first.
+    pub(super) fn live_families(&self, now: Time) -> impl Iterator<Item = Family> + use<> {
+        let live =
+            [Family::V4, Family::V6].map(|family| self.live_relay(now, family).map(|_| family));
+        live.into_iter().flatten()
+    }
+
+    /// The relayed addresses whose time is not over, IPv4 first.
+    pub(super) fn live_relays(&self, now: Time) -> impl Iterator<Item = &Relay> {
+        self.live_families(now)
+            .filter_map(move |family| self.relay(family))
     }
 
     /// When the first of its relayed addresses ends.

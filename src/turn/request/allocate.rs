@@ -41,7 +41,7 @@ impl Server {
             return Ok(());
         }
         if let Some(allocation) = self.table.find(&exchange.client.five_tuple) {
-            if allocation.is_pending() || allocation.is_live(exchange.now.time) {
+            if allocation.holds_five_tuple(exchange.now.time) {
                 return Err(Reject::FiveTupleInUse);
             }
             let id = allocation.id;
@@ -72,6 +72,7 @@ impl Server {
         if exchange.method != Method::Allocate
             || allocation.request.transaction_id != exchange.message.transaction_id()
             || allocation.owner.username != identity.username
+            || !allocation.holds_five_tuple(exchange.now.time)
         {
             return false;
         }
@@ -369,14 +370,14 @@ impl Server {
             missing,
             ..
         } = allocation.request;
-        let relayed = allocation.relayed(&self.shared.ports);
-        let remaining_s = allocation
-            .next_expiry()
-            .map_or(0, |expiry| expiry.secs_after(now.time));
+        let relays: Vec<&Relay> = allocation.live_relays(now.time).collect();
+        let expires = relays.iter().map(|relay| relay.expires).min();
+        let remaining_s = expires.map_or(0, |expires| expires.secs_after(now.time));
         let client = allocation.client;
         let (class, method) = (Class::Success, Method::Allocate);
         let message = build_reply(class, method, transaction_id, has_fingerprint, |builder| {
-            for address in relayed.into_iter().flatten() {
+            for relay in relays {
+                let address = self.shared.ports.advertised(relay.lease);
                 builder.xor_address(AttributeType::XOR_RELAYED_ADDRESS, address);
             }
             builder.u32(AttributeType::LIFETIME, remaining_s);

@@ -17,9 +17,11 @@ impl Server {
         exchange: &Exchange<'_, '_>,
         identity: &Identity,
     ) -> Handled {
+        let now = exchange.now.time;
         let allocation = self.owned_allocation(exchange, identity)?;
         let id = allocation.id;
-        let families = [Family::V4, Family::V6].map(|family| allocation.relay(family).is_some());
+        let families =
+            [Family::V4, Family::V6].map(|family| allocation.live_relay(now, family).is_some());
         check_client(&exchange.client)?;
 
         let number = exchange
@@ -42,7 +44,6 @@ impl Server {
         }
 
         let limits = &self.options.limits;
-        let now = exchange.now.time;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");
         let free = allocation
             .channels

@@ -16,9 +16,11 @@ impl Server {
         exchange: &Exchange<'_, '_>,
         identity: &Identity,
     ) -> Handled {
+        let now = exchange.now.time;
         let allocation = self.owned_allocation(exchange, identity)?;
         let id = allocation.id;
-        let families = [Family::V4, Family::V6].map(|family| allocation.relay(family).is_some());
+        let families =
+            [Family::V4, Family::V6].map(|family| allocation.live_relay(now, family).is_some());
 
         let mut ips: Vec<IpAddr> = Vec::new();
         for value in exchange.message.all(AttributeType::XOR_PEER_ADDRESS) {
@@ -29,7 +31,6 @@ impl Server {
             return Err(Reject::Missing(AttributeType::XOR_PEER_ADDRESS));
         }
         let max = self.options.limits.permissions_per_allocation;
-        let now = exchange.now.time;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");
         let added = allocation
             .permissions

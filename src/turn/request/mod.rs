@@ -125,6 +125,7 @@ impl Server {
         let known = self
             .table
             .find(&exchange.client.five_tuple)
+            .filter(|allocation| allocation.holds_five_tuple(exchange.now.time))
             .map(Allocation::known_user);
         // The draft has the expiry of a time-limited credential end nothing that lives (§4.2).
         let check_expiry = exchange.method == Method::Allocate;

@@ -21,12 +21,10 @@ impl Server {
         let allocation = self.owned_allocation(exchange, identity)?;
         let id = allocation.id;
         let asked_s = lifetime(exchange.message)?;
+        let live = allocation.live_families(now);
         let families: Vec<Family> =
             match family(exchange.message, AttributeType::REQUESTED_ADDRESS_FAMILY)? {
-                None => {
-                    let live = |family: &Family| allocation.live_relay(now, *family).is_some();
-                    allocation.families().filter(live).collect()
-                }
+                None => live.collect(),
                 Some(Some(family)) if allocation.live_relay(now, family).is_some() => vec![family],
                 Some(_) => return Err(Reject::FamilyMismatch),
             };
@@ -48,7 +46,7 @@ impl Server {
                 id,
                 lifetime_s: granted_s,
             });
-        } else if families.len() == allocation.families().count() {
+        } else if families.len() == allocation.live_families(now).count() {
             self.close(now, id, CloseReason::Deleted);
         } else {
             for family in families {
