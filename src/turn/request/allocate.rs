@@ -195,13 +195,19 @@ impl Server {
         let owner = identity.clone();
         let mut allocation = Allocation::new(exchange.client, owner, request, exchange.now.time);
         let expires = exchange.now.time.plus_secs(wanted.lifetime_s);
+        // Another port than the reserved one is of no use to whoever shows a token.
+        let attempts = if wanted.token.is_some() {
+            BIND_ATTEMPTS_MAX
+        } else {
+            1
+        };
         for &(family, lease) in &leases {
             allocation.set_relay(
                 family,
                 Relay {
                     lease,
                     expires,
-                    attempts: 1,
+                    attempts,
                 },
             );
             allocation.unbound += 1;
