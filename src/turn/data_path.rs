@@ -113,9 +113,9 @@ impl Server {
         if !allocation.permissions.allows(now, peer.ip()) {
             return Err(DropCause::NoPermission);
         }
-        let ip = ip.relayed().ok_or(DropCause::HopLimit)?;
         let client = allocation.client;
         let is_stream = client.five_tuple.transport.is_stream();
+        let ip = ip.relayed(is_stream).ok_or(DropCause::HopLimit)?;
         let len = payload.len() as u64;
         let message = match allocation.channels.number(now, peer) {
             Some(number) => prepend_channel_data(buffer, payload, number, is_stream),
@@ -237,12 +237,9 @@ fn route(
         return Err(DropCause::NoPermission);
     }
     let client = allocation.client.five_tuple;
-    let ip = if client.transport.is_stream() {
-        IpHeader::default()
-    } else {
-        ip
-    };
-    let ip = ip.relayed().ok_or(DropCause::HopLimit)?;
+    let ip = ip
+        .relayed(client.transport.is_stream())
+        .ok_or(DropCause::HopLimit)?;
     if payload.len() > UDP_PAYLOAD_MAX {
         return Err(DropCause::TooLarge);
     }

@@ -12,8 +12,12 @@ pub struct IpHeader {
 impl IpHeader {
     /// What a datagram relayed to another datagram carries: TTL less one, as a router would, and
     /// DSCP and ECN as they came. `None` when its TTL is used up, which ends loops between relays
-    /// (RFC 8656 §21.1.7).
-    pub(super) const fn relayed(self) -> Option<Self> {
+    /// (RFC 8656 §21.1.7). From or to a stream nothing is passed on: there the datagram ends, or
+    /// begins (§15, §16).
+    pub(super) fn relayed(self, stream: bool) -> Option<Self> {
+        if stream {
+            return Some(Self::default());
+        }
         match self.ttl {
             None => Some(self),
             Some(0 | 1) => None,
@@ -32,7 +36,7 @@ mod tests {
     /// NETHDR-01, NETHDR-02, NETHDR-04
     #[test]
     fn ttl_is_decremented_and_the_rest_copied() {
-        let relayed = |ttl, tos| IpHeader { ttl, tos }.relayed();
+        let relayed = |ttl, tos| IpHeader { ttl, tos }.relayed(false);
         assert_eq!(
             relayed(Some(5), 0xB9),
             Some(IpHeader {
@@ -43,5 +47,10 @@ mod tests {
         assert_eq!(relayed(Some(1), 0), None);
         assert_eq!(relayed(Some(0), 0), None);
         assert_eq!(relayed(None, 3), Some(IpHeader { ttl: None, tos: 3 }));
+        let last_hop = IpHeader {
+            ttl: Some(1),
+            tos: 0xB9,
+        };
+        assert_eq!(last_hop.relayed(true), Some(IpHeader::default()));
     }
 }
