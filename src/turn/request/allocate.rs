@@ -14,7 +14,9 @@ use super::super::reject::Reject;
 use super::super::reservation::ReservationToken;
 use super::super::server::Server;
 use super::super::time::Now;
-use super::{Exchange, Handled, Signature, build_reply, check_client, family, lifetime};
+use super::{
+    Exchange, Handled, Signature, build_reply, check_client, family, lifetime, write_software,
+};
 use crate::auth::Identity;
 use crate::wire::{
     AttributeType, BadAttribute, Class, ErrorCode, EvenPort, Family, Message, Method,
@@ -394,9 +396,7 @@ impl Server {
             if let Some((family, code)) = missing {
                 builder.address_error_code(family, code);
             }
-            if let Some(software) = self.software(method) {
-                builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
-            }
+            write_software(builder, self.software(method));
             Some(Signature::of(&allocation.owner))
         });
         self.act(Action::Reply {
@@ -418,6 +418,7 @@ impl Server {
         let (class, method) = (Class::Error, Method::Allocate);
         let message = build_reply(class, method, transaction_id, has_fingerprint, |builder| {
             builder.error_code(reject.code(), reject.code().phrase());
+            write_software(builder, self.software(method));
             Some(Signature::of(&allocation.owner))
         });
         self.act(Action::Reply {

@@ -250,10 +250,7 @@ impl Server {
         } else {
             ""
         };
-        let nonce = self
-            .options
-            .authenticator
-            .nonce(exchange.client.five_tuple.client, exchange.now.unix_s);
+        let software = identity.and_then(|_| self.software(exchange.method));
         let authenticator = &self.options.authenticator;
         let message = reply(exchange.message, Class::Error, exchange.method, |builder| {
             builder.error_code(code, phrase);
@@ -262,6 +259,8 @@ impl Server {
                     builder.unknown_attributes(types);
                 }
                 Reject::Authentication(_) if code != ErrorCode::BadRequest => {
+                    let client = exchange.client.five_tuple.client;
+                    let nonce = authenticator.nonce(client, exchange.now.unix_s);
                     builder.attribute(AttributeType::REALM, authenticator.realm().as_bytes());
                     builder.attribute(AttributeType::NONCE, &nonce);
                     if authenticator.features().password_algorithms {
@@ -270,6 +269,7 @@ impl Server {
                 }
                 _ => {}
             }
+            write_software(builder, software);
             identity.map(Signature::of)
         });
         self.act(Action::Reply {
@@ -302,9 +302,7 @@ impl Server {
             exchange.method,
             |builder| {
                 write(builder);
-                if let Some(software) = software {
-                    builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
-                }
+                write_software(builder, software);
                 Some(Signature::of(identity))
             },
         );
@@ -372,6 +370,12 @@ fn build_reply<'s>(
     }
     let len = builder.finish().expect("the longest reply fits");
     buffer[..len].to_vec()
+}
+
+fn write_software(builder: &mut MessageBuilder<'_>, software: Option<&str>) {
+    if let Some(software) = software {
+        builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
+    }
 }
 
 /// LIFETIME of a request, in seconds.
