@@ -184,7 +184,7 @@ fn families_expire_on_their_own() {
     );
 }
 
-/// REFR-06, CHAN-15, PERM-10
+/// REFR-06, CHAN-15, PERM-10, SEND-05
 #[test]
 fn traffic_refreshes_nothing() {
     let mut host = Host::new(Setup::default());
