@@ -1,6 +1,6 @@
 //! Channel bindings (RFC 8656 §12).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -13,12 +13,20 @@ use crate::wire::{ChannelNumber, Family};
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     by_number: HashMap<ChannelNumber, Binding, RandomState>,
-    by_peer: HashMap<SocketAddr, ChannelNumber, RandomState>,
+    by_peer: HashMap<Peer, ChannelNumber, RandomState>,
+}
+
+/// A transport address and nothing else: `SocketAddr` also has a flow label and a zone, which are
+/// no part of it, and takes 12 bytes more.
+type Peer = (IpAddr, u16);
+
+const fn peer_of(address: SocketAddr) -> Peer {
+    (address.ip(), address.port())
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Binding {
-    peer: SocketAddr,
+    peer: Peer,
     expires: Time,
 }
 
@@ -37,12 +45,12 @@ impl Channels {
         self.by_number
             .get(&number)
             .filter(|binding| binding.expires > now)
-            .map(|b| b.peer)
+            .map(|binding| SocketAddr::from(binding.peer))
     }
 
     /// The channel of a peer.
     pub(super) fn number(&self, now: Time, peer: SocketAddr) -> Option<ChannelNumber> {
-        let number = *self.by_peer.get(&peer)?;
+        let number = *self.by_peer.get(&peer_of(peer))?;
         let binding = self
             .by_number
             .get(&number)
@@ -66,7 +74,7 @@ impl Channels {
         if let Some(binding) = self.by_number.remove(&number) {
             self.by_peer.remove(&binding.peer);
         }
-        if let Some(number) = self.by_peer.remove(&peer) {
+        if let Some(number) = self.by_peer.remove(&peer_of(peer)) {
             self.by_number.remove(&number);
         }
         if self.by_number.len() >= max as usize {
@@ -82,13 +90,14 @@ impl Channels {
     /// Binds a channel that [`Channels::check`] found free, or refreshes it.
     pub(super) fn bind(&mut self, now: Time, number: ChannelNumber, peer: SocketAddr) {
         let expires = now.plus_secs(CHANNEL_LIFETIME_S);
+        let peer = peer_of(peer);
         self.by_number.insert(number, Binding { peer, expires });
         self.by_peer.insert(peer, number);
         debug_assert_eq!(self.by_number.len(), self.by_peer.len());
     }
 
     pub(super) fn remove_family(&mut self, family: Family) {
-        self.retain(|binding| Family::of(binding.peer.ip()) != family);
+        self.retain(|binding| Family::of(binding.peer.0) != family);
     }
 
     fn retain(&mut self, keep: impl Fn(&Binding) -> bool) {
@@ -165,6 +174,18 @@ mod tests {
         assert_eq!(channels.number(end, peer(1)), None);
         bind(&mut channels, end, 1, 1).unwrap();
         assert_eq!(channels.live(end), 2);
+    }
+
+    /// CHAN-09: what the system says of a packet besides its source does not hide the channel.
+    #[test]
+    fn flow_labels_are_no_part_of_a_peer() {
+        let now = Time::from_millis(0);
+        let ip = "2001:db8::1".parse().unwrap();
+        let labelled = |label| SocketAddr::V6(std::net::SocketAddrV6::new(ip, 1, label, 0));
+        let mut channels = Channels::default();
+        channels.check(now, channel(0), labelled(0), 1).unwrap();
+        channels.bind(now, channel(0), labelled(0));
+        assert_eq!(channels.number(now, labelled(5)), Some(channel(0)));
     }
 
     /// CHAN-08, CHAN-18

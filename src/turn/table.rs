@@ -1,7 +1,9 @@
 //! All allocations of a shard, and every index over them: the one place that keeps them in step.
 
+use std::hash::BuildHasher;
+
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::allocation::Allocation;
@@ -13,7 +15,9 @@ use super::event::AllocationId;
 #[derive(Debug, Default)]
 pub(super) struct Table {
     allocations: Slab<Allocation>,
-    by_five_tuple: HashMap<FiveTuple, u32, RandomState>,
+    /// Places; the five-tuple itself is the allocation's.
+    by_five_tuple: HashTable<u32>,
+    hasher: RandomState,
     next_generation: u32,
 }
 
@@ -26,21 +30,32 @@ impl Table {
             generation: self.next_generation,
         };
         self.next_generation = self.next_generation.wrapping_add(1);
-        let replaced = self
-            .by_five_tuple
-            .insert(allocation.client.five_tuple, slot);
-        debug_assert_eq!(replaced, None, "a five-tuple has one allocation");
+        let five_tuple = allocation.client.five_tuple;
+        debug_assert!(
+            self.find(&five_tuple).is_none(),
+            "a five-tuple has one allocation"
+        );
         let key = self.allocations.insert(allocation);
+        let (allocations, hasher) = (&self.allocations, &self.hasher);
+        let hash_of = |slot: &u32| hasher.hash_one(allocations[*slot as usize].client.five_tuple);
+        self.by_five_tuple
+            .insert_unique(hasher.hash_one(five_tuple), slot, hash_of);
         &mut self.allocations[key]
     }
 
+    fn slot_of(&self, five_tuple: &FiveTuple) -> Option<u32> {
+        let has_it = |slot: &u32| self.allocations[*slot as usize].client.five_tuple == *five_tuple;
+        let hash = self.hasher.hash_one(five_tuple);
+        self.by_five_tuple.find(hash, has_it).copied()
+    }
+
     pub(super) fn find(&self, five_tuple: &FiveTuple) -> Option<&Allocation> {
-        let &slot = self.by_five_tuple.get(five_tuple)?;
+        let slot = self.slot_of(five_tuple)?;
         self.allocations.get(slot as usize)
     }
 
     pub(super) fn find_mut(&mut self, five_tuple: &FiveTuple) -> Option<&mut Allocation> {
-        let &slot = self.by_five_tuple.get(five_tuple)?;
+        let slot = self.slot_of(five_tuple)?;
         self.allocations.get_mut(slot as usize)
     }
 
@@ -59,7 +74,9 @@ impl Table {
     pub(super) fn remove(&mut self, id: AllocationId) -> Option<Allocation> {
         self.get(id)?;
         let allocation = self.allocations.remove(id.slot as usize);
-        self.by_five_tuple.remove(&allocation.client.five_tuple);
+        let hash = self.hasher.hash_one(allocation.client.five_tuple);
+        let entry = self.by_five_tuple.find_entry(hash, |slot| *slot == id.slot);
+        entry.expect("every allocation has its entry").remove();
         Some(allocation)
     }
 

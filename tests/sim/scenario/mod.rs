@@ -1,0 +1,14 @@
+//! Stories with one or two clients. Each names the requirements that it proves.
+
+mod allocate;
+mod auth;
+mod channel;
+mod data;
+mod errors;
+mod idempotency;
+mod messages;
+mod permission;
+mod refresh;
+mod reservation;
+mod security;
+mod sha256;
