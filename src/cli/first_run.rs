@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::config::first_run::FirstRunSecret;
 
 use super::credentials::{Credentials, unix_time};
+use super::output::list;
 
 /// How long the printed credentials are good for, in seconds.
 const TTL_S: u64 = 24 * 3600;
@@ -61,17 +62,6 @@ pub(super) fn instructions(config: &Config, kept: &FirstRunSecret) -> String {
         config.auth.rest_separator,
     );
     text
-}
-
-fn list(items: &[impl Display]) -> String {
-    match items {
-        [] => "none".to_owned(),
-        items => items
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
 }
 
 fn relays(config: &Config) -> String {

@@ -35,10 +35,13 @@ Exit codes:
 
 /// A STUN/TURN relay server for WebRTC.
 #[derive(Parser)]
-#[command(name = "turnstone", version, after_help = AFTER_HELP)]
+#[command(name = "turnstone", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+
+    #[command(flatten)]
+    run: run::Args,
 }
 
 #[derive(Subcommand)]
@@ -51,11 +54,8 @@ enum Command {
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or_else(|| {
-        // Parsed and not built by hand, so that the arguments have the defaults of `run`.
-        let run = Cli::parse_from(["turnstone", "run"]);
-        run.command.expect("the arguments name a command")
-    });
+    let Cli { command, run } = Cli::parse();
+    let command = command.unwrap_or(Command::Run(run));
     match command {
         Command::Run(args) => args.run(),
         Command::Check(args) => check::run(&args),

@@ -23,6 +23,18 @@ pub(super) fn print(result: impl Display) -> ExitCode {
     }
 }
 
+/// Items in a sentence.
+pub(super) fn list(items: &[impl Display]) -> String {
+    match items {
+        [] => "none".to_owned(),
+        items => items
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
 /// Prints a line to standard error. Nothing can be done when that fails.
 pub(super) fn complain(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{message}");

@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::output;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
@@ -50,8 +51,8 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
         }
     };
     tracing::info!(
-        udp = ?engine.udp_addresses(),
-        tcp = ?engine.tcp_addresses(),
+        udp = %output::list(engine.udp_addresses()),
+        tcp = %output::list(engine.tcp_addresses()),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
@@ -61,11 +62,7 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
 }
 
 async fn wait(mut engine: Engine) -> ExitCode {
-    let signals = signal(SignalKind::terminate()).and_then(|term| {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok((term, interrupt))
-    });
-    let (mut term, mut interrupt) = match signals {
+    let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!("cannot wait for signals: {error}");
@@ -76,7 +73,7 @@ async fn wait(mut engine: Engine) -> ExitCode {
     let mut watchdog = Watchdog::new();
     let code = loop {
         tokio::select! {
-            name = stop_signal(&mut term, &mut interrupt) => {
+            name = signals.stop() => {
                 tracing::info!(signal = name, "stopping");
                 break ExitCode::SUCCESS;
             }
@@ -92,10 +89,34 @@ async fn wait(mut engine: Engine) -> ExitCode {
     code
 }
 
-async fn stop_signal(term: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that the server knows.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one that ends the server. SIGHUP does not: a terminal that closes, or a habit, must
+    /// not cost calls.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP ignored: a changed configuration needs a restart");
+                }
+            }
+        }
     }
 }
 
@@ -238,7 +259,8 @@ fn raise_file_limit(config: &Config) {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    let raised = setrlimit(Resource::Nofile, raised).map_err(io::Error::from);
+    // What a sandbox forbids shows in the limit.
+    let _ = setrlimit(Resource::Nofile, raised);
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let clients = config.limits.allocations_total + config.limits.tcp_connections;
     let wanted = u64::from(clients) + FILES_AT_REST;
@@ -246,7 +268,6 @@ fn raise_file_limit(config: &Config) {
         tracing::warn!(
             files,
             wanted,
-            raised = ?raised.err(),
             "the file limit is lower than limits.allocations_total and limits.tcp_connections \
              need; raise LimitNOFILE (or ulimit -n)"
         );

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
@@ -168,7 +168,13 @@ fn publish(path: &Path, secret: &str) -> io::Result<bool> {
 }
 
 fn read(path: &Path) -> io::Result<FirstRunSecret> {
-    let text = Zeroizing::new(fs::read_to_string(path)?);
+    // A link could lead to any file that this user may read, and change its mode.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text)?;
     let secret = text.trim();
     if secret.is_empty() {
         return Err(io::Error::new(
@@ -176,9 +182,9 @@ fn read(path: &Path) -> io::Result<FirstRunSecret> {
             "the file is empty, remove it",
         ));
     }
-    let was_exposed = fs::metadata(path)?.mode() & 0o077 != 0;
+    let was_exposed = file.metadata()?.mode() & 0o077 != 0;
     if was_exposed {
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(FirstRunSecret {
         secret: SecretString::from(secret),

@@ -89,6 +89,7 @@ impl EventLog {
                 bytes_to_peers = usage.bytes_to_peers,
                 packets_to_client = usage.packets_to_client,
                 bytes_to_client = usage.bytes_to_client,
+                dropped_to_client = usage.dropped_to_client,
                 peers = usage.peers,
                 "allocation closed"
             ),
@@ -104,10 +105,11 @@ impl EventLog {
             Event::RequestRefused {
                 five_tuple,
                 method,
-                reject,
-                ..
-            } if matches!(reject, Reject::Authentication(_)) => {
-                self.write_authentication_failure(&five_tuple, method, &reject);
+                username,
+                reject: Reject::Authentication(failure),
+            } => {
+                let username = username.as_deref().unwrap_or_default();
+                self.write_authentication_failure(&five_tuple, method, username, failure);
             }
             Event::RequestRefused {
                 five_tuple,
@@ -150,23 +152,15 @@ impl EventLog {
         &mut self,
         five_tuple: &FiveTuple,
         method: Method,
-        reject: &Reject,
+        username: &str,
+        failure: AuthFailure,
     ) {
-        let Reject::Authentication(failure) = reject else {
-            return;
-        };
         if !self.authentication.admits(clock::time()) {
             return;
         }
-        let user = match failure {
-            AuthFailure::UnknownUser { username }
-            | AuthFailure::WrongPassword { username }
-            | AuthFailure::Expired { username, .. } => username,
-            AuthFailure::StaleNonce(identity) => &*identity.username,
-            _ => "",
-        };
         let (client, transport) = (five_tuple.client, five_tuple.transport);
-        let (user, method, code) = (Printable(user), method.name(), reject.code().number());
+        let (user, method) = (Printable(username), method.name());
+        let code = Reject::Authentication(failure.clone()).code().number();
         if let AuthFailure::Expired { expiry_unix_s, .. } = failure {
             info!(
                 %client, %transport, %user, method, code,

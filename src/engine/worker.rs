@@ -346,7 +346,10 @@ impl Worker {
                     let frame = &self.batch.slot(slot)[message];
                     let connection = self.connections.of_client(&client);
                     let sent = connection.is_some_and(|c| c.send(frame, Priority::Data));
-                    self.traffic.stream_drops += u64::from(!sent);
+                    if !sent {
+                        self.server.handle_undelivered(origin);
+                        self.traffic.stream_drops += 1;
+                    }
                 }
             }
         }
@@ -505,7 +508,10 @@ impl Worker {
                     match self.relays.bind(self.set.get(), relay, address) {
                         Ok(()) => self.server.handle_relay_bound(now, relay),
                         Err(error) => {
-                            self.warn_limited("cannot bind a relay socket", &error);
+                            self.warn_limited(
+                                "cannot bind a relay socket; is LimitNOFILE large enough?",
+                                &error,
+                            );
                             self.server
                                 .handle_relay_failed(now, relay, relay::failure(&error));
                         }

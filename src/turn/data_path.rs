@@ -152,6 +152,13 @@ impl Server {
         })
     }
 
+    /// What [`Server::handle_peer`] had delivered was dropped on the way to the client.
+    pub fn handle_undelivered(&mut self, relay: RelayId) {
+        if let Some(allocation) = self.table.get_mut(relay.allocation) {
+            allocation.usage.dropped_to_client += 1;
+        }
+    }
+
     /// An ICMP error about a datagram that a relay socket sent to `peer` (RFC 8656 §11.5). Which
     /// router says so does not matter; the peer must have a permission. The Data indication is
     /// written to the start of `buffer`, which must hold 64 bytes.

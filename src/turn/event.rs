@@ -44,6 +44,8 @@ pub struct Usage {
     pub packets_to_client: u64,
     /// Their application data.
     pub bytes_to_client: u64,
+    /// Of the datagrams to the client, those that its slow connection lost.
+    pub dropped_to_client: u64,
     /// Peer addresses that were ever permitted.
     pub peers: u32,
 }
@@ -135,7 +137,7 @@ pub enum Event {
         five_tuple: FiveTuple,
         /// For what.
         method: Method,
-        /// USERNAME, of an authenticated request.
+        /// USERNAME; of a request that is not authenticated what it claims to be.
         username: Option<Box<str>>,
         /// Why not.
         reject: Reject,

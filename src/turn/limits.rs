@@ -17,6 +17,9 @@ pub(super) const BIND_ATTEMPTS_MAX: u8 = 8;
 /// doubles among them would cost a stranger's packet tens of milliseconds.
 pub(super) const UNKNOWN_ATTRIBUTES_MAX: usize = 64;
 
+/// Bytes of an unauthenticated USERNAME that an event carries.
+pub(super) const LOGGED_USERNAME_MAX: usize = 128;
+
 /// Bytes of the longest UDP payload over IPv4, 65,535 less the headers of IP and UDP. IPv6 could
 /// carry 20 more.
 pub(super) const UDP_PAYLOAD_MAX: usize = 65_507;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -15,6 +16,10 @@ use tracing::warn;
 use crate::engine::clock;
 use crate::engine::worker::Worker;
 use crate::turn::{FiveTuple, Link, Transport};
+
+/// Bytes that the kernel may hold for a client beyond those that are under way (tcp(7),
+/// `TCP_NOTSENT_LOWAT`).
+const UNSENT_MAX: u32 = 64 * 1024;
 
 /// How long accepting pauses when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -53,10 +58,12 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
         return;
     };
     let Some(slot) = worker.borrow().connection_slots.acquire() else {
+        if worker.borrow_mut().log.resources.admits(clock::time()) {
+            warn!(%client, "TCP connection refused: limits.tcp_connections reached");
+        }
         return;
     };
-    // Without it a small reply would wait for the client's acknowledgement of the last.
-    if stream.set_nodelay(true).is_err() {
+    if set_options(&stream).is_err() {
         return;
     }
     let five_tuple = FiveTuple {
@@ -81,6 +88,13 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
         worker.borrow_mut().disconnect(link);
         drop(slot);
     });
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // Otherwise a small reply would wait for the client's acknowledgement of the last.
+    stream.set_nodelay(true)?;
+    // Otherwise the kernel would hold megabytes for a slow client, and its replies behind them.
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
 }
 
 /// An IPv4 client of a dual-stack listener is an IPv4 client.

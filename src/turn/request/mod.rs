@@ -16,7 +16,7 @@ use super::client::Client;
 use super::counters::DropCause;
 use super::data_path::Routed;
 use super::event::Event;
-use super::limits::{REPLY_LEN_MAX, UNKNOWN_ATTRIBUTES_MAX};
+use super::limits::{LOGGED_USERNAME_MAX, REPLY_LEN_MAX, UNKNOWN_ATTRIBUTES_MAX};
 use super::peer_policy::{PeerRefusal, is_tunnelled};
 use super::reject::Reject;
 use super::server::Server;
@@ -284,7 +284,10 @@ impl Server {
             reject => self.report(Event::RequestRefused {
                 five_tuple: exchange.client.five_tuple,
                 method: exchange.method,
-                username: identity.map(|identity| identity.username.clone()),
+                username: identity.map_or_else(
+                    || claimed_username(exchange.message),
+                    |identity| Some(identity.username.clone()),
+                ),
                 reject,
             }),
         }
@@ -378,6 +381,13 @@ fn write_software(builder: &mut MessageBuilder<'_>, software: Option<&str>) {
     if let Some(software) = software {
         builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
     }
+}
+
+/// USERNAME of a request that is not authenticated, for the log.
+fn claimed_username(message: &Message<'_>) -> Option<Box<str>> {
+    let username = message.first(AttributeType::USERNAME)?;
+    let username = username.get(..username.len().min(LOGGED_USERNAME_MAX))?;
+    Some(String::from_utf8_lossy(username).into())
 }
 
 /// LIFETIME of a request, in seconds.
