@@ -42,6 +42,18 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
             return ExitCode::FAILURE;
         }
     };
+    // Before anybody can know that there is a process to stop.
+    let signals = {
+        let _context = runtime.enter();
+        StopSignals::new()
+    };
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let engine = match Engine::start(settings) {
         Ok(engine) => engine,
         Err(error) => {
@@ -57,26 +69,15 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
         "serving"
     );
     when_ready();
-    runtime.block_on(wait(engine))
+    runtime.block_on(wait(engine, signals))
 }
 
-async fn wait(mut engine: Engine) -> ExitCode {
-    let signals = signal(SignalKind::terminate()).and_then(|term| {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok((term, interrupt))
-    });
-    let (mut term, mut interrupt) = match signals {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("cannot wait for signals: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+async fn wait(mut engine: Engine, mut signals: StopSignals) -> ExitCode {
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
         tokio::select! {
-            name = stop_signal(&mut term, &mut interrupt) => {
+            name = signals.next() => {
                 tracing::info!(signal = name, "stopping");
                 break ExitCode::SUCCESS;
             }
@@ -92,10 +93,26 @@ async fn wait(mut engine: Engine) -> ExitCode {
     code
 }
 
-async fn stop_signal(term: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that end the server.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From here on they are waited for, and end nothing by themselves.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
