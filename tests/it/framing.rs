@@ -254,6 +254,18 @@ fn unknown_required_attributes_are_listed() {
     }
 }
 
+/// MSG-13, MSG-23: a message full of unknown attributes is answered with the first of them. Comparing
+/// all of them with each other took a stranger's one datagram 40 ms.
+#[test]
+fn a_message_full_of_unknown_attributes() {
+    let server = TestServer::start();
+    let mut client = Client::udp(&server);
+    let all = (0x2000..0x2000 + 16_000).fold(Packet::binding(), |p, t| p.attr(t, b""));
+    let reply = client.exchange(&all);
+    assert_eq!(reply.code(), 420);
+    assert_eq!(reply.unknown(), (0x2000..0x2040).collect::<Vec<u16>>());
+}
+
 /// MSG-14
 #[test]
 fn credentials_come_before_unknown_attributes() {

@@ -253,6 +253,23 @@ fn the_server_itself_is_no_peer() {
     service.expect(b"marker", other.address());
 }
 
+/// SEC-07: behind a wildcard listener every address of the host is the server.
+#[test]
+fn a_wildcard_listener_is_no_peer_on_any_address() {
+    let server = TestServer::with(|setup| setup.udp = vec!["0.0.0.0:0".parse().unwrap()]);
+    let port = server.udp().port();
+    let mut client = Client::udp_to(SocketAddr::from(([127, 0, 0, 1], port)));
+    client.allocate();
+    for ip in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+        let listener = SocketAddr::from((ip, port));
+        assert_eq!(client.try_bind(0x4000, listener).code(), 403, "{listener}");
+        client.permit(listener);
+        let inner = Packet::binding();
+        client.send_data(listener, inner.bytes());
+        client.expect_nothing();
+    }
+}
+
 /// PERM-09, SEC-12
 #[test]
 fn one_more_than_the_limit_is_a_capacity_error() {

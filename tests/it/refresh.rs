@@ -104,3 +104,27 @@ fn one_family_of_two_is_deleted_alone() {
         assert_eq!(client.try_refresh(None).code(), 437);
     }
 }
+
+/// REFR-02: what the client sent before it deleted the allocation still leaves, by its own relay
+/// socket. Once it left by another client's, or not at all.
+#[test]
+fn data_before_the_end_leaves_by_the_right_socket() {
+    let server = TestServer::start();
+    let (peer, other_peer) = (Peer::new(), Peer::new());
+    for _ in 0..20 {
+        let (mut client, mut other) = (Client::udp(&server), Client::udp(&server));
+        let (relayed, at_other) = (client.allocate(), other.allocate());
+        client.bind(0x4000, peer.address());
+        other.bind(0x4000, other_peer.address());
+        let end = client.signed(Packet::request(method::REFRESH).u32(a::LIFETIME, 0));
+        for _ in 0..10 {
+            client.send_channel(0x4000, b"last words");
+        }
+        client.send(end.bytes());
+        other.send_channel(0x4000, b"a word");
+        for _ in 0..10 {
+            peer.expect(b"last words", relayed);
+        }
+        other_peer.expect(b"a word", at_other);
+    }
+}
