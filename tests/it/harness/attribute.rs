@@ -1,0 +1,33 @@
+//! Attribute numbers (RFC 8489 §18.3, RFC 8656 §17), typed in from the RFCs.
+
+pub(crate) const MAPPED_ADDRESS: u16 = 0x0001;
+pub(crate) const CHANGE_REQUEST: u16 = 0x0003;
+pub(crate) const USERNAME: u16 = 0x0006;
+pub(crate) const MESSAGE_INTEGRITY: u16 = 0x0008;
+pub(crate) const ERROR_CODE: u16 = 0x0009;
+pub(crate) const UNKNOWN_ATTRIBUTES: u16 = 0x000A;
+pub(crate) const CHANNEL_NUMBER: u16 = 0x000C;
+pub(crate) const LIFETIME: u16 = 0x000D;
+pub(crate) const XOR_PEER_ADDRESS: u16 = 0x0012;
+pub(crate) const DATA: u16 = 0x0013;
+pub(crate) const REALM: u16 = 0x0014;
+pub(crate) const NONCE: u16 = 0x0015;
+pub(crate) const XOR_RELAYED_ADDRESS: u16 = 0x0016;
+pub(crate) const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
+pub(crate) const EVEN_PORT: u16 = 0x0018;
+pub(crate) const REQUESTED_TRANSPORT: u16 = 0x0019;
+pub(crate) const DONT_FRAGMENT: u16 = 0x001A;
+pub(crate) const ACCESS_TOKEN: u16 = 0x001B;
+pub(crate) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001C;
+pub(crate) const PASSWORD_ALGORITHM: u16 = 0x001D;
+pub(crate) const USERHASH: u16 = 0x001E;
+pub(crate) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+pub(crate) const RESERVATION_TOKEN: u16 = 0x0022;
+pub(crate) const PRIORITY: u16 = 0x0024;
+pub(crate) const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
+pub(crate) const ADDRESS_ERROR_CODE: u16 = 0x8001;
+pub(crate) const PASSWORD_ALGORITHMS: u16 = 0x8002;
+pub(crate) const ICMP: u16 = 0x8004;
+pub(crate) const SOFTWARE: u16 = 0x8022;
+pub(crate) const FINGERPRINT: u16 = 0x8028;
+pub(crate) const ORIGIN: u16 = 0x802F;

@@ -1,0 +1,132 @@
+//! The server as a process of its own, with its log.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::DEADLINE;
+
+pub(crate) struct Process {
+    child: Child,
+    _home: TempDir,
+    lines: Receiver<String>,
+    /// Every line so far.
+    pub(crate) log: Vec<String>,
+    pub(crate) udp: Vec<SocketAddr>,
+    pub(crate) tcp: Vec<SocketAddr>,
+}
+
+impl Process {
+    /// Starts the binary on a configuration and waits until it serves.
+    pub(crate) fn start(config: &str) -> Self {
+        Self::start_with(config, "")
+    }
+
+    /// The same after a line of shell.
+    pub(crate) fn start_with(config: &str, first: &str) -> Self {
+        let mut process = Self::spawn(config, first);
+        let line = process.wait_for("serving");
+        let addresses = |key: &str| -> Vec<SocketAddr> {
+            let (_, rest) = line.split_once(key).unwrap();
+            let rest = rest.trim_start_matches('[');
+            // An IPv6 address has brackets too.
+            let end = rest.find("] ").unwrap_or(rest.len());
+            let list = rest[..end]
+                .split(", ")
+                .filter(|address| !address.is_empty());
+            list.map(|address| address.parse().unwrap()).collect()
+        };
+        process.udp = addresses("udp=");
+        process.tcp = addresses("tcp=");
+        process
+    }
+
+    pub(crate) fn spawn(config: &str, first: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("turnserver.toml");
+        fs::write(&path, config).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        let mut command = Command::new("sh");
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| name.to_string_lossy().starts_with("TURNSERVER_")) {
+            command.env_remove(name);
+        }
+        let script = format!("{first}\nexec \"$0\" run --config \"$1\" 2>&1");
+        let mut child = command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_turnstone")])
+            .arg(&path)
+            .env_remove("STATE_DIRECTORY")
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("RUST_LOG")
+            .env("NO_COLOR", "1")
+            .env("XDG_STATE_HOME", home.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = child.stdout.take().unwrap();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                if line.map(|line| sender.send(line)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            child,
+            _home: home,
+            lines,
+            log: vec![],
+            udp: vec![],
+            tcp: vec![],
+        }
+    }
+
+    /// Waits for a line that has this in it.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no {text:?} in the log:\n{}", self.log.join("\n"));
+            };
+            self.log.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end, and reads the rest of the log.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let rest: VecDeque<String> = self.lines.iter().collect();
+        self.log.extend(rest);
+        self.child.wait().unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

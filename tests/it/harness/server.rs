@@ -1,0 +1,212 @@
+//! A server in this process.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use turnstone::auth::{Authenticator, Credentials, NonceKey};
+use turnstone::engine::{Engine, Settings, StartError, StreamLimits};
+use turnstone::turn::{Limits, Options, PeerPolicy, RelayAddress};
+
+pub(crate) const REALM: &str = "example.org";
+
+/// An address that no route leads to and no policy here forbids, for peers that need not exist.
+pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::new(127, 255, 0, 1);
+
+/// Relay ports of a server that says nothing else.
+const PORTS: u16 = 64;
+
+/// Below the ports that the kernel gives to clients and listeners (32768 on Linux).
+const PORT_POOL: RangeInclusive<u16> = 10_000..=32_000;
+
+pub(crate) fn unix_s() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// What can be set. The default has everything that is there, on loopback.
+pub(crate) struct Setup {
+    pub(crate) udp: Vec<SocketAddr>,
+    pub(crate) tcp: Vec<SocketAddr>,
+    pub(crate) workers: usize,
+    pub(crate) relay: Vec<RelayAddress>,
+    pub(crate) ports: RangeInclusive<u16>,
+    pub(crate) realm: String,
+    pub(crate) users: Vec<(String, String)>,
+    pub(crate) secrets: Vec<String>,
+    pub(crate) nonce_lifetime_s: u32,
+    pub(crate) limits: Limits,
+    pub(crate) peers: PeerPolicy,
+    pub(crate) software: Option<&'static str>,
+    pub(crate) classic_stun: bool,
+    pub(crate) dont_fragment: bool,
+    pub(crate) stream: StreamLimits,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let loopback = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+        ];
+        Self {
+            udp: loopback.to_vec(),
+            tcp: loopback.to_vec(),
+            workers: 1,
+            relay: vec![same(own_ipv4().into()), same(Ipv6Addr::LOCALHOST.into())],
+            ports: port_slice(PORTS),
+            realm: REALM.to_owned(),
+            users: [("alice", "wonderland"), ("bob", "builder")]
+                .map(|(user, password)| (user.to_owned(), password.to_owned()))
+                .to_vec(),
+            secrets: vec![],
+            nonce_lifetime_s: 3600,
+            limits: Limits::default(),
+            peers: PeerPolicy {
+                allow_loopback: true,
+                ..PeerPolicy::default()
+            },
+            software: Some("turnstone"),
+            classic_stun: false,
+            dont_fragment: true,
+            stream: StreamLimits {
+                connections: 200,
+                send_queue_bytes: 262_144,
+                first_message_s: 10,
+                idle_s: 60,
+            },
+        }
+    }
+
+    /// Relay ports of this server's own.
+    pub(crate) fn take_ports(&mut self, count: u16) {
+        self.ports = port_slice(count);
+    }
+
+    /// Adds a user.
+    pub(crate) fn user(&mut self, name: &str, password: &str) {
+        self.users.push((name.to_owned(), password.to_owned()));
+    }
+
+    /// Has the IPv4 relay address be told to clients as another one.
+    pub(crate) fn advertise(&mut self, address: Ipv4Addr) {
+        self.relay[0].advertised = address.into();
+    }
+
+    fn authenticator(&self) -> Authenticator {
+        let mut credentials = Credentials::new(&self.realm, ':').unwrap();
+        for (name, password) in &self.users {
+            credentials
+                .add_user(name, &password.as_str().into())
+                .unwrap();
+        }
+        for secret in &self.secrets {
+            credentials.add_secret(secret.as_str().into());
+        }
+        let key = NonceKey::from_secret("the same in every test server");
+        Authenticator::new(Arc::new(credentials), vec![key], self.nonce_lifetime_s)
+    }
+}
+
+fn same(ip: IpAddr) -> RelayAddress {
+    RelayAddress {
+        bound: ip,
+        advertised: ip,
+    }
+}
+
+/// An address that no other server has, of this process or another, so that their ports cannot
+/// collide: all of 127.0.0.0/8 is this host.
+pub(crate) fn own_ipv4() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let serial = NEXT.fetch_add(1, Ordering::Relaxed) % 254 + 1;
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    Ipv4Addr::new(127, 100 + high % 100, low, serial as u8)
+}
+
+/// Ports that no other server of this process has: of IPv6 loopback there is but one address. Where
+/// two processes meet, the server tries another port.
+fn port_slice(count: u16) -> RangeInclusive<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let room = PORT_POOL.end() - PORT_POOL.start();
+    let offset = (std::process::id() % u32::from(room)) as u16;
+    let taken = NEXT.fetch_add(count, Ordering::Relaxed);
+    // Even, so that the first two ports are a pair.
+    let start = (u32::from(offset) + u32::from(taken)) % u32::from(room - count);
+    let start = PORT_POOL.start() + (start as u16 & !1);
+    start..=start + count - 1
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct TestServer {
+    pub(crate) engine: Engine,
+    /// Makes nonces of any time, as the server does.
+    pub(crate) authenticator: Authenticator,
+    pub(crate) relay: Vec<RelayAddress>,
+    pub(crate) ports: RangeInclusive<u16>,
+}
+
+impl TestServer {
+    pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        Self::try_with(change).unwrap()
+    }
+
+    pub(crate) fn try_with(change: impl FnOnce(&mut Setup)) -> Result<Self, StartError> {
+        let mut setup = Setup::new();
+        change(&mut setup);
+        let authenticator = setup.authenticator();
+        let engine = Engine::start(Settings {
+            udp: setup.udp,
+            tcp: setup.tcp,
+            workers: setup.workers,
+            relay_addresses: setup.relay.clone(),
+            relay_ports: setup.ports.clone(),
+            options: Options {
+                authenticator: authenticator.clone(),
+                limits: setup.limits,
+                peers: setup.peers,
+                software: setup.software.map(Into::into),
+                classic_stun: setup.classic_stun,
+                dont_fragment: setup.dont_fragment,
+            },
+            stream: setup.stream,
+        })?;
+        Ok(Self {
+            engine,
+            authenticator,
+            relay: setup.relay,
+            ports: setup.ports,
+        })
+    }
+
+    /// The first listener of a transport and family.
+    pub(crate) fn udp(&self) -> SocketAddr {
+        self.engine.udp_addresses()[0]
+    }
+
+    pub(crate) fn udp6(&self) -> SocketAddr {
+        let all = self.engine.udp_addresses();
+        *all.iter().find(|a| a.is_ipv6()).unwrap()
+    }
+
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        self.engine.tcp_addresses()[0]
+    }
+
+    pub(crate) fn tcp6(&self) -> SocketAddr {
+        let all = self.engine.tcp_addresses();
+        *all.iter().find(|a| a.is_ipv6()).unwrap()
+    }
+
+    /// Ports that allocations or reservations have, resting ones excepted.
+    pub(crate) fn live_ports(&self) -> u32 {
+        let ports = &self.engine.shared().ports;
+        ports.taken() - ports.resting()
+    }
+}
