@@ -1,6 +1,7 @@
 //! The long-term credential mechanism (RFC 8489 §9.2; RFC 8656 §5).
 
 use std::collections::HashSet;
+use std::net::UdpSocket;
 
 use base64::Engine as _;
 use sha2::{Digest, Sha256};
@@ -197,9 +198,13 @@ fn a_wrong_password_with_a_stale_nonce_is_a_wrong_password() {
 fn a_nonce_is_one_clients() {
     let server = TestServer::start();
     let mut nonces = HashSet::new();
+    // Kept open, so that each has a port of its own.
+    let mut sockets = Vec::new();
     let mut previous: Option<Vec<u8>> = None;
     for _ in 0..50 {
-        let mut client = Client::udp(&server);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut client = Client::udp_from(socket.try_clone().unwrap(), server.udp());
+        sockets.push(socket);
         client.challenge();
         let own = client.session.clone().unwrap().nonce;
         assert!(own.len() < 128);

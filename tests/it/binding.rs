@@ -1,6 +1,6 @@
 //! Binding (RFC 8489 §6.3, §12; RFC 3489).
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::harness::attribute as a;
 use crate::harness::{Client, Packet, TestServer, Via};
@@ -90,11 +90,14 @@ fn clients_of_rfc_3489_where_they_are_wanted() {
     Client::udp(&server).expect_silence(&classic(0x0001, &[]));
 
     let server = TestServer::with(|setup| setup.classic_stun = true);
-    let mut client = Client::udp(&server);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut client = Client::udp_from(socket, server.udp());
     client.send(&classic(0x0001, &[]));
     let reply = client.recv();
-    let port = client.local().port().to_be_bytes();
-    let mut expected = classic(0x0101, &[0, 1, 0, 8, 0, 1, port[0], port[1], 127, 0, 0, 1]);
+    let mut mapped = vec![0, 1, 0, 8, 0, 1];
+    mapped.extend(client.local().port().to_be_bytes());
+    mapped.extend([127, 0, 0, 1]);
+    let mut expected = classic(0x0101, &mapped);
     assert_eq!(reply, expected);
 
     client.send(&classic(0x0001, &[0, 3, 0, 4, 0, 0, 0, 6]));

@@ -2,11 +2,21 @@
 
 mod harness;
 
+mod allocate;
 mod authentication;
 mod binding;
+mod channel;
 mod check;
 mod cli;
 mod fingerprint;
+mod five_tuple;
 mod framing;
+mod icmp;
+mod ip_header;
+mod malformed;
+mod permission;
+mod refresh;
 mod rest;
 mod retransmission;
+mod send_data;
+mod stream;

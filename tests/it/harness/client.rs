@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use md5::{Digest, Md5};
 use sha2::Sha256;
@@ -87,12 +88,15 @@ impl Client {
         Self::new(server, Via::Tcp)
     }
 
-    /// From the loopback address of the server's family.
+    /// From an address that no other client has where the family has more than one: an allocation
+    /// outlives its client's socket, and the next one could get the same port.
     pub(crate) fn udp_to(server: SocketAddr) -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
         let ip: IpAddr = if server.is_ipv4() {
-            [127, 0, 0, 1].into()
+            let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            [127, 64, high, low.max(1)].into()
         } else {
-            [0, 0, 0, 0, 0, 0, 0, 1].into()
+            Ipv6Addr::LOCALHOST.into()
         };
         Self::udp_from(UdpSocket::bind((ip, 0)).unwrap(), server)
     }

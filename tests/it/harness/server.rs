@@ -80,11 +80,6 @@ impl Setup {
         }
     }
 
-    /// Relay ports of this server's own.
-    pub(crate) fn take_ports(&mut self, count: u16) {
-        self.ports = port_slice(count);
-    }
-
     /// Adds a user.
     pub(crate) fn user(&mut self, name: &str, password: &str) {
         self.users.push((name.to_owned(), password.to_owned()));
