@@ -43,6 +43,18 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
             return ExitCode::FAILURE;
         }
     };
+    // Before anybody can know that there is a process to stop.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new()
+    };
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let engine = match Engine::start(settings) {
         Ok(engine) => engine,
         Err(error) => {
@@ -58,17 +70,10 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
         "serving"
     );
     when_ready();
-    runtime.block_on(wait(engine))
+    runtime.block_on(wait(engine, signals))
 }
 
-async fn wait(mut engine: Engine) -> ExitCode {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("cannot wait for signals: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
@@ -97,6 +102,7 @@ struct Signals {
 }
 
 impl Signals {
+    /// From here on they are waited for, and end nothing by themselves.
     fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
