@@ -270,6 +270,20 @@ fn the_nonce_tells_what_is_offered() {
     assert_eq!(reply.get(a::PASSWORD_ALGORITHMS), Some(&ALGORITHMS[..]));
 }
 
+/// AUTH-14, AUTH-15: MD5 keys alone make nothing else.
+#[test]
+fn stored_keys_offer_nothing() {
+    let server = TestServer::with(|setup| {
+        setup.store_md5_keys = true;
+        setup.secrets = vec!["north".to_owned()];
+    });
+    let mut client = Client::udp(&server);
+    let reply = client.challenge();
+    assert_eq!(&reply.get(a::NONCE).unwrap()[9..13], b"AAAA");
+    assert!(!reply.has(a::PASSWORD_ALGORITHMS));
+    assert_eq!(client.try_allocate(|packet| packet).code(), 0);
+}
+
 /// AUTH-16: cleared feature bits are no way back to MD5.
 #[test]
 fn a_nonce_with_other_features_is_refused() {

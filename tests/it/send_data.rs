@@ -151,6 +151,9 @@ fn large_payloads_from_peers() {
             peer.send(&pattern(most + 1), relayed);
             peer.send(&pattern(65_507), relayed);
         }
+        // Behind them, so that they meet no channel.
+        peer.send(b"marker", relayed);
+        client.expect_data(peer.address(), b"marker");
         client.bind(0x4000, peer.address());
         let most = if via.is_stream() { 65_507 } else { 65_503 };
         for len in [1, 1472, 9000, 65_000, most] {

@@ -55,6 +55,21 @@ pub(crate) enum Received {
     Message(Message),
 }
 
+impl Received {
+    fn summary(&self) -> String {
+        let (what, data) = match self {
+            Self::Data { peer, data } => (format!("Data from {peer}"), data),
+            Self::Channel { number, data } => (format!("channel {number:04x}"), data),
+            Self::Message(message) => (format!("method {:03x}", message.method()), &message.bytes),
+        };
+        format!(
+            "{what}, {} bytes {:02x?}",
+            data.len(),
+            &data[..data.len().min(20)]
+        )
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) realm: Vec<u8>,
@@ -303,7 +318,12 @@ impl Client {
             data: data.to_vec(),
         };
         let next = self.next();
-        assert!(next == expected, "{next:.200?}");
+        assert!(
+            next == expected,
+            "{} instead of {}",
+            next.summary(),
+            expected.summary()
+        );
     }
 
     #[track_caller]
@@ -313,7 +333,12 @@ impl Client {
             data: data.to_vec(),
         };
         let next = self.next();
-        assert!(next == expected, "{next:.200?}");
+        assert!(
+            next == expected,
+            "{} instead of {}",
+            next.summary(),
+            expected.summary()
+        );
     }
 
     // Credentials.

@@ -34,17 +34,16 @@ impl Process {
         let mut process = Self::spawn(config, first);
         let line = process.wait_for("serving");
         let addresses = |key: &str| -> Vec<SocketAddr> {
+            // As text or as JSON: a list behind the name.
             let (_, rest) = line.split_once(key).unwrap();
-            let rest = rest.trim_start_matches('[');
-            // An IPv6 address has brackets too.
-            let end = rest.find("] ").unwrap_or(rest.len());
-            let list = rest[..end]
-                .split(", ")
-                .filter(|address| !address.is_empty());
-            list.map(|address| address.parse().unwrap()).collect()
+            let rest = &rest[rest.find('[').unwrap() + 1..];
+            let words = rest.split(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
+            words
+                .map_while(|word| word.trim_end_matches(']').parse().ok())
+                .collect()
         };
-        process.udp = addresses("udp=");
-        process.tcp = addresses("tcp=");
+        process.udp = addresses("udp");
+        process.tcp = addresses("tcp");
         process
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use md5::{Digest, Md5};
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
 use turnstone::engine::{Engine, Settings, StartError, StreamLimits};
 use turnstone::turn::{Limits, Options, PeerPolicy, RelayAddress};
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) ports: RangeInclusive<u16>,
     pub(crate) realm: String,
     pub(crate) users: Vec<(String, String)>,
+    /// Keep the users' MD5 keys in the place of their passwords.
+    pub(crate) store_md5_keys: bool,
     pub(crate) secrets: Vec<String>,
     pub(crate) nonce_lifetime_s: u32,
     pub(crate) limits: Limits,
@@ -61,6 +64,7 @@ impl Setup {
             users: [("alice", "wonderland"), ("bob", "builder")]
                 .map(|(user, password)| (user.to_owned(), password.to_owned()))
                 .to_vec(),
+            store_md5_keys: false,
             secrets: vec![],
             nonce_lifetime_s: 3600,
             limits: Limits::default(),
@@ -93,9 +97,13 @@ impl Setup {
     fn authenticator(&self) -> Authenticator {
         let mut credentials = Credentials::new(&self.realm, ':').unwrap();
         for (name, password) in &self.users {
-            credentials
-                .add_user(name, &password.as_str().into())
-                .unwrap();
+            if self.store_md5_keys {
+                let key = Md5::digest(format!("{name}:{}:{password}", self.realm));
+                credentials.add_user_key(name, key.into()).unwrap();
+            } else {
+                let password = password.as_str().into();
+                credentials.add_user(name, &password).unwrap();
+            }
         }
         for secret in &self.secrets {
             credentials.add_secret(secret.as_str().into());
