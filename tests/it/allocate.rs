@@ -208,7 +208,7 @@ fn a_reserved_port_is_had_with_its_token() {
     );
 
     let with_token = |p: Packet| p.attr(a::RESERVATION_TOKEN, &token);
-    let mut bob = Client::udp(&server).as_user("bob", "builder");
+    let mut bob = Client::udp(&server).with_user("bob", "builder");
     assert_eq!(
         bob.try_allocate(with_token).code(),
         508,
@@ -341,7 +341,7 @@ fn the_quota_is_the_users() {
     second.allocate();
     let mut third = Client::udp(&server);
     assert_eq!(third.try_allocate(|p| p).code(), 486);
-    Client::udp(&server).as_user("bob", "builder").allocate();
+    Client::udp(&server).with_user("bob", "builder").allocate();
     first.delete();
     third.allocate();
     drop(second);
@@ -414,13 +414,13 @@ fn two_clients_of_one_server_reach_each_other() {
             setup.workers = workers;
             // The default policy: relayed addresses are peers although they are this server's.
             setup.peers.allow_loopback = false;
-            setup.peers.own = vec![setup.relay[0].bound, Ipv4Addr::LOCALHOST.into()];
+            setup.own_addresses = vec![setup.relay[0].bound, Ipv4Addr::LOCALHOST.into()];
             if external {
                 setup.advertise(outside);
             }
         });
         let mut alice = Client::udp(&server);
-        let mut bob = Client::tcp(&server).as_user("bob", "builder");
+        let mut bob = Client::tcp(&server).with_user("bob", "builder");
         let (at_alice, at_bob) = (alice.allocate(), bob.allocate());
         alice.permit(at_bob);
         alice.send_data(at_bob, b"too early");

@@ -112,7 +112,7 @@ fn an_unknown_user_looks_like_a_wrong_password() {
     let mut seen = HashSet::new();
     for (user, password) in [("alice", "wrong"), ("carol", "wonderland"), ("", "")] {
         for request in requests() {
-            let mut client = Client::udp(&server).as_user(user, password);
+            let mut client = Client::udp(&server).with_user(user, password);
             client.challenge();
             let signed = client.signed(request);
             let reply = client.exchange(&signed);
@@ -172,7 +172,7 @@ fn a_stale_nonce_is_replaced() {
 #[test]
 fn a_wrong_password_with_a_stale_nonce_is_a_wrong_password() {
     let server = TestServer::with(|setup| setup.nonce_lifetime_s = 600);
-    let mut client = Client::udp(&server).as_user("alice", "wrong");
+    let mut client = Client::udp(&server).with_user("alice", "wrong");
     client.challenge();
     let stale = server
         .authenticator
@@ -395,7 +395,8 @@ fn a_wrong_sha256_beside_a_right_sha1_is_wrong() {
 #[test]
 fn a_bid_down_is_a_bad_request() {
     let server = TestServer::start();
-    let cases: [(Option<&[u8]>, Option<&[u8]>); 8] = [
+    type Half<'a> = Option<&'a [u8]>;
+    let cases: [(Half<'_>, Half<'_>); 8] = [
         (None, Some(&SHA256)),
         (None, Some(&MD5)),
         (Some(&ALGORITHMS), None),
@@ -490,7 +491,7 @@ fn every_error_to_a_user_is_signed() {
     ];
     assert_eq!(client.try_permit(&two).code(), 508);
     let socket = client.socket().try_clone().unwrap();
-    let mut other = Client::udp_from(socket, server.udp()).as_user("bob", "builder");
+    let mut other = Client::udp_from(socket, server.udp()).with_user("bob", "builder");
     assert_eq!(other.try_refresh(None).code(), 441);
 }
 
@@ -546,7 +547,7 @@ fn keys_are_made_of_prepared_strings() {
         ("マトリックス", "TheMatrIX"),
         ("wide space", "a b"),
     ] {
-        let mut client = Client::udp(&server).as_user(user, password);
+        let mut client = Client::udp(&server).with_user(user, password);
         let challenge = client.challenge();
         assert_eq!(challenge.get(a::REALM), Some(REALM.as_bytes()));
         assert_eq!(client.try_allocate(|packet| packet).code(), 0, "{user}");
@@ -558,10 +559,10 @@ fn keys_are_made_of_prepared_strings() {
 fn long_names_are_taken_or_refused_and_no_more() {
     let longest = "u".repeat(508);
     let server = TestServer::with(|setup| setup.user(&longest, "password"));
-    let mut client = Client::udp(&server).as_user(&longest, "password");
+    let mut client = Client::udp(&server).with_user(&longest, "password");
     client.allocate();
     for len in [509, 513, 763, 764, 800, 1200] {
-        let mut client = Client::udp(&server).as_user(&"u".repeat(len), "password");
+        let mut client = Client::udp(&server).with_user(&"u".repeat(len), "password");
         client.challenge();
         let signed = client.signed(Packet::request(method::REFRESH));
         let code = client.exchange(&signed).code();

@@ -1,7 +1,5 @@
 //! The command line: exit codes, messages, and what a first run leaves behind.
 
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

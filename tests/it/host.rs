@@ -122,7 +122,7 @@ fn sigterm_ends_every_allocation_with_a_line() {
     let mut clients = vec![
         Client::udp_to(process.udp[0]),
         Client::udp_to(process.udp[0]),
-        Client::udp_to(process.udp[0]).as_user("bob", "builder"),
+        Client::udp_to(process.udp[0]).with_user("bob", "builder"),
         Client::tcp_to(process.tcp[0]),
     ];
     let mut relayed = Vec::new();

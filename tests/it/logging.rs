@@ -82,7 +82,7 @@ fn fail(
     password: &str,
     change: impl FnOnce(&mut Client),
 ) -> String {
-    let mut client = Client::udp_to(process.udp[0]).as_user(user, password);
+    let mut client = Client::udp_to(process.udp[0]).with_user(user, password);
     client.challenge();
     change(&mut client);
     let signed = client.signed(Packet::request(method::ALLOCATE));
@@ -190,7 +190,7 @@ fn no_secret_is_in_the_log() {
         let password = rest_password(&name);
         let mut secrets = vec![SECRET.to_owned(), "wonderland".to_owned(), password.clone()];
         let mut first = Client::udp_to(process.udp[0]);
-        let mut second = Client::tcp_to(process.tcp[0]).as_user(&name, &password);
+        let mut second = Client::tcp_to(process.tcp[0]).with_user(&name, &password);
         for client in [&mut first, &mut second] {
             client.challenge();
             for key in [client.key(), client.sha256_key()] {
@@ -225,7 +225,7 @@ fn no_secret_is_in_the_log() {
 }
 
 fn fail_quietly(process: &Process, user: &str, password: &str) {
-    let mut client = Client::udp_to(process.udp[0]).as_user(user, password);
+    let mut client = Client::udp_to(process.udp[0]).with_user(user, password);
     client.challenge();
     let signed = client.signed(Packet::request(method::ALLOCATE));
     assert_eq!(client.exchange(&signed).code(), 401);
@@ -235,7 +235,7 @@ fn fail_quietly(process: &Process, user: &str, password: &str) {
 #[test]
 fn a_flood_is_told_in_few_lines() {
     let mut process = start("");
-    let mut client = Client::udp_to(process.udp[0]).as_user("alice", "wrong");
+    let mut client = Client::udp_to(process.udp[0]).with_user("alice", "wrong");
     client.challenge();
     let started = Instant::now();
     let signed = client.signed(Packet::request(method::ALLOCATE));

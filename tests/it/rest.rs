@@ -15,7 +15,7 @@ fn password(secret: &str, username: &str) -> String {
 }
 
 fn client(server: &TestServer, secret: &str, username: &str) -> Client {
-    Client::udp(server).as_user(username, &password(secret, username))
+    Client::udp(server).with_user(username, &password(secret, username))
 }
 
 fn two_secrets(setup: &mut Setup) {
@@ -180,6 +180,6 @@ fn static_users_beside_secrets() {
         )),
         0
     );
-    let mut carol = Client::udp(&server).as_user(&looks_like_one, "a password");
+    let mut carol = Client::udp(&server).with_user(&looks_like_one, "a password");
     assert_eq!(verdict(&mut carol), 0, "a static name comes first");
 }

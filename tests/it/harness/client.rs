@@ -142,7 +142,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn as_user(mut self, user: &str, password: &str) -> Self {
+    pub(crate) fn with_user(mut self, user: &str, password: &str) -> Self {
         (self.user, self.password) = (user.to_owned(), password.to_owned());
         self
     }

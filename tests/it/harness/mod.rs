@@ -8,12 +8,6 @@
 //! request proves that what came before it was not answered, and a later datagram that arrives
 //! proves that the earlier one was not relayed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed step fails the test"
-)]
-
 pub(crate) mod attribute;
 mod client;
 mod message;

@@ -41,6 +41,7 @@ pub(crate) struct Setup {
     pub(crate) secrets: Vec<String>,
     pub(crate) nonce_lifetime_s: u32,
     pub(crate) limits: Limits,
+    pub(crate) own_addresses: Vec<IpAddr>,
     pub(crate) peers: PeerPolicy,
     pub(crate) software: Option<&'static str>,
     pub(crate) classic_stun: bool,
@@ -68,6 +69,7 @@ impl Setup {
             secrets: vec![],
             nonce_lifetime_s: 3600,
             limits: Limits::default(),
+            own_addresses: vec![],
             peers: PeerPolicy {
                 allow_loopback: true,
                 ..PeerPolicy::default()
@@ -170,6 +172,7 @@ impl TestServer {
             workers: setup.workers,
             relay_addresses: setup.relay.clone(),
             relay_ports: setup.ports.clone(),
+            own_addresses: setup.own_addresses,
             options: Options {
                 authenticator: authenticator.clone(),
                 limits: setup.limits,
