@@ -34,13 +34,11 @@ impl Process {
         let mut process = Self::spawn(config, first);
         let line = process.wait_for("serving");
         let addresses = |key: &str| -> Vec<SocketAddr> {
-            // As text or as JSON: a list behind the name.
+            // As text or as JSON: addresses behind the name, up to whatever is none.
             let (_, rest) = line.split_once(key).unwrap();
-            let rest = &rest[rest.find('[').unwrap() + 1..];
-            let words = rest.split(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
-            words
-                .map_while(|word| word.trim_end_matches(']').parse().ok())
-                .collect()
+            let rest = rest.trim_start_matches(['"', '=', ':']);
+            let words = rest.split([',', ' ', '"']).filter(|word| !word.is_empty());
+            words.map_while(|word| word.parse().ok()).collect()
         };
         process.udp = addresses("udp");
         process.tcp = addresses("tcp");
