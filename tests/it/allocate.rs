@@ -509,6 +509,19 @@ fn junk_on_the_five_tuple_ends_nothing() {
     client.assert_alive();
 }
 
+/// MOB-01: mobility is not built, so nobody gets a ticket for asking.
+#[test]
+fn a_mobility_ticket_is_ignored() {
+    const MOBILITY_TICKET: u16 = 0x8030;
+    let server = TestServer::start();
+    let mut client = Client::udp(&server);
+    let reply = client.try_allocate(|packet| packet.attr(MOBILITY_TICKET, b""));
+    assert_eq!(reply.code(), 0);
+    assert!(!reply.has(MOBILITY_TICKET));
+    let refresh = Packet::request(method::REFRESH).attr(MOBILITY_TICKET, b"ticket");
+    assert_eq!(client.request(refresh).code(), 0);
+}
+
 /// ALLOC-31
 #[test]
 fn a_freed_port_rests() {

@@ -149,7 +149,8 @@ fn does_not_disturb_an_allocation() {
     }
 }
 
-/// MSG-13: unknown attributes of a Binding request, which nobody signs.
+/// MSG-13, NATD-01: unknown attributes of a Binding request, which nobody signs; CHANGE-REQUEST is
+/// one, and there is no OTHER-ADDRESS.
 #[test]
 fn unknown_required_attributes_are_listed() {
     let server = TestServer::start();

@@ -1,5 +1,6 @@
 //! The server as a process: descriptors, ports of others, signals.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,28 @@ fn a_second_server_on_the_port_does_not_start() {
         assert!(matches!(second.err(), Some(StartError::Listen(_))));
     }
     Client::udp(&first).allocate();
+}
+
+/// A port that the kernel chooses is no other server's. Of 500 shared ones several
+/// would be.
+#[test]
+fn a_chosen_port_is_nobody_elses() {
+    let ip = own_ipv4();
+    let mut ports = HashSet::new();
+    let servers: Vec<TestServer> = (0..10)
+        .map(|_| {
+            TestServer::with(|setup| {
+                setup.udp = vec![SocketAddr::from((ip, 0)); 50];
+                setup.tcp = vec![];
+            })
+        })
+        .collect();
+    for listener in servers
+        .iter()
+        .flat_map(|server| server.engine.udp_addresses())
+    {
+        assert!(ports.insert(*listener), "{listener} twice");
+    }
 }
 
 /// An address that the host does not have is no relay address.

@@ -58,6 +58,8 @@ fn a_closed_port_of_a_peer_is_told_to_the_client() {
                     Some(&[0, 0, kind, code, 0, 0, 0, 0][..])
                 );
             }
+            // The next one's closed port could be this one's relay port.
+            client.delete();
         }
     }
 }

@@ -26,7 +26,7 @@ fn vectors(section: &str) -> Vec<(String, Vec<u8>)> {
 /// Of the malformed vectors the only one that is a request, and is answered like one.
 const ANSWERED: &str = "MESSAGE-INTEGRITY of length 0";
 
-/// MSG-03, MSG-04, MSG-07, MSG-08, MSG-09, MSG-19, FP-02, CHAN-11, CHAN-12, SEC-14: silence, on a
+/// MSG-03, MSG-04, MSG-07, MSG-08, MSG-09, MSG-19, FP-02, CHAN-11, CHAN-12: silence, on a
 /// five-tuple with an allocation and on one without.
 #[test]
 fn malformed_vectors_over_udp() {

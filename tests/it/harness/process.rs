@@ -34,9 +34,9 @@ impl Process {
         let mut process = Self::spawn(config, first);
         let line = process.wait_for("serving");
         let addresses = |key: &str| -> Vec<SocketAddr> {
-            // As text (udp=A, B) or as JSON ("udp":"A, B").
+            // As text or as JSON: addresses behind the name, up to whatever is none.
             let (_, rest) = line.split_once(key).unwrap();
-            let rest = rest.trim_start_matches(['=', '"', ':']);
+            let rest = rest.trim_start_matches(['"', '=', ':']);
             let words = rest.split([',', ' ', '"']).filter(|word| !word.is_empty());
             words.map_while(|word| word.parse().ok()).collect()
         };

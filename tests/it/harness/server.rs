@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
 use turnstone::engine::{Engine, Settings, StartError, StreamLimits};
 use turnstone::turn::{Limits, Options, PeerPolicy, RelayAddress};
@@ -126,9 +127,11 @@ fn same(ip: IpAddr) -> RelayAddress {
 /// collide: all of 127.0.0.0/8 is this host.
 pub(crate) fn own_ipv4() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let serial = NEXT.fetch_add(1, Ordering::Relaxed) % 254 + 1;
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    Ipv4Addr::new(127, 100 + high % 100, low, serial as u8)
+    let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    let second = 128 + process % 120;
+    let third = process / 120 % 64 * 4 + u32::from(serial / 254 % 4);
+    Ipv4Addr::new(127, second as u8, third as u8, (serial % 254 + 1) as u8)
 }
 
 /// Ports that no other server of this process has: of IPv6 loopback there is but one address. Where
@@ -142,6 +145,19 @@ fn port_slice(count: u16) -> RangeInclusive<u16> {
     let start = (u32::from(offset) + u32::from(taken)) % u32::from(room - count);
     let start = PORT_POOL.start() + (start as u16 & !1);
     start..=start + count - 1
+}
+
+/// Hundreds of allocations in one process have two descriptors each; many systems start with 1024.
+fn raise_file_limit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        setrlimit(Resource::Nofile, raised).unwrap();
+    });
 }
 
 /// A server that runs until it is dropped.
@@ -163,6 +179,7 @@ impl TestServer {
     }
 
     pub(crate) fn try_with(change: impl FnOnce(&mut Setup)) -> Result<Self, StartError> {
+        raise_file_limit();
         let mut setup = Setup::new();
         change(&mut setup);
         let authenticator = setup.authenticator();
