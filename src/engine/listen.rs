@@ -137,15 +137,14 @@ fn bind_udp(
     dual_stack: bool,
     workers: &mut [Listeners],
 ) -> io::Result<()> {
-    if address.port() == 0 {
-        // Among the ports that are free for one who shares are those of other servers that share.
-        let alone = UdpSocket::listener(address, &udp_options(dual_stack, false))?;
-        address.set_port(alone.local_addr().port());
-    }
-    let options = udp_options(dual_stack, true);
     for worker in workers {
-        let socket = UdpSocket::listener(address, &options)?;
-        address.set_port(socket.local_addr().port());
+        // Among the ports that are free for one who shares are those of other servers that share.
+        let choose = address.port() == 0;
+        let socket = UdpSocket::listener(address, &udp_options(dual_stack, !choose))?;
+        if choose {
+            socket.share_port()?;
+            address.set_port(socket.local_addr().port());
+        }
         worker.udp.push(socket);
     }
     Ok(())

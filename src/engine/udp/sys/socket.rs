@@ -131,6 +131,16 @@ impl UdpSocket {
         })
     }
 
+    /// Shares the port from here on, as [`ListenerOptions::reuse_port`] does from the start. A port
+    /// that the kernel chose for this socket alone is then nobody else's already.
+    ///
+    /// # Errors
+    ///
+    /// That of setsockopt(2).
+    pub fn share_port(&self) -> io::Result<()> {
+        set_int(self, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+    }
+
     /// The address bound, with the port that the kernel chose if it was to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
