@@ -199,7 +199,7 @@ fn skip_missing_v6(
         return Ok(());
     }
     let owner = (error.kind() == io::ErrorKind::AddrInUse)
-        .then(|| port_owner::find(transport, address.port()))
+        .then(|| port_owner::find(transport, address))
         .flatten();
     Err(ListenError {
         transport,
