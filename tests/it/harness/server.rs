@@ -139,7 +139,7 @@ pub(crate) fn own_ipv4() -> Ipv4Addr {
 fn port_slice(count: u16) -> RangeInclusive<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let room = PORT_POOL.end() - PORT_POOL.start();
-    let offset = (std::process::id() % u32::from(room)) as u16;
+    let offset = (std::process::id().wrapping_mul(7919) % u32::from(room)) as u16;
     let taken = NEXT.fetch_add(count, Ordering::Relaxed);
     // Even, so that the first two ports are a pair.
     let start = (u32::from(offset) + u32::from(taken)) % u32::from(room - count);
