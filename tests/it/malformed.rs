@@ -1,7 +1,9 @@
 //! Bytes that nobody should send (RFC 8489 §6.3, §14), to a server that serves others meanwhile.
 
 use crate::harness::attribute as a;
-use crate::harness::{Client, Message, Packet, Peer, TestServer, Via, eventually, method};
+use crate::harness::{
+    Client, Message, Packet, Peer, TestServer, Via, eventually, method, own_ipv4,
+};
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks(2);
@@ -96,7 +98,8 @@ fn samples(client: &mut Client, peer: std::net::SocketAddr) -> Vec<Vec<u8>> {
 #[test]
 fn every_prefix_and_every_byte_over_udp() {
     let server = TestServer::start();
-    let peer = Peer::new();
+    // A wrong byte may be in the port: on this address no other test has one.
+    let peer = Peer::on(own_ipv4().into());
     let mut client = Client::udp(&server);
     let relayed = client.allocate();
     client.bind(0x4000, peer.address());
@@ -144,7 +147,7 @@ fn every_prefix_and_every_byte_over_udp() {
 #[test]
 fn every_prefix_and_every_byte_over_tcp() {
     let server = TestServer::start();
-    let peer = Peer::new();
+    let peer = Peer::on(own_ipv4().into());
     let mut client = Client::tcp(&server);
     let relayed = client.allocate();
     client.permit(peer.address());
