@@ -6,7 +6,7 @@ use super::super::reject::Reject;
 use super::super::server::{Server, check_own_address};
 use super::{Exchange, Handled, check_client};
 use crate::auth::Identity;
-use crate::wire::{AttributeType, Family, decode_channel_number};
+use crate::wire::{AttributeType, decode_channel_number};
 
 impl Server {
     /// Binds a channel to a peer's transport address, or refreshes the binding, and installs the
@@ -17,10 +17,7 @@ impl Server {
         identity: &Identity,
     ) -> Handled {
         let now = exchange.now.time;
-        let allocation = self.owned_allocation(exchange, identity)?;
-        let id = allocation.id;
-        let families =
-            [Family::V4, Family::V6].map(|family| allocation.live_relay(now, family).is_some());
+        let id = self.owned_allocation(exchange, identity)?.id;
         check_client(&exchange.client)?;
 
         let number = exchange
@@ -33,7 +30,7 @@ impl Server {
             .message
             .first(AttributeType::XOR_PEER_ADDRESS)
             .ok_or(Reject::Missing(AttributeType::XOR_PEER_ADDRESS))?;
-        let peer = self.read_peer(exchange, identity, families, peer)?;
+        let peer = self.read_peer(exchange, identity, id, peer)?;
         if peer.port() == 0 {
             return Err(Reject::Malformed(AttributeType::XOR_PEER_ADDRESS));
         }

@@ -7,7 +7,7 @@ use super::super::reject::Reject;
 use super::super::server::Server;
 use super::{Exchange, Handled};
 use crate::auth::Identity;
-use crate::wire::{AttributeType, Family};
+use crate::wire::AttributeType;
 
 impl Server {
     /// Installs or refreshes the permission of every address in the request, or of none.
@@ -17,14 +17,11 @@ impl Server {
         identity: &Identity,
     ) -> Handled {
         let now = exchange.now.time;
-        let allocation = self.owned_allocation(exchange, identity)?;
-        let id = allocation.id;
-        let families =
-            [Family::V4, Family::V6].map(|family| allocation.live_relay(now, family).is_some());
+        let id = self.owned_allocation(exchange, identity)?.id;
 
         let mut ips: Vec<IpAddr> = Vec::new();
         for value in exchange.message.all(AttributeType::XOR_PEER_ADDRESS) {
-            let peer = self.read_peer(exchange, identity, families, value)?;
+            let peer = self.read_peer(exchange, identity, id, value)?;
             ips.push(peer.ip());
         }
         if ips.is_empty() {

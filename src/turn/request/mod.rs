@@ -15,7 +15,7 @@ use super::allocation::Allocation;
 use super::client::Client;
 use super::counters::DropCause;
 use super::data_path::Routed;
-use super::event::Event;
+use super::event::{AllocationId, Event};
 use super::limits::{LOGGED_USERNAME_MAX, REPLY_LEN_MAX, UNKNOWN_ATTRIBUTES_MAX};
 use super::peer_policy::{PeerRefusal, is_tunnelled};
 use super::reject::Reject;
@@ -200,24 +200,24 @@ impl Server {
         &mut self,
         exchange: &Exchange<'_, '_>,
         identity: &Identity,
-        families: [bool; 2],
+        allocation: AllocationId,
         value: &[u8],
     ) -> Result<SocketAddr, Reject> {
         let id = exchange.message.transaction_id();
         let peer = decode_xor_address(value, &id)
             .map_err(|_| Reject::Malformed(AttributeType::XOR_PEER_ADDRESS))?;
-        let [has_v4, has_v6] = families;
-        let has_family = match Family::of(peer.ip()) {
-            Family::V4 => has_v4,
-            Family::V6 => has_v6,
-        };
+        let family = Family::of(peer.ip());
+        let has_family = self
+            .table
+            .get(allocation)
+            .is_some_and(|allocation| allocation.live_relay(exchange.now.time, family).is_some());
         if !has_family {
             return Err(Reject::FamilyMismatch);
         }
         match self.check_peer(peer) {
             // An IPv4 address in IPv6 form is no way to an IPv4 peer, whatever the policy.
             Ok(()) | Err(PeerRefusal::EmbeddedIpv4)
-                if Family::of(peer.ip().to_canonical()) != Family::of(peer.ip()) =>
+                if Family::of(peer.ip().to_canonical()) != family =>
             {
                 Err(Reject::FamilyMismatch)
             }
