@@ -21,10 +21,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use secrecy::SecretString;
+
+use crate::cli::credentials::unix_time;
 
 use credentials::Credentials;
 use probe::Probe;
@@ -107,9 +109,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// If the URL or the credentials are unusable; nothing was sent then.
 pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
     let target: Target = args.url.parse()?;
-    let now_unix_s = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now_unix_s = unix_time();
     let credentials = match target.scheme {
         Scheme::Stun => None,
         Scheme::Turn => Some(Credentials::from_args(args, now_unix_s)?),
