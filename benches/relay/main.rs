@@ -11,11 +11,14 @@
 )]
 
 mod client;
+mod flood;
 mod load;
 mod memory;
 mod process;
 mod report;
 mod servers;
+#[path = "../../tests/it/harness/strangers.rs"]
+mod strangers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +42,18 @@ struct Args {
     /// Memory of idle allocations instead of packets
     #[arg(long)]
     memory: bool,
+
+    /// Ten calls under floods of a million packets from strangers instead
+    #[arg(long)]
+    flood: bool,
+
+    /// Packets of one flood
+    #[arg(long, default_value_t = 1_000_000)]
+    flood_packets: u64,
+
+    /// Packets a second of a flood; 0 for as many as one thread can send
+    #[arg(long, default_value_t = 100_000)]
+    flood_rate: u32,
 
     /// Count system calls as well, in one more round under `perf stat` (needs the right to trace)
     #[arg(long)]
@@ -169,6 +184,10 @@ fn main() -> io::Result<()> {
             args.allocations.unwrap_or(5000),
             args.workers,
         );
+    }
+    if args.flood {
+        let rate = (args.flood_rate > 0).then_some(args.flood_rate);
+        return flood::compare(&args.installed(), args.flood_packets, rate, args.workers);
     }
     relay(&args)
 }

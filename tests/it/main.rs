@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod fingerprint;
 mod five_tuple;
+mod flood;
 mod foreign;
 mod framing;
 mod host;

@@ -14,12 +14,14 @@ mod message;
 mod peer;
 mod process;
 mod server;
+mod strangers;
 
 pub(crate) use client::{Client, Received, Via};
 pub(crate) use message::{Class, Message, Packet, method, parse_attributes, random_id};
 pub(crate) use peer::Peer;
 pub(crate) use process::Process;
 pub(crate) use server::{NOBODY, REALM, Setup, TestServer, own_ipv4, unix_s};
+pub(crate) use strangers::{Flood, Strangers};
 
 use std::time::{Duration, Instant};
 
