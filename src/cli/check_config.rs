@@ -27,7 +27,7 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         let mut host = Host::probe();
         if self.other_machine {
-            host = host.accepting_any_address();
+            host = host.of_any_machine();
         }
         let sources = Sources {
             file: Some(self.file),

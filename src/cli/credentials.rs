@@ -47,7 +47,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         // The server may be another machine: its addresses need not be ours.
-        let host = Host::probe().accepting_any_address();
+        let host = Host::probe().of_any_machine();
         let mut config = match config::load(&self.common.into_sources(), &host) {
             Ok(loaded) => loaded.config,
             Err(problems) => return output::refuse(&problems),

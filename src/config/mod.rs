@@ -32,6 +32,8 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::process::{FALLBACK_USER, PREFERRED_USER};
+
 pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
@@ -223,6 +225,10 @@ pub struct Server {
     pub workers: usize,
     /// The SOFTWARE attribute, at most 127 characters; none when empty.
     pub software: String,
+    /// Name or number of the user that a server started as root becomes. `None` leaves it to
+    /// [`crate::process`].
+    #[serde(serialize_with = "as_user")]
+    pub user: Option<String>,
 }
 
 impl Config {
@@ -238,6 +244,13 @@ fn as_port_range<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S:
 
 fn as_address_map<S: Serializer>(pairs: &[(IpAddr, IpAddr)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(pairs.iter().map(|(inside, outside)| (inside, outside)))
+}
+
+fn as_user<S: Serializer>(user: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    match user {
+        Some(user) => to.serialize_str(user),
+        None => to.collect_str(&format_args!("({PREFERRED_USER}, else {FALLBACK_USER})")),
+    }
 }
 
 fn as_count<T, S: Serializer>(secrets: &[T], to: S) -> Result<S::Ok, S::Error> {

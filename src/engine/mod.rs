@@ -27,6 +27,7 @@ pub use listen::ListenError;
 pub use settings::{Settings, StreamLimits};
 
 use crate::turn::{PortPool, Server, Shared};
+use listen::Listeners;
 use worker::{ConnectionSlots, Parts};
 
 /// Why an engine does not start.
@@ -78,12 +79,30 @@ pub struct Engine {
     tcp: Vec<SocketAddr>,
 }
 
+/// A server that has its listeners and no thread yet: the moment to give up what only binding them
+/// takes.
+#[derive(Debug)]
+pub struct Bound {
+    settings: Settings,
+    listeners: Vec<Listeners>,
+    udp: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+}
+
 impl Engine {
     /// Binds the listeners and starts the workers.
     ///
     /// # Errors
     /// If a listener or a relay address cannot be had, or the system has no thread left.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::bind(settings)?.start()
+    }
+
+    /// Binds the listeners.
+    ///
+    /// # Errors
+    /// If a listener or a relay address cannot be had.
+    pub fn bind(settings: Settings) -> Result<Bound, StartError> {
         for relay in &settings.relay_addresses {
             let address = relay.bound;
             std::net::UdpSocket::bind((address, 0))
@@ -99,7 +118,27 @@ impl Engine {
         let tcp = tcp
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::System)?;
+        Ok(Bound {
+            settings,
+            listeners,
+            udp,
+            tcp,
+        })
+    }
+}
 
+impl Bound {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// If the system has no thread left, or no random numbers.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let Self {
+            settings,
+            listeners,
+            udp,
+            tcp,
+        } = self;
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
         let mut options = settings.options;
@@ -110,7 +149,7 @@ impl Engine {
         let options = Arc::new(options);
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();
-        let mut engine = Self {
+        let mut engine = Engine {
             workers: vec![],
             heartbeats: vec![],
             stop,
@@ -147,7 +186,9 @@ impl Engine {
         }
         Ok(engine)
     }
+}
 
+impl Engine {
     /// UDP addresses listened on, with the ports that the kernel chose.
     pub fn udp_addresses(&self) -> &[SocketAddr] {
         &self.udp

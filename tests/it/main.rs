@@ -10,6 +10,7 @@ mod binding;
 mod channel;
 mod check;
 mod cli;
+mod confinement;
 mod fingerprint;
 mod five_tuple;
 mod foreign;

@@ -21,6 +21,7 @@ fn host() -> Host {
         ipv6: true,
         cpus: 4,
         bindable: |_| true,
+        has_user: |name| name != "nobody-of-this-name",
     }
 }
 
