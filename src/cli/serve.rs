@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::output;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
@@ -259,9 +260,9 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
         .map(|secret| NonceKey::from_secret(secret.expose_secret()))
         .collect();
     if nonce_keys.is_empty() {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).expect("the system has random numbers");
-        nonce_keys.push(NonceKey::new(key));
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).expect("the system has random numbers");
+        nonce_keys.push(NonceKey::new(*key));
     }
     Ok(Authenticator::new(
         Arc::new(credentials),

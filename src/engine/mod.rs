@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 pub use listen::ListenError;
 pub use settings::{Settings, StreamLimits};
@@ -161,13 +162,14 @@ impl Bound {
         let connection_slots = ConnectionSlots::new(settings.stream.connections);
 
         for (index, listeners) in listeners.into_iter().enumerate() {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|error| StartError::System(error.into()))?;
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(seed.as_mut_slice())
+                .map_err(|error| StartError::System(error.into()))?;
             let heartbeat = Arc::new(AtomicU64::new(0));
             let (options, shared) = (Arc::clone(&options), Arc::clone(&engine.shared));
             let parts = Parts {
                 index,
-                server: Server::new(options, shared, seed, clock::time()),
+                server: Server::new(options, shared, *seed, clock::time()),
                 listeners,
                 stream_limits: settings.stream,
                 connection_slots: connection_slots.clone(),
