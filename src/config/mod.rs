@@ -13,11 +13,13 @@ pub mod defaults;
 mod document;
 mod environment;
 mod error;
+mod exposure;
 pub mod first_run;
 mod host;
 mod load;
 mod resolve;
 mod schema;
+mod strength;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use zeroize::Zeroizing;
 
 use crate::process::{FALLBACK_USER, PREFERRED_USER};
 
+pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};

@@ -24,5 +24,6 @@ mod permission;
 mod refresh;
 mod rest;
 mod retransmission;
+mod secrets;
 mod send_data;
 mod stream;

@@ -220,7 +220,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn map(&self, key: &str) -> &'a [(String, Item)] {
+    fn map(&self, key: &str) -> &'a [(Option<String>, Item)] {
         match self.document.get(key).map(|setting| &setting.value) {
             None => &[],
             Some(Value::Map(entries)) => entries,
