@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -126,14 +126,16 @@ fn an_unknown_user_stops_the_start() {
 /// environment are root's.
 #[test]
 fn a_crash_leaves_no_core() {
-    let dumps = "ulimit -c unlimited && cd \"$(mktemp -d)\"";
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let dumps = format!("ulimit -c unlimited && cd {}", directory.path().display());
     let mut control = Command::new("sh");
     let control = control.args(["-c", &format!("{dumps} && kill -QUIT $$")]);
     let control = control.status().unwrap();
     if !control.core_dumped() {
         println!("this system makes no core dumps: that the server makes none proves nothing");
     }
-    let mut process = Process::start_with(&config(""), dumps);
+    let mut process = Process::start_with(&config(""), &dumps);
     let own = status(&process.pid().to_string());
     assert!(!is_root() || ids(&own, "Uid")[0] != 0);
     // Files of a process that can be dumped are its user's.
