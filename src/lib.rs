@@ -23,3 +23,6 @@ pub mod engine;
 // Log lines to standard error.
 #[cfg(feature = "server")]
 pub mod log;
+// What this process may still do once it serves.
+#[cfg(feature = "server")]
+pub mod process;

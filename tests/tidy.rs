@@ -13,14 +13,18 @@ use std::process::Command;
 /// always name its own top-level module. A module without an entry is not allowed to exist.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["config", "engine", "log", "turn", "auth", "wire"]),
+    (
+        "cli",
+        &["config", "engine", "log", "process", "turn", "auth", "wire"],
+    ),
     // An ordinary client, which knows nothing of this server.
     ("cli::check", &["auth", "wire"]),
     ("engine", &["turn", "auth", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),
-    ("config", &["auth"]),
+    ("config", &["auth", "process"]),
+    ("process", &[]),
     ("turn", &["auth", "wire"]),
     ("auth", &["wire"]),
     ("wire", &[]),
@@ -40,7 +44,9 @@ const FORBIDDEN_WORDS: &[&str] = &[
     "arc_swap",
     "clap",
     "getrandom",
+    "landlock",
     "libc",
+    "nix",
     "println",
     "eprintln",
     "rustix",
@@ -707,7 +713,7 @@ fn configurations_in_the_readme_load() {
             file: Some(file),
             ..Sources::default()
         };
-        let loaded = load(&sources, &Host::probe().accepting_any_address());
+        let loaded = load(&sources, &Host::probe().of_any_machine());
         assert!(loaded.is_ok(), "{snippet}\n{}", loaded.unwrap_err());
     }
 }

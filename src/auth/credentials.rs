@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 use super::{
     LongTermKey, NotOpaqueString, PasswordAlgorithm, RestUsername, SecurityFeatures, opaque_string,
@@ -93,7 +92,7 @@ impl Credentials {
     pub fn add_user(&mut self, name: &str, password: &SecretString) -> Result<(), CredentialError> {
         let password =
             opaque_string(password.expose_secret()).map_err(CredentialError::Password)?;
-        self.add(name, StaticUser::Password(password.into()))
+        self.add(name, StaticUser::Password(password.as_str().into()))
     }
 
     /// Adds a static user by the MD5 key, which is MD5 of `name:realm:password`.
@@ -105,9 +104,8 @@ impl Credentials {
     }
 
     fn add(&mut self, name: &str, user: StaticUser) -> Result<(), CredentialError> {
-        let name: Box<str> = opaque_string(name)
-            .map_err(CredentialError::Username)?
-            .into();
+        let name = opaque_string(name).map_err(CredentialError::Username)?;
+        let name: Box<str> = name.as_str().into();
         self.by_userhash
             .insert(userhash(&name, &self.realm), name.clone());
         self.users.insert(name, user);
@@ -181,7 +179,6 @@ impl Credentials {
     ) -> impl Iterator<Item = LongTermKey> {
         self.secrets.iter().map(move |secret| {
             let password = rest_password(secret.expose_secret(), username.as_bytes());
-            let password = Zeroizing::new(password);
             LongTermKey::derive(algorithm, username.as_bytes(), &self.realm, &password)
         })
     }

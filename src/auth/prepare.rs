@@ -6,6 +6,7 @@ use std::fmt;
 
 use precis_profiles::OpaqueString;
 use precis_profiles::precis_core::profile::PrecisFastInvocation;
+use zeroize::Zeroizing;
 
 /// The string cannot be prepared: it is empty or has a code point that OpaqueString refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,19 +20,20 @@ impl fmt::Display for NotOpaqueString {
 
 impl std::error::Error for NotOpaqueString {}
 
-/// Prepares a user name or a password.
+/// Prepares a user name or a password. Erased when dropped, and so are the steps on the way.
 ///
 /// # Errors
 /// If the profile refuses the string.
-pub fn opaque_string(text: &str) -> Result<String, NotOpaqueString> {
-    let mut prepared = text.to_owned();
+pub fn opaque_string(text: &str) -> Result<Zeroizing<String>, NotOpaqueString> {
+    let mut prepared = Zeroizing::new(text.to_owned());
     // RFC 8264 §7: until stable, at most three times more.
     for _ in 0..4 {
         let next = OpaqueString::enforce(prepared.as_str()).map_err(|_| NotOpaqueString)?;
+        let next = Zeroizing::new(next.into_owned());
         if next == prepared {
             return Ok(prepared);
         }
-        prepared = next.into_owned();
+        prepared = next;
     }
     Err(NotOpaqueString)
 }
@@ -47,7 +49,7 @@ pub fn prepare_realm(realm: &str) -> Result<String, NotOpaqueString> {
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
         .unwrap_or(realm);
-    opaque_string(realm)
+    Ok(std::mem::take(&mut *opaque_string(realm)?))
 }
 
 #[cfg(test)]
@@ -81,7 +83,11 @@ mod tests {
             ("TheMatrIX", Some("TheMatrIX")),
         ];
         for (input, expected) in cases {
-            assert_eq!(opaque_string(input).ok().as_deref(), expected, "{input:?}");
+            assert_eq!(
+                opaque_string(input).ok().as_deref().map(String::as_str),
+                expected,
+                "{input:?}"
+            );
         }
     }
 

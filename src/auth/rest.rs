@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
+use zeroize::Zeroizing;
 
 /// A user name that carries the time its password expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +58,14 @@ fn parse_expiry(digits: &str) -> Option<u64> {
         .filter(|&expiry| expiry <= RestUsername::EXPIRY_MAX)
 }
 
-/// The password of a user name: base64 of the HMAC-SHA1 of the name under the secret.
-pub fn rest_password(secret: &str, username: &[u8]) -> String {
+/// The password of a user name: base64 of the HMAC-SHA1 of the name under the secret. Erased when
+/// dropped.
+pub fn rest_password(secret: &str, username: &[u8]) -> Zeroizing<String> {
     let mut mac =
         Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(username);
-    STANDARD.encode(mac.finalize().into_bytes())
+    let mac = Zeroizing::<[u8; 20]>::new(mac.finalize().into_bytes().into());
+    Zeroizing::new(STANDARD.encode(mac.as_slice()))
 }
 
 #[cfg(test)]
@@ -85,7 +88,7 @@ mod tests {
         ];
         for (secret, username, password) in cases {
             assert_eq!(
-                rest_password(secret, username.as_bytes()),
+                *rest_password(secret, username.as_bytes()),
                 password,
                 "{username}"
             );

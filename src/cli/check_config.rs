@@ -1,10 +1,9 @@
 //! `turnstone check-config`: everything that `run` would refuse, and what it would run with.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{self, Host, Sources};
+use crate::config::{self, Environment, Host, Sources};
 
 use super::output;
 
@@ -18,7 +17,8 @@ pub(super) struct Args {
     /// The file to check
     file: PathBuf,
 
-    /// Do not check that the addresses belong to this machine, for a file that is meant for another
+    /// Do not check that addresses and user belong to this machine, for a file that is meant for
+    /// another
     #[arg(long)]
     other_machine: bool,
 }
@@ -27,11 +27,11 @@ impl Args {
     pub(super) fn run(self) -> ExitCode {
         let mut host = Host::probe();
         if self.other_machine {
-            host = host.accepting_any_address();
+            host = host.of_any_machine();
         }
         let sources = Sources {
             file: Some(self.file),
-            environment: env::vars_os().collect(),
+            environment: Environment::of_process(),
             flags: Vec::new(),
         };
         match config::load(&sources, &host) {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::auth::rest_password;
 use crate::config::{self, Config, Host, first_run};
@@ -47,7 +48,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         // The server may be another machine: its addresses need not be ours.
-        let host = Host::probe().accepting_any_address();
+        let host = Host::probe().of_any_machine();
         let mut config = match config::load(&self.common.into_sources(), &host) {
             Ok(loaded) => loaded.config,
             Err(problems) => return output::refuse(&problems),
@@ -106,7 +107,8 @@ fn add_kept_secret(config: &mut Config) -> Result<(), String> {
 #[derive(Serialize)]
 pub(super) struct Credentials {
     username: String,
-    password: String,
+    #[serde(serialize_with = "as_text")]
+    password: Zeroizing<String>,
     /// In seconds.
     ttl: u64,
     pub(super) uris: Vec<String>,
@@ -146,17 +148,26 @@ impl Credentials {
 impl fmt::Display for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "username: {}", self.username)?;
-        writeln!(f, "password: {}", self.password)?;
+        writeln!(f, "password: {}", self.password.as_str())?;
         writeln!(f, "ttl: {}", self.ttl)?;
         write!(f, "uris: {}", self.uris.join(" "))
     }
 }
 
 /// Username and password of the TURN REST API: good until `expiry`, in seconds since 1970.
-fn rest_credentials(secret: &str, user: &str, expiry: u64, separator: char) -> (String, String) {
+fn rest_credentials(
+    secret: &str,
+    user: &str,
+    expiry: u64,
+    separator: char,
+) -> (String, Zeroizing<String>) {
     let username = format!("{expiry}{separator}{user}");
     let password = rest_password(secret, username.as_bytes());
     (username, password)
+}
+
+fn as_text<S: Serializer>(text: &Zeroizing<String>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
 }
 
 /// Seconds since 1970.
@@ -178,6 +189,6 @@ mod tests {
     fn makes_the_credentials_of_the_rest_api() {
         let (username, password) = rest_credentials("north", "alice", 1_767_225_600, ':');
         assert_eq!(username, "1767225600:alice");
-        assert_eq!(password, "qnVCfmDqv+5N7tpxKH0liO/huIU=");
+        assert_eq!(*password, "qnVCfmDqv+5N7tpxKH0liO/huIU=");
     }
 }

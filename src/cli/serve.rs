@@ -1,20 +1,23 @@
 //! From a configuration to a running server: builds what the engine and the core are told, and
 //! waits for a signal.
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::output;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
+use crate::process;
 use crate::turn::{Limits, Options, PeerPolicy, RelayAddress};
 
 /// File descriptors of a server without clients, generously.
@@ -55,7 +58,7 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
             return ExitCode::FAILURE;
         }
     };
-    let engine = match Engine::start(settings) {
+    let engine = match start(settings, config) {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -71,6 +74,17 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
     );
     when_ready();
     runtime.block_on(wait(engine, signals))
+}
+
+/// Binds the listeners, gives up every right that was needed for them, and starts the workers.
+fn start(settings: Settings, config: &Config) -> Result<Engine, Box<dyn Error>> {
+    let bound = Engine::bind(settings)?;
+    let confinement = process::confine(config.server.user.as_deref())?;
+    for warning in confinement.warnings() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!("confined: {confinement}");
+    Ok(bound.start()?)
 }
 
 async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
@@ -246,9 +260,9 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
         .map(|secret| NonceKey::from_secret(secret.expose_secret()))
         .collect();
     if nonce_keys.is_empty() {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).expect("the system has random numbers");
-        nonce_keys.push(NonceKey::new(key));
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).expect("the system has random numbers");
+        nonce_keys.push(NonceKey::new(*key));
     }
     Ok(Authenticator::new(
         Arc::new(credentials),
@@ -260,16 +274,13 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
 /// Asks for as many files as the system lets this process have, and says so if they cannot be
 /// enough: every allocation and every connection takes one.
 fn raise_file_limit(config: &Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // What a sandbox forbids shows in the limit.
-    let _ = setrlimit(Resource::Nofile, raised);
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let clients = config.limits.allocations_total + config.limits.tcp_connections;
     let wanted = u64::from(clients) + FILES_AT_REST;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Beyond the maximum is for root only. What a sandbox forbids shows in the limit.
+    let _ = set_file_limit(maximum.map(|maximum| maximum.max(wanted)))
+        .or_else(|_| set_file_limit(maximum));
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if files < wanted {
         tracing::warn!(
             files,
@@ -278,6 +289,14 @@ fn raise_file_limit(config: &Config) {
              need; raise LimitNOFILE (or ulimit -n)"
         );
     }
+}
+
+fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
+    let limit = Rlimit {
+        current: files,
+        maximum: files,
+    };
+    setrlimit(Resource::Nofile, limit)
 }
 
 #[cfg(test)]

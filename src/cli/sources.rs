@@ -4,8 +4,9 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Args;
+use zeroize::Zeroizing;
 
-use crate::config::{Flag, Sources, system_file};
+use crate::config::{Environment, Flag, Sources, system_file};
 
 /// Names the configuration file when `--config` does not.
 const CONFIG_VARIABLE: &str = "TURNSERVER_CONFIG";
@@ -35,7 +36,7 @@ impl CommonArgs {
         let file = self.config.or_else(|| from_variable().map(PathBuf::from));
         Sources {
             file: file.or_else(system_file),
-            environment: env::vars_os().collect(),
+            environment: Environment::of_process(),
             flags: vec![
                 flag(
                     "auth.static_auth_secret",
@@ -57,7 +58,7 @@ pub(super) fn flag(key: &'static str, name: &'static str, values: Vec<String>) -
     Flag {
         key,
         name,
-        values,
+        values: values.into_iter().map(Zeroizing::new).collect(),
         separator: '=',
     }
 }

@@ -3,11 +3,13 @@
 //! Layers (file, environment, flags) are all of this one type, so that overriding is one operation
 //! and an error can say where the value that won was written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{Origin, Problem};
 use super::schema::{self, Key, Shape};
@@ -33,8 +35,8 @@ pub(super) enum Value {
     Switch(bool),
     Number(i64),
     List(Vec<Item>),
-    /// The name may be empty when the layer is a text one: see [`Setting::from_text`].
-    Map(Vec<(String, Item)>),
+    /// There may be no name when the layer is a text one: see [`Setting::from_text`].
+    Map(Vec<(Option<String>, Item)>),
 }
 
 /// A value and where it was written.
@@ -62,6 +64,16 @@ impl Document {
         self.settings.insert(key.path, setting);
     }
 
+    /// The configuration file, if it sets anything.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.settings
+            .values()
+            .find_map(|setting| match &setting.origin {
+                Origin::File { path, .. } => Some(Path::new(path.as_ref())),
+                _ => None,
+            })
+    }
+
     /// Drops the settings written where `is_broken` says so: what the parser made of such a line
     /// need not be what was meant.
     pub(super) fn forget(&mut self, is_broken: impl Fn(&Origin) -> bool) {
@@ -84,12 +96,14 @@ impl Document {
 }
 
 impl Setting {
-    /// Takes a TOML value; `origin` tells where a span of it was written.
+    /// Takes a TOML value; `origin` tells where a span of it was written. Of a list or a table it
+    /// takes what has the right shape, so that further errors in it are found.
     pub(super) fn from_toml(
         key: &Key,
         value: &Spanned<DeValue<'_>>,
         origin: &dyn Fn(&std::ops::Range<usize>) -> Origin,
-    ) -> Result<Self, Vec<Problem>> {
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
         let here = origin(&value.span());
         let converted = match (key.shape, value.get_ref()) {
             (Shape::Text, DeValue::String(text)) => Value::Text(Item::new(text.as_ref(), &here)),
@@ -97,7 +111,10 @@ impl Setting {
             (Shape::Number, DeValue::Integer(digits)) => {
                 match i64::from_str_radix(digits.as_str(), digits.radix()) {
                     Ok(number) => Value::Number(number),
-                    Err(_) => return Err(vec![wrong_shape(key, "a number this large", &here)]),
+                    Err(_) => {
+                        problems.push(wrong_shape(key, "a number this large", &here));
+                        return None;
+                    }
                 }
             }
             (Shape::List, DeValue::String(text)) => {
@@ -108,20 +125,23 @@ impl Setting {
                     let here = origin(&element.span());
                     text_item(key, "", element, here)
                 });
-                Value::List(collect(items)?)
+                Value::List(collect(items, problems)?)
             }
             (Shape::Map, DeValue::Table(table)) => {
                 let entries = table.iter().map(|(name, element)| {
                     // The name's line: a value may start on it only, but a table may span many.
                     let here = origin(&name.span());
                     let item = text_item(key, name.get_ref(), element, here)?;
-                    Ok((name.get_ref().to_string(), item))
+                    Ok((Some(name.get_ref().to_string()), item))
                 });
-                Value::Map(collect(entries)?)
+                Value::Map(collect(entries, problems)?)
             }
-            (_, other) => return Err(vec![wrong_shape(key, found(other), &here)]),
+            (_, other) => {
+                problems.push(wrong_shape(key, found(other), &here));
+                return None;
+            }
         };
-        Ok(Self {
+        Some(Self {
             value: converted,
             origin: here,
         })
@@ -131,55 +151,105 @@ impl Setting {
     ///
     /// Lists are comma separated and tables are `name=value` pairs; TOML syntax (`["a", "b"]`,
     /// `{ name = "value" }`) works too, for values with a comma in them. A pair without `=` gets
-    /// an empty name: `relay.external` has a meaning for it.
-    pub(super) fn from_text(key: &Key, text: &str, origin: &Origin) -> Result<Self, Vec<Problem>> {
+    /// no name: `relay.external` has a meaning for it.
+    pub(super) fn from_text(
+        key: &Key,
+        text: &str,
+        origin: &Origin,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
         let text = text.trim();
         let value = match key.shape {
             Shape::Text => Value::Text(Item::new(text, origin)),
             Shape::Switch => match text {
                 "true" => Value::Switch(true),
                 "false" => Value::Switch(false),
-                _ => return Err(vec![wrong_shape(key, "something else", origin)]),
+                _ => {
+                    let what = "is neither true nor false";
+                    problems.push(Problem::new(origin, key.path, what, "write true or false"));
+                    return None;
+                }
             },
             Shape::Number => match text.parse() {
                 Ok(number) => Value::Number(number),
-                Err(_) => return Err(vec![wrong_shape(key, "something else", origin)]),
+                Err(_) => {
+                    let what = "is not a whole number";
+                    let remedy = "write digits only, without a unit";
+                    problems.push(Problem::new(origin, key.path, what, remedy));
+                    return None;
+                }
             },
-            Shape::List if is_toml_array(text) => return Self::from_toml_text(key, text, origin),
+            Shape::List if is_toml_array(text) => {
+                return Self::from_toml_text(key, text, origin, problems);
+            }
             Shape::List => Value::List(split(text).map(|part| Item::new(part, origin)).collect()),
-            Shape::Map if text.starts_with('{') => return Self::from_toml_text(key, text, origin),
+            Shape::Map if text.starts_with('{') => {
+                return Self::from_toml_text(key, text, origin, problems);
+            }
             Shape::Map => Value::Map(split(text).map(|part| pair(part, '=', origin)).collect()),
         };
-        Ok(Self {
+        Some(Self {
             value,
             origin: origin.clone(),
         })
     }
 
-    fn from_toml_text(key: &Key, text: &str, origin: &Origin) -> Result<Self, Vec<Problem>> {
+    fn from_toml_text(
+        key: &Key,
+        text: &str,
+        origin: &Origin,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
         let document = Zeroizing::new(format!("value = {text}"));
-        let table = DeTable::parse(&document).map_err(|error| {
-            let what = format!("is not valid TOML ({})", error.message());
-            vec![Problem::new(
-                origin,
-                key.path,
-                what,
-                key.shape.instruction(),
-            )]
-        })?;
+        let mut table = match DeTable::parse(&document) {
+            Ok(table) => table,
+            Err(error) => {
+                let what = format!("is not valid TOML ({})", error.message());
+                problems.push(Problem::new(
+                    origin,
+                    key.path,
+                    what,
+                    key.shape.instruction(),
+                ));
+                return None;
+            }
+        };
         let value = table
             .get_ref()
             .get("value")
             .expect("the document has this key");
-        Self::from_toml(key, value, &|_| origin.clone())
+        let setting = Self::from_toml(key, value, &|_| origin.clone(), problems);
+        wipe(table.get_mut());
+        setting
     }
 }
 
 /// A name, `separator` and a value; or a value without a name.
-pub(super) fn pair(text: &str, separator: char, origin: &Origin) -> (String, Item) {
+pub(super) fn pair(text: &str, separator: char, origin: &Origin) -> (Option<String>, Item) {
     match text.split_once(separator) {
-        Some((name, value)) => (name.trim().to_owned(), Item::new(value, origin)),
-        None => (String::new(), Item::new(text, origin)),
+        Some((name, value)) => (Some(name.trim().to_owned()), Item::new(value, origin)),
+        None => (None, Item::new(text, origin)),
+    }
+}
+
+/// Erases the texts that the parser had to copy because of escapes in them; the others are part of
+/// the text that was parsed.
+pub(super) fn wipe(table: &mut DeTable<'_>) {
+    for (_, value) in table.iter_mut() {
+        wipe_value(value.get_mut());
+    }
+}
+
+fn wipe_value(value: &mut DeValue<'_>) {
+    match value {
+        DeValue::String(Cow::Owned(text)) => text.zeroize(),
+        DeValue::Array(array) => {
+            for value in array.iter_mut() {
+                wipe_value(value.get_mut());
+            }
+        }
+        DeValue::Table(table) => wipe(table),
+        _ => {}
     }
 }
 
@@ -247,18 +317,19 @@ fn found(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// All values, or all errors.
-fn collect<T>(results: impl Iterator<Item = Result<T, Problem>>) -> Result<Vec<T>, Vec<Problem>> {
-    let (mut values, mut problems) = (Vec::new(), Vec::new());
+/// The good ones of several values. If none is, there is no value: an empty one would be another
+/// mistake.
+fn collect<T>(
+    results: impl Iterator<Item = Result<T, Problem>>,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<T>> {
+    let mut values = Vec::new();
+    let before = problems.len();
     for result in results {
         match result {
             Ok(value) => values.push(value),
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() {
-        Ok(values)
-    } else {
-        Err(problems)
-    }
+    (problems.len() == before || !values.is_empty()).then_some(values)
 }

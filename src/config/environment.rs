@@ -1,16 +1,87 @@
 //! The environment overlay: `TURNSERVER_AUTH__STATIC_AUTH_SECRET` is `auth.static_auth_secret`.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fmt};
 
-use super::document::{Document, Setting};
+use zeroize::Zeroize;
+
+use super::document::{Document, Item, Setting, Value};
 use super::error::{Origin, Problem};
 use super::schema::{self, KEYS};
 use super::suggest;
 
 const PREFIX: &str = "TURNSERVER_";
 
+/// The name of the credential that holds a secret, and the key that it is.
+const CREDENTIAL: &str = "static_auth_secret";
+pub(super) const CREDENTIAL_KEY: &str = "auth.static_auth_secret_file";
+
 /// Names the configuration file; the command line reads it.
 const CONFIG: &str = "TURNSERVER_CONFIG";
+
+/// Where systemd puts the credentials of a unit (systemd.exec(5)).
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// The variables of a process that a configuration is made of. Erased when dropped, and hidden in
+/// `Debug`.
+#[derive(Default)]
+pub struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        let ours = |name: &OsString| {
+            name == CREDENTIALS_DIRECTORY || name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+        };
+        Self(env::vars_os().filter(|(name, _)| ours(name)).collect())
+    }
+
+    /// Adds a variable.
+    pub fn push(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// The file of a credential of this unit, if there is one.
+    fn credential(&self, name: &str) -> Option<PathBuf> {
+        let variables = self.0.iter();
+        let directory = variables
+            .rev()
+            .find(|(name, _)| name == CREDENTIALS_DIRECTORY)?;
+        let path = Path::new(&directory.1).join(name);
+        path.exists().then_some(path)
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        for (_, value) in &mut self.0 {
+            std::mem::take(value).into_encoded_bytes().zeroize();
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// The secret that systemd hands to this unit (`LoadCredential=static_auth_secret:FILE`), as the
+/// lowest layer: it is used where the configuration names none.
+pub(super) fn credentials(variables: &Environment) -> Document {
+    let mut document = Document::default();
+    let key = schema::find(CREDENTIAL_KEY).expect("the schema has this key");
+    if let Some(path) = variables.credential(CREDENTIAL) {
+        let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
+        let item = Item::new(path.to_string_lossy(), &origin);
+        let value = Value::List(vec![item]);
+        document.set(key, Setting { value, origin });
+    }
+    document
+}
 
 /// The variable that sets the key `path`.
 pub(super) fn variable(path: &str) -> String {
@@ -19,9 +90,9 @@ pub(super) fn variable(path: &str) -> String {
 
 /// Reads the variables that are ours. An empty one counts as not set, because container tools pass
 /// on unset variables that way; `[]` empties a list.
-pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Document {
+pub(super) fn read(variables: &Environment, problems: &mut Vec<Problem>) -> Document {
     let mut document = Document::default();
-    for (name, text) in variables {
+    for (name, text) in &variables.0 {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
             continue;
         };
@@ -42,9 +113,8 @@ pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Proble
             ));
             continue;
         };
-        match Setting::from_text(key, text, &origin) {
-            Ok(setting) => document.set(key, setting),
-            Err(found) => problems.extend(found),
+        if let Some(setting) = Setting::from_text(key, text, &origin, problems) {
+            document.set(key, setting);
         }
     }
     document

@@ -155,7 +155,7 @@ fn publish(path: &Path, secret: &str) -> io::Result<bool> {
         .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    file.write_all(format!("{secret}\n").as_bytes())?;
+    file.write_all(Zeroizing::new(format!("{secret}\n")).as_bytes())?;
     file.sync_all()?;
     // Unlike a rename, a link does not replace what another process published meanwhile.
     let linked = fs::hard_link(&draft, path);

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZero;
 
+use crate::process;
+
 /// Facts about the machine, found out once, so that resolving a configuration is a pure function
 /// of its sources and these.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Host {
     pub cpus: usize,
     /// Whether a socket can be bound to an address.
     pub bindable: fn(IpAddr) -> bool,
+    /// Whether there is a user of this name or number.
+    pub has_user: fn(&str) -> bool,
 }
 
 impl Host {
@@ -44,14 +48,16 @@ impl Host {
             ipv6: bindable(IpAddr::from(Ipv6Addr::UNSPECIFIED)),
             cpus: std::thread::available_parallelism().map_or(1, NonZero::get),
             bindable,
+            has_user: process::is_user,
         }
     }
 
-    /// For commands that only read a configuration, possibly another machine's: any address counts
-    /// as this machine's.
+    /// For commands that only read a configuration, possibly another machine's: any address and
+    /// any user counts as this machine's.
     #[must_use]
-    pub fn accepting_any_address(mut self) -> Self {
+    pub fn of_any_machine(mut self) -> Self {
         self.bindable = |_| true;
+        self.has_user = |_| true;
         self
     }
 

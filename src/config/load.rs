@@ -1,6 +1,5 @@
 //! From the sources (file, environment, flags) to one checked [`Config`].
 
-use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 use zeroize::Zeroizing;
 
-use super::document::{Document, Item, Setting, Value, pair};
+use super::document::{Document, Item, Setting, Value, pair, wipe};
+use super::environment::Environment;
 use super::error::{Origin, Problem, Problems};
 use super::schema::{self, Shape};
 use super::{Config, Host, environment, resolve};
@@ -17,13 +17,15 @@ use super::{Config, Host, environment, resolve};
 /// Where a file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/turnstone/turnserver.toml";
 
-/// What a configuration is made of. Flags override the environment, which overrides the file.
+/// What a configuration is made of. Flags override the environment, which overrides the file, which
+/// overrides the unit's credentials.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// The TOML file; the built-in defaults when there is none.
     pub file: Option<PathBuf>,
-    /// The process's environment, or part of it; only names with our prefix are read.
-    pub environment: Vec<(OsString, OsString)>,
+    /// The process's environment, or part of it; only names with our prefix are read, and the
+    /// directory of the unit's credentials.
+    pub environment: Environment,
     /// What the command line sets.
     pub flags: Vec<Flag>,
 }
@@ -35,7 +37,7 @@ pub struct Flag {
     /// The option as the operator typed it, for messages.
     pub name: &'static str,
     /// Its values, one an occurrence.
-    pub values: Vec<String>,
+    pub values: Vec<Zeroizing<String>>,
     /// What stands between name and value when the key is a table.
     pub separator: char,
 }
@@ -73,11 +75,14 @@ pub fn system_file() -> Option<PathBuf> {
 /// If a flag names a key that does not exist, which is a bug of the caller.
 pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
-    let mut document = Document::default();
+    let mut document = environment::credentials(&sources.environment);
+    let credential = document
+        .get(environment::CREDENTIAL_KEY)
+        .map(|s| s.origin.clone());
     if let Some(path) = &sources.file {
         let name: Arc<str> = path.to_string_lossy().into();
         match std::fs::read_to_string(path) {
-            Ok(text) => document = read_toml(&name, &Zeroizing::new(text), &mut problems),
+            Ok(text) => document.overlay(read_toml(&name, &Zeroizing::new(text), &mut problems)),
             Err(error) => {
                 let origin = Origin::File {
                     path: name,
@@ -91,7 +96,23 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     }
     document.overlay(environment::read(&sources.environment, &mut problems));
     document.overlay(from_flags(&sources.flags, &mut problems));
-    resolve::resolve(&document, host, problems)
+    let mut loaded = resolve::resolve(&document, host, problems)?;
+    loaded.warnings.extend(unused(credential, &document));
+    Ok(loaded)
+}
+
+/// An operator who has set up a credential believes that it is used.
+fn unused(credential: Option<Origin>, document: &Document) -> Option<Problem> {
+    let credential = credential?;
+    let keys = schema::ALTERNATIVES.iter();
+    let used = keys.filter_map(|key| document.get(key)).next()?;
+    let what = format!(
+        "the unit's credential is not used: {} names another",
+        used.origin
+    );
+    let remedy = "remove one of the two";
+    (used.origin != credential)
+        .then(|| Problem::new(&credential, environment::CREDENTIAL_KEY, what, remedy))
 }
 
 fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {
@@ -115,9 +136,8 @@ fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {
                     .collect(),
             ),
             Shape::Text | Shape::Switch | Shape::Number => {
-                match Setting::from_text(key, last, &origin) {
-                    Ok(setting) => document.set(key, setting),
-                    Err(found) => problems.extend(found),
+                if let Some(setting) = Setting::from_text(key, last, &origin, problems) {
+                    document.set(key, setting);
                 }
                 continue;
             }
@@ -134,7 +154,7 @@ fn read_toml(name: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Docume
         path: Arc::clone(name),
         line: line(span.start),
     };
-    let (root, errors) = DeTable::parse_recoverable(text);
+    let (mut root, errors) = DeTable::parse_recoverable(text);
     let broken = syntax_problems(&errors, &origin);
     let mut reader = Reader {
         origin: &origin,
@@ -142,6 +162,7 @@ fn read_toml(name: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Docume
         problems: vec![],
     };
     reader.table("", root.get_ref());
+    wipe(root.get_mut());
     // After a broken `[section]` line the keys below it belong to nobody knows which section: what
     // is wrong with them is told when the line has been mended.
     let lines: Vec<&str> = text.lines().collect();
@@ -206,9 +227,9 @@ impl Reader<'_> {
 
     fn entry(&mut self, path: &str, origin: Origin, value: &Spanned<DeValue<'_>>) {
         if let Some(key) = schema::find(path) {
-            match Setting::from_toml(key, value, self.origin) {
-                Ok(setting) => self.document.set(key, setting),
-                Err(found) => self.problems.extend(found),
+            let problems = &mut self.problems;
+            if let Some(setting) = Setting::from_toml(key, value, self.origin, problems) {
+                self.document.set(key, setting);
             }
         } else if schema::is_section(path) {
             let remedy = format!("write [{path}] on a line of its own and its keys below");

@@ -13,11 +13,13 @@ pub mod defaults;
 mod document;
 mod environment;
 mod error;
+mod exposure;
 pub mod first_run;
 mod host;
 mod load;
 mod resolve;
 mod schema;
+mod strength;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,9 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::process::{FALLBACK_USER, PREFERRED_USER};
+
+pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
@@ -223,6 +228,10 @@ pub struct Server {
     pub workers: usize,
     /// The SOFTWARE attribute, at most 127 characters; none when empty.
     pub software: String,
+    /// Name or number of the user that a server started as root becomes. `None` leaves it to
+    /// [`crate::process`].
+    #[serde(serialize_with = "as_user")]
+    pub user: Option<String>,
 }
 
 impl Config {
@@ -238,6 +247,13 @@ fn as_port_range<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S:
 
 fn as_address_map<S: Serializer>(pairs: &[(IpAddr, IpAddr)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(pairs.iter().map(|(inside, outside)| (inside, outside)))
+}
+
+fn as_user<S: Serializer>(user: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    match user {
+        Some(user) => to.serialize_str(user),
+        None => to.collect_str(&format_args!("({PREFERRED_USER}, else {FALLBACK_USER})")),
+    }
 }
 
 fn as_count<T, S: Serializer>(secrets: &[T], to: S) -> Result<S::Ok, S::Error> {

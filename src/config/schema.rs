@@ -80,6 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),
     key("server.software", Shape::Text),
+    key("server.user", Shape::Text),
 ];
 
 /// Keys that say the same thing in two ways: a layer that sets one replaces both, so that a secret

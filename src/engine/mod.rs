@@ -22,11 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 pub use listen::ListenError;
 pub use settings::{Settings, StreamLimits};
 
 use crate::turn::{PortPool, Server, Shared};
+use listen::Listeners;
 use worker::{ConnectionSlots, Parts};
 
 /// Why an engine does not start.
@@ -78,12 +80,30 @@ pub struct Engine {
     tcp: Vec<SocketAddr>,
 }
 
+/// A server that has its listeners and no thread yet: the moment to give up what only binding them
+/// takes.
+#[derive(Debug)]
+pub struct Bound {
+    settings: Settings,
+    listeners: Vec<Listeners>,
+    udp: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+}
+
 impl Engine {
     /// Binds the listeners and starts the workers.
     ///
     /// # Errors
     /// If a listener or a relay address cannot be had, or the system has no thread left.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::bind(settings)?.start()
+    }
+
+    /// Binds the listeners.
+    ///
+    /// # Errors
+    /// If a listener or a relay address cannot be had.
+    pub fn bind(settings: Settings) -> Result<Bound, StartError> {
         for relay in &settings.relay_addresses {
             let address = relay.bound;
             std::net::UdpSocket::bind((address, 0))
@@ -99,7 +119,27 @@ impl Engine {
         let tcp = tcp
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::System)?;
+        Ok(Bound {
+            settings,
+            listeners,
+            udp,
+            tcp,
+        })
+    }
+}
 
+impl Bound {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// If the system has no thread left, or no random numbers.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let Self {
+            settings,
+            listeners,
+            udp,
+            tcp,
+        } = self;
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
         let mut options = settings.options;
@@ -110,7 +150,7 @@ impl Engine {
         let options = Arc::new(options);
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();
-        let mut engine = Self {
+        let mut engine = Engine {
             workers: vec![],
             heartbeats: vec![],
             stop,
@@ -122,13 +162,14 @@ impl Engine {
         let connection_slots = ConnectionSlots::new(settings.stream.connections);
 
         for (index, listeners) in listeners.into_iter().enumerate() {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|error| StartError::System(error.into()))?;
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(seed.as_mut_slice())
+                .map_err(|error| StartError::System(error.into()))?;
             let heartbeat = Arc::new(AtomicU64::new(0));
             let (options, shared) = (Arc::clone(&options), Arc::clone(&engine.shared));
             let parts = Parts {
                 index,
-                server: Server::new(options, shared, seed, clock::time()),
+                server: Server::new(options, shared, *seed, clock::time()),
                 listeners,
                 stream_limits: settings.stream,
                 connection_slots: connection_slots.clone(),
@@ -147,7 +188,9 @@ impl Engine {
         }
         Ok(engine)
     }
+}
 
+impl Engine {
     /// UDP addresses listened on, with the ports that the kernel chose.
     pub fn udp_addresses(&self) -> &[SocketAddr] {
         &self.udp

@@ -61,13 +61,16 @@ impl Credentials {
 
     /// A user's credentials, prepared as RFC 8489 §9.2.2 has it where that can be done.
     fn of_user(username: &str, password: &SecretString) -> Result<Self, UsageError> {
-        let username = opaque_string(username).unwrap_or_else(|_| username.to_owned());
+        let username = opaque_string(username).map_or_else(
+            |_| username.to_owned(),
+            |prepared| prepared.as_str().to_owned(),
+        );
         if username.is_empty() || username.len() > USERNAME_MAX {
             let message = format!("--user: a user name has 1 to {USERNAME_MAX} bytes");
             return Err(UsageError(message));
         }
         let password = opaque_string(password.expose_secret())
-            .map_or_else(|_| password.clone(), SecretString::from);
+            .map_or_else(|_| password.clone(), |prepared| prepared.as_str().into());
         Ok(Self {
             username,
             password,
@@ -79,10 +82,10 @@ impl Credentials {
     fn mint(secret: &SecretString, now_unix_s: u64) -> Self {
         let expiry_unix_s = now_unix_s + MINTED_LIFETIME_S;
         let username = format!("{expiry_unix_s}:turnstone-check");
-        let password = rest_password(secret.expose_secret(), username.as_bytes()).into();
+        let password = rest_password(secret.expose_secret(), username.as_bytes());
         Self {
             username,
-            password,
+            password: password.as_str().into(),
             minted: Some(Minted {
                 now_unix_s,
                 expiry_unix_s,

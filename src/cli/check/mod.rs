@@ -49,11 +49,12 @@ pub struct CheckArgs {
     #[arg(long, value_name = "NAME", requires = "password")]
     user: Option<String>,
 
-    /// Password of the user
+    /// Password of the user. Others on this machine can see it in the process list
     #[arg(long, value_name = "PASSWORD", requires = "user")]
     password: Option<SecretString>,
 
-    /// Shared secret: make a credential that is good for ten minutes
+    /// Shared secret: make a credential that is good for ten minutes. Others on this machine can see
+    /// it in the process list: prefer the file
     #[arg(long, value_name = "SECRET", conflicts_with_all = ["user", "static_auth_secret_file"])]
     static_auth_secret: Option<SecretString>,
 

@@ -41,6 +41,12 @@ impl FromStr for Target {
 
     /// Other than RFC 7064, a `stun:` URL may name a transport: many STUN servers have UDP alone.
     fn from_str(url: &str) -> Result<Self, UsageError> {
+        // Nothing below prints a password that somebody took for a part of the URL.
+        if url.contains('@') {
+            let message =
+                "a URL holds no user; give --user and --password, or --static-auth-secret";
+            return Err(UsageError(message.to_owned()));
+        }
         let (scheme, rest) = split_scheme(url)?;
         if rest.starts_with("//") {
             let rest = rest.trim_start_matches('/');
@@ -74,6 +80,13 @@ fn split_scheme(url: &str) -> Result<(Scheme, &str), UsageError> {
             "{url}: TLS is not built yet; check the same server by {}:",
             &scheme[..4]
         ))),
+        _ if rest.starts_with("//") => Err(UsageError(format!(
+            "{url}: {scheme} is another protocol; write turn:{}",
+            rest.trim_start_matches('/')
+                .split('/')
+                .next()
+                .unwrap_or_default()
+        ))),
         _ => Ok((Scheme::Turn, url)),
     }
 }
@@ -89,10 +102,6 @@ fn parse_query(url: &str, query: &str) -> Result<Transport, UsageError> {
 }
 
 fn parse_authority(url: &str, authority: &str) -> Result<(String, u16), UsageError> {
-    if authority.contains('@') {
-        let message = "a URL holds no user; give --user and --password, or --static-auth-secret";
-        return Err(UsageError(message.to_owned()));
-    }
     let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
         bracketed
             .split_once(']')
@@ -173,6 +182,11 @@ mod tests {
             ("turns:a.example", "TLS is not built yet"),
             ("stuns:a.example:5349", "TLS is not built yet"),
             ("turn://a.example", "write turn:a.example"),
+            (
+                "http://a.example",
+                "http is another protocol; write turn:a.example",
+            ),
+            ("HTTPS://a:8/b", "write turn:a:8"),
             ("turn:::1", "brackets"),
             ("::1", "brackets"),
             ("turn:[::1", "bracket"),
@@ -196,8 +210,11 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_not_printed() {
-        let error = "turn:bob:hunter2@a".parse::<Target>().unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
+        for scheme in ["turn:", "turn://", "turns:", "https://", ""] {
+            let url = format!("{scheme}bob:hunter2@a");
+            let error = url.parse::<Target>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{url}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `[listen]` and `[relay]`: which of this machine's addresses clients and peers use.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::Resolver;
@@ -158,14 +158,12 @@ impl Resolver<'_> {
         let key = "relay.external";
         let mut pairs: Vec<(IpAddr, IpAddr)> = Vec::new();
         for (name, item) in self.map(key) {
+            // Both are looked at before either stops it.
+            let named = name.as_ref().map(|name| self.address(item, key, name));
             let Some(outside) = self.address(item, key, &item.text) else {
                 continue;
             };
-            let inside = if name.is_empty() {
-                self.only_relay_like(outside, relays, item)
-            } else {
-                self.address(item, key, name)
-            };
+            let inside = named.unwrap_or_else(|| self.only_relay_like(outside, relays, item));
             let Some(inside) = inside else { continue };
             if inside.is_ipv4() != outside.is_ipv4() {
                 let what = format!("{inside} and {outside} are of different families");
@@ -261,16 +259,27 @@ impl Resolver<'_> {
     }
 
     fn warn_of_private_addresses(&mut self, relay: &Relay) {
-        let hidden: Vec<IpAddr> = relay
-            .addresses
-            .iter()
-            .copied()
+        let told = relay.addresses.iter().copied();
+        let (loopback, hidden): (Vec<_>, Vec<_>) = told
             .filter(|a| is_private(relay.advertised(*a)))
-            .collect();
-        let Some(first) = hidden.first() else { return };
+            .partition(|a| relay.advertised(*a).is_loopback());
         let origin = self
             .list("relay.addresses")
             .map_or(&Origin::Default, |(_, origin)| origin);
+        if !loopback.is_empty() {
+            let (addresses, key) = (join(&loopback), "relay.addresses");
+            let what = match origin {
+                Origin::Default => format!(
+                    "this machine has no address but loopback: relaying from {addresses}, which \
+                     nobody else can reach"
+                ),
+                _ => format!("nobody but this machine can reach {addresses}"),
+            };
+            let remedy = "connect the machine to a network, or name an address of one; for tests \
+                on one machine set peers.allow_loopback = true";
+            self.warn(origin, key, what, remedy);
+        }
+        let Some(first) = hidden.first() else { return };
         let what = format!(
             "clients would be told a private relay address ({}), which nobody outside this network \
              can reach",
@@ -338,12 +347,30 @@ fn has_scope(address: &SocketAddr) -> bool {
 
 fn listener_remedy(text: &str) -> String {
     match text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(ip) => format!("add the port: \"{}\"", SocketAddr::new(ip, 3478)),
+        Ok(ip) => {
+            let with_port = format!("add the port: \"{}\"", SocketAddr::new(ip, 3478));
+            match without_brackets(text) {
+                Some(meant) => {
+                    format!("write the IPv6 address in brackets: \"{meant}\"; or {with_port}")
+                }
+                None => with_port,
+            }
+        }
+        Err(_) if let Some(meant) = without_brackets(text) => {
+            format!("write the IPv6 address in brackets: \"{meant}\"")
+        }
         Err(_) if text.parse::<u16>().is_ok() => {
             format!("add the address: \"0.0.0.0:{text}\" and \"[::]:{text}\"")
         }
         Err(_) => "write address:port, e.g. \"0.0.0.0:3478\" or \"[::]:3478\"".to_owned(),
     }
+}
+
+/// What `::1:3478` may stand for.
+fn without_brackets(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let ip: Ipv6Addr = ip.parse().ok()?;
+    Some(SocketAddr::new(ip.into(), port.parse().ok()?))
 }
 
 fn join(addresses: &[IpAddr]) -> String {

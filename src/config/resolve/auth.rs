@@ -1,6 +1,5 @@
 //! `[auth]`: secrets and users. Nothing here may quote a value in a message.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -10,16 +9,12 @@ use crate::auth::opaque_string;
 
 use super::Resolver;
 use crate::config::document::Item;
+use crate::config::exposure::{self, Exposure};
+use crate::config::strength::weakness;
 use crate::config::{Auth, Credential, Md5Key, Origin, defaults};
-
-/// A secret this short can be found by trying: credentials that clients see are proofs of it.
-const SHORT_SECRET_BYTES: usize = 16;
 
 /// RFC 8489 section 14.3 ends USERNAME before 509 bytes.
 const USERNAME_BYTES: usize = 508;
-
-/// Read permission for everybody, in a file's mode.
-const WORLD_READABLE: u32 = 0o004;
 
 impl Resolver<'_> {
     pub(super) fn auth(&mut self) -> Auth {
@@ -37,7 +32,7 @@ impl Resolver<'_> {
                 defaults::NONCE_LIFETIME_S,
             ),
         };
-        self.warn_of_readable_configuration();
+        self.warn_of_exposed_configuration();
         auth
     }
 
@@ -52,7 +47,7 @@ impl Resolver<'_> {
                 self.refuse(&item.origin, key, "holds an empty secret", remedy);
                 continue;
             }
-            self.warn_of_short_secret(&item.origin, key, &item.text);
+            self.warn_of_weak_secret(&item.origin, key, &item.text);
             secrets.push(SecretString::from(item.text.as_str()));
         }
         secrets
@@ -87,30 +82,38 @@ impl Resolver<'_> {
             self.refuse(&item.origin, key, what, remedy);
             return None;
         }
-        if is_world_readable(&path) {
-            let what = format!("everybody on this machine can read {shown}");
-            self.warn(&item.origin, key, what, format!("chmod 640 {shown}"));
+        let exposed = exposure::to_readers(&path, self.server_user());
+        for Exposure { what, remedy } in exposed.into_iter().chain(exposure::to_writers(&path)) {
+            self.warn(&item.origin, key, what, remedy);
         }
-        self.warn_of_short_secret(&item.origin, key, secret);
+        self.warn_of_weak_secret(&item.origin, key, secret);
         Some(SecretString::from(secret))
     }
 
-    fn warn_of_short_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
-        if secret.len() < SHORT_SECRET_BYTES {
-            let what = format!("a secret is shorter than {SHORT_SECRET_BYTES} characters");
+    fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
+        if let Some(what) = weakness(secret) {
             let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
             self.warn(origin, key, what, remedy);
         }
     }
 
+    fn server_user(&self) -> Option<&str> {
+        self.text("server.user").map(|item| item.text.as_str())
+    }
+
     fn users(&mut self) -> Vec<(String, Credential)> {
         let key = "auth.users";
         let mut users: Vec<(String, Credential)> = Vec::new();
+        let forms = "write a name and a password: { alice = \"password\" } in the file, \
+            alice=password in the environment, alice:password after --user";
         for (name, item) in self.map(key) {
+            let Some(name) = name else {
+                // Not quoted: it may as well be the password.
+                self.refuse(&item.origin, key, "a user has no password", forms);
+                continue;
+            };
             if name.is_empty() {
-                let remedy = "write a name and a password: { alice = \"password\" } in the file, \
-                    alice=password in the environment, alice:password after --user";
-                self.refuse(&item.origin, key, "a user has no name", remedy);
+                self.refuse(&item.origin, key, "a user has no name", forms);
             } else if name.len() > USERNAME_BYTES {
                 let what = format!("a user name is longer than {USERNAME_BYTES} bytes");
                 self.refuse(
@@ -187,19 +190,29 @@ impl Resolver<'_> {
         }
     }
 
-    /// A configuration file that itself holds secrets is a secret file.
-    fn warn_of_readable_configuration(&mut self) {
+    /// A configuration file that itself holds secrets is a secret file. Whether it does or not,
+    /// who can write it owns the server.
+    fn warn_of_exposed_configuration(&mut self) {
+        if let Some(path) = self.document.file()
+            && let Some(Exposure { what, remedy }) = exposure::to_writers(path)
+        {
+            let origin = Origin::File {
+                path: path.to_string_lossy().into(),
+                line: 0,
+            };
+            self.warn(&origin, "", what, remedy);
+        }
         let secret_keys = ["auth.static_auth_secret", "auth.users", "auth.nonce_secret"];
         for key in secret_keys {
             let Some(setting) = self.document.get(key) else {
                 continue;
             };
             if let Origin::File { path, .. } = &setting.origin
-                && is_world_readable(Path::new(path.as_ref()))
+                && let Some(Exposure { what, remedy }) =
+                    exposure::to_readers(Path::new(path.as_ref()), self.server_user())
             {
-                let what =
-                    format!("everybody on this machine can read {path}, which holds secrets");
-                self.warn(&setting.origin, key, what, format!("chmod 640 {path}"));
+                let what = format!("{what}, which holds secrets");
+                self.warn(&setting.origin, key, what, remedy);
                 return;
             }
         }
@@ -215,10 +228,6 @@ fn beside(origin: &Origin, path: &Path) -> PathBuf {
             .join(path),
         _ => path.to_owned(),
     }
-}
-
-fn is_world_readable(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & WORLD_READABLE != 0)
 }
 
 fn md5_key(digits: &str) -> Option<Md5Key> {

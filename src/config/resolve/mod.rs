@@ -9,6 +9,7 @@ mod peers;
 use std::ops::RangeInclusive;
 
 use crate::auth::prepare_realm;
+use crate::process::{FALLBACK_USER, PREFERRED_USER};
 
 use super::document::{Document, Item, Value};
 use super::error::{Origin, Problem, Problems};
@@ -159,7 +160,22 @@ impl<'a> Resolver<'a> {
         Server {
             workers: workers as usize,
             software,
+            user: self.user(),
         }
+    }
+
+    fn user(&mut self) -> Option<String> {
+        let key = "server.user";
+        let item = self.text(key)?;
+        if !(self.host.has_user)(&item.text) {
+            let what = format!("there is no user {:?} on this machine", *item.text);
+            let remedy = format!(
+                "make the user, name one that there is, or leave the key out: {PREFERRED_USER} or \
+                 {FALLBACK_USER} is used then"
+            );
+            self.refuse(&item.origin, key, what, remedy);
+        }
+        Some(item.text.to_string())
     }
 
     fn text(&self, key: &str) -> Option<&'a Item> {
@@ -204,7 +220,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn map(&self, key: &str) -> &'a [(String, Item)] {
+    fn map(&self, key: &str) -> &'a [(Option<String>, Item)] {
         match self.document.get(key).map(|setting| &setting.value) {
             None => &[],
             Some(Value::Map(entries)) => entries,

@@ -107,3 +107,54 @@ fn a_mistake_in_listen_flags_is_told_once() {
         .flag("listen.tcp", "--listen", &["nowhere"]);
     assert_eq!(trial.errors().len(), 1);
 }
+
+/// PROC-06: the secret that systemd hands over is used where nothing else names one; beside users, too.
+#[test]
+fn a_credential_of_the_unit_is_the_last_resort() {
+    let trial = |toml: &str| {
+        let trial = Trial::new(toml);
+        let directory = trial.directory.path().join("credentials");
+        fs::create_dir(&directory).unwrap();
+        let file = directory.join("static_auth_secret");
+        fs::write(&file, "a-secret-handed-over-by-systemd\n").unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o400)).unwrap();
+        let shown = directory.to_str().unwrap().to_owned();
+        trial.env("CREDENTIALS_DIRECTORY", &shown)
+    };
+    for toml in ["", "[auth]\nusers = { alice = \"password\" }"] {
+        let trial = trial(toml);
+        let secret = trial.load().config.auth.issuing_secret().map(str::to_owned);
+        assert_eq!(secret.as_deref(), Some("a-secret-handed-over-by-systemd"));
+        let warnings = trial.warnings();
+        let unused = warnings.iter().find(|w| w.contains("credential"));
+        assert_eq!(unused, None);
+    }
+    let mut named = trial("[auth]\nstatic_auth_secret = \"a-secret-named-by-the-file\"");
+    fs::set_permissions(
+        named.sources.file.as_ref().unwrap(),
+        PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    let secrets = |trial: &Trial| trial.load().config.auth.static_auth_secrets.len();
+    assert_eq!(secrets(&named), 1);
+    let file = named.sources.file.as_ref().unwrap().display().to_string();
+    assert_eq!(
+        named.warnings(),
+        [format!(
+            "CREDENTIALS_DIRECTORY: auth.static_auth_secret_file: the unit's credential is not \
+             used: {file}:2 names another; remove one of the two"
+        )]
+    );
+    named = named.env(
+        "TURNSERVER_AUTH__STATIC_AUTH_SECRET",
+        "a-secret-of-the-environment",
+    );
+    let config = named.load().config;
+    assert_eq!(
+        config.auth.issuing_secret(),
+        Some("a-secret-of-the-environment")
+    );
+
+    let without = Trial::new("").env("CREDENTIALS_DIRECTORY", "/nonexistent");
+    assert_eq!(secrets(&without), 0);
+}

@@ -21,6 +21,7 @@ fn host() -> Host {
         ipv6: true,
         cpus: 4,
         bindable: |_| true,
+        has_user: |name| name != "nobody-of-this-name",
     }
 }
 
@@ -63,12 +64,15 @@ impl Trial {
     }
 
     fn env(mut self, name: &str, value: &str) -> Self {
-        self.sources.environment.push((name.into(), value.into()));
+        self.sources.environment.push(name, value);
         self
     }
 
     fn flag(mut self, key: &'static str, name: &'static str, values: &[&str]) -> Self {
-        let values = values.iter().map(ToString::to_string).collect();
+        let values = values
+            .iter()
+            .map(|v| Zeroizing::new(v.to_string()))
+            .collect();
         self.sources.flags.push(Flag {
             key,
             name,

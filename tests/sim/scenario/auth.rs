@@ -36,7 +36,7 @@ fn keys_of_the_vectors() {
     for row in vectors["rest"].as_array().unwrap() {
         let [secret, user, realm] = ["secret", "username", "realm"].map(|it| text(&row[it]));
         let password = rest_password(&secret, user.as_bytes());
-        assert_eq!(password, text(&row["password_sha1"]));
+        assert_eq!(*password, text(&row["password_sha1"]));
         assert_eq!(key(md5, &user, &realm, &password), text(&row["md5key"]));
         assert_eq!(
             key(sha256, &user, &realm, &password),
