@@ -24,4 +24,6 @@ mod refresh;
 mod rest;
 mod retransmission;
 mod send_data;
+mod slowloris;
 mod stream;
+mod stream_limits;
