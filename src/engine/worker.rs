@@ -27,8 +27,7 @@ use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
 use super::stream::{self, Admission, Budget, Connections, Ending, Endings, Loss, Priority};
 use super::udp::sys::{
-    self, Batch, Datagram, EpollSet, Events, HeaderFields, Interest, SendQueue, UdpSocket,
-    WatchedSet,
+    self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, UdpSocket, WatchedSet,
 };
 use crate::turn::{
     Action, Client, Deliver, FiveTuple, Forward, IpHeader, Link, Now, RelayId, Server, Transport,
@@ -131,7 +130,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
     } = parts;
     let set = EpollSet::new()?;
     for (token, listener) in parts.listeners.udp.iter().enumerate() {
-        set.add(listener, token as u64, Interest::Readable)?;
+        set.add(listener, token as u64)?;
     }
     let set = Rc::new(WatchedSet::new(set)?);
     let worker = Rc::new(RefCell::new(Worker {
