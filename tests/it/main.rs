@@ -16,6 +16,7 @@ mod foreign;
 mod framing;
 mod host;
 mod icmp;
+mod injection;
 mod ip_header;
 mod logging;
 mod malformed;
