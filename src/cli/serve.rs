@@ -204,7 +204,10 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
         options: options(config)?,
         stream: StreamLimits {
             connections: config.limits.tcp_connections,
+            connections_per_address: config.limits.tcp_connections_per_address,
+            half_open: config.limits.tcp_half_open,
             send_queue_bytes: config.limits.tcp_send_queue_bytes as usize,
+            queues_total_bytes: config.limits.tcp_queues_total_bytes as usize,
             first_message_s: config.limits.tcp_first_message_s,
             idle_s: config.limits.tcp_idle_s,
         },

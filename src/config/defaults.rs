@@ -43,8 +43,18 @@ pub const PORT_REST_S: u32 = 30;
 /// All TCP clients together: each costs a descriptor and its buffers.
 pub const TCP_CONNECTIONS: u32 = 4000;
 
+/// An office or a mobile network can be one address; a person has two or three connections.
+pub const TCP_CONNECTIONS_PER_ADDRESS: u32 = 256;
+
+/// A client's first message comes a round trip after its connection, so these are thousands of new
+/// clients a second.
+pub const TCP_HALF_OPEN: u32 = 512;
+
 /// About two seconds of video at 1 Mbit/s: data older than that is useless to a call.
 pub const TCP_SEND_QUEUE_BYTES: u32 = 262_144;
+
+/// A quarter of a thousand clients at their slowest, or all of them when they are a little slow.
+pub const TCP_QUEUES_TOTAL_BYTES: u32 = 64 << 20;
 
 /// Time enough for a slow round trip, too short to hold connections cheaply.
 pub const TCP_FIRST_MESSAGE_S: u32 = 10;

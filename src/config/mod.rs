@@ -182,9 +182,15 @@ pub struct Limits {
     pub port_rest_s: u32,
     /// Open TCP connections of clients.
     pub tcp_connections: u32,
+    /// Of them, those of one IPv4 address or IPv6 /64.
+    pub tcp_connections_per_address: u32,
+    /// TCP connections without a valid message so far.
+    pub tcp_half_open: u32,
     /// Data that waits for one slow TCP client before frames are dropped, in bytes.
     pub tcp_send_queue_bytes: u32,
-    /// How long a new TCP connection may take to its first whole message, in seconds.
+    /// What waits for all TCP clients, and their incomplete frames, in bytes.
+    pub tcp_queues_total_bytes: u32,
+    /// How long a new TCP connection may take to its first valid message, in seconds.
     pub tcp_first_message_s: u32,
     /// How long a TCP connection may stay without an allocation, in seconds.
     pub tcp_idle_s: u32,

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use super::clock;
+use super::stream::Ending;
 use crate::auth::AuthFailure;
 use crate::turn::{Event, FiveTuple, Reject, Time};
 use crate::wire::Method;
@@ -23,6 +24,8 @@ pub(super) struct EventLog {
     authentication: LineLimit,
     requests: LineLimit,
     peers: LineLimit,
+    connection_limits: LineLimit,
+    connections: LineLimit,
     pub(super) resources: LineLimit,
 }
 
@@ -33,6 +36,8 @@ impl EventLog {
             authentication: LineLimit::new("failed authentications"),
             requests: LineLimit::new("refused requests"),
             peers: LineLimit::new("refused peers"),
+            connection_limits: LineLimit::new("TCP connections at a limit"),
+            connections: LineLimit::new("closed TCP connections"),
             resources: LineLimit::new("resource warnings"),
         }
     }
@@ -43,11 +48,60 @@ impl EventLog {
             authentication,
             requests,
             peers,
+            connection_limits,
+            connections,
             resources,
-            ..
+            worker: _,
         } = self;
-        for limit in [authentication, requests, peers, resources] {
+        for limit in [
+            authentication,
+            requests,
+            peers,
+            connection_limits,
+            connections,
+            resources,
+        ] {
             limit.end_second(now);
+        }
+    }
+
+    /// A limit keeps a connection out.
+    pub(super) fn connection_refused(&mut self, client: SocketAddr, limit: Ending) {
+        if self.connection_limits.admits(clock::time()) {
+            warn!(%client, "TCP connection refused: {limit}");
+        }
+    }
+
+    /// A limit has a silent connection closed for a new one.
+    pub(super) fn connection_gave_way(
+        &mut self,
+        client: SocketAddr,
+        closed: SocketAddr,
+        limit: Ending,
+    ) {
+        if self.connection_limits.admits(clock::time()) {
+            warn!(client = %closed, new_client = %client, "silent TCP connection closed for a new one: {limit}");
+        }
+    }
+
+    /// The server ends a connection: a limit is a warning, and everything else is between it and
+    /// the client.
+    pub(super) fn connection_ended(&mut self, client: SocketAddr, ending: Ending) {
+        let now = clock::time();
+        if ending.is_limit() {
+            if self.connection_limits.admits(now) {
+                warn!(%client, "TCP connection closed: {ending}");
+            }
+        } else if enabled!(Level::DEBUG) && self.connections.admits(now) {
+            debug!(%client, "TCP connection closed: {ending}");
+        }
+    }
+
+    /// Streams have lost frames since this was last said.
+    pub(super) fn frames_dropped(&mut self, frames: u64) {
+        let limit = Ending::MemoryLimit;
+        if self.connection_limits.admits(clock::time()) {
+            warn!(frames, "frames of slow TCP clients dropped: {limit}");
         }
     }
 

@@ -29,7 +29,8 @@ pub use settings::{Settings, StreamLimits};
 
 use crate::turn::{PortPool, Server, Shared};
 use listen::Listeners;
-use worker::{ConnectionSlots, Parts};
+use stream::{Admission, Budget};
+use worker::Parts;
 
 /// Why an engine does not start.
 #[derive(Debug)]
@@ -159,7 +160,8 @@ impl Bound {
             udp,
             tcp,
         };
-        let connection_slots = ConnectionSlots::new(settings.stream.connections);
+        let admission = Admission::new(&settings.stream);
+        let budget = Budget::new(settings.stream.queues_total_bytes);
 
         for (index, listeners) in listeners.into_iter().enumerate() {
             let mut seed = Zeroizing::new([0; 32]);
@@ -172,7 +174,8 @@ impl Bound {
                 server: Server::new(options, shared, *seed, clock::time()),
                 listeners,
                 stream_limits: settings.stream,
-                connection_slots: connection_slots.clone(),
+                admission: admission.clone(),
+                budget: budget.clone(),
                 heartbeat: Arc::clone(&heartbeat),
                 stop: stopped.clone(),
             };

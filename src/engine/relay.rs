@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::udp::sys::{Batch, BufferSizes, Datagram, EpollSet, Interest, SendQueue, UdpSocket};
+use super::udp::sys::{Batch, BufferSizes, Datagram, EpollSet, SendQueue, UdpSocket};
 use crate::turn::{RelayFailure, RelayId};
 use crate::wire::Family;
 
@@ -28,7 +28,7 @@ impl RelaySockets {
     ) -> io::Result<()> {
         let socket = UdpSocket::relay(address, BufferSizes::default())?;
         let index = index(id);
-        set.add(&socket, RELAY_TOKEN | index as u64, Interest::Readable)?;
+        set.add(&socket, RELAY_TOKEN | index as u64)?;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
         }

@@ -31,12 +31,19 @@ pub struct Settings {
 /// Bounds of TCP clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Open connections of the whole server. One more is closed at once.
+    /// Open connections of the whole server. One more is closed at once, if there is no half-open
+    /// one to close in its place.
     pub connections: u32,
+    /// Of them, those of one IPv4 address or IPv6 /64, likewise.
+    pub connections_per_address: u32,
+    /// Connections that have not sent a valid message. The oldest goes for one more.
+    pub half_open: u32,
     /// Bytes that wait for one slow client before whole frames of data are dropped.
     pub send_queue_bytes: usize,
-    /// Seconds until the first complete message.
+    /// Bytes that wait for all clients, and those of frames that have not arrived completely.
+    pub queues_total_bytes: usize,
+    /// Seconds until the first valid message.
     pub first_message_s: u32,
-    /// Seconds without a message and without an allocation.
+    /// Seconds without an allocation, whatever is said.
     pub idle_s: u32,
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,15 +25,14 @@ use super::event_log::EventLog;
 use super::listen::Listeners;
 use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
-use super::stream::{self, Connections, Priority};
+use super::stream::{self, Admission, Budget, Connections, Ending, Endings, Loss, Priority};
 use super::udp::sys::{
-    self, Batch, Datagram, EpollSet, Events, HeaderFields, Interest, SendQueue, UdpSocket,
-    WatchedSet,
+    self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, UdpSocket, WatchedSet,
 };
 use crate::turn::{
     Action, Client, Deliver, FiveTuple, Forward, IpHeader, Link, Now, RelayId, Server, Transport,
 };
-use crate::wire::{self, IcmpAttribute, NotTurn};
+use crate::wire::{self, IcmpAttribute};
 
 /// Datagrams that are received before anything is sent. At 1200 bytes a batch fits the L2 cache.
 const BATCH_SLOTS: usize = 64;
@@ -65,8 +64,10 @@ pub(super) struct Worker {
     to_clients: SendQueue,
     pub(super) connections: Connections,
     stream_buffer: Box<[u8]>,
-    pub(super) connection_slots: ConnectionSlots,
     pub(super) stream_limits: StreamLimits,
+    pub(super) admission: Admission,
+    pub(super) budget: Budget,
+    pub(super) endings: Endings,
     pub(super) log: EventLog,
     traffic: Traffic,
 }
@@ -78,6 +79,22 @@ struct Traffic {
     unsent: u64,
     /// Frames that a slow stream lost.
     stream_drops: u64,
+    /// Frames that streams lost because all of them together were slow.
+    budget_drops: u64,
+    /// Of them, those that have been told.
+    budget_drops_told: u64,
+}
+
+impl Traffic {
+    /// Counts a frame for a stream, if it was lost; whether it was. It is too if there is no stream.
+    const fn count_frame(&mut self, sent: Option<Result<(), Loss>>) -> bool {
+        match sent {
+            Some(Ok(())) => return false,
+            Some(Err(Loss::Slow)) | None => self.stream_drops += 1,
+            Some(Err(Loss::BudgetSpent)) => self.budget_drops += 1,
+        }
+        true
+    }
 }
 
 /// What a worker is started with.
@@ -86,7 +103,8 @@ pub(super) struct Parts {
     pub(super) server: Server,
     pub(super) listeners: Listeners,
     pub(super) stream_limits: StreamLimits,
-    pub(super) connection_slots: ConnectionSlots,
+    pub(super) admission: Admission,
+    pub(super) budget: Budget,
     /// Counts up as long as the worker is well.
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) stop: watch::Receiver<bool>,
@@ -112,7 +130,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
     } = parts;
     let set = EpollSet::new()?;
     for (token, listener) in parts.listeners.udp.iter().enumerate() {
-        set.add(listener, token as u64, Interest::Readable)?;
+        set.add(listener, token as u64)?;
     }
     let set = Rc::new(WatchedSet::new(set)?);
     let worker = Rc::new(RefCell::new(Worker {
@@ -126,8 +144,10 @@ async fn serve(parts: Parts) -> io::Result<()> {
         to_clients: SendQueue::new(BATCH_SLOTS),
         connections: Connections::default(),
         stream_buffer: vec![0; STREAM_BUFFER].into(),
-        connection_slots: parts.connection_slots,
         stream_limits: parts.stream_limits,
+        admission: parts.admission,
+        budget: parts.budget,
+        endings: Endings::default(),
         log: EventLog::new(parts.index),
         traffic: Traffic::default(),
     }));
@@ -345,10 +365,9 @@ impl Worker {
                 Transport::Tcp => {
                     let frame = &self.batch.slot(slot)[message];
                     let connection = self.connections.of_client(&client);
-                    let sent = connection.is_some_and(|c| c.send(frame, Priority::Data));
-                    if !sent {
+                    let sent = connection.map(|c| c.send(frame, Priority::Data));
+                    if self.traffic.count_frame(sent) {
                         self.server.handle_undelivered(origin);
-                        self.traffic.stream_drops += 1;
                     }
                 }
             }
@@ -403,20 +422,19 @@ impl Worker {
     /// it. Ready when something was read.
     ///
     /// # Errors
-    /// If the stream has ended or is out of step.
+    /// If the stream has ended, or is to end for the reason given.
     pub(super) fn poll_stream(
         &mut self,
         context: &mut Context<'_>,
         input: &mut OwnedReadHalf,
         link: Link,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Option<Ending>>> {
         let mut buffer = std::mem::take(&mut self.stream_buffer);
         let mut read = ReadBuf::new(&mut buffer);
         let polled = Pin::new(input).poll_read(context, &mut read).map(|result| {
-            result?;
-            match read.filled() {
-                [] => Err(io::ErrorKind::UnexpectedEof.into()),
-                bytes => self.handle_stream(link, bytes).map_err(io::Error::other),
+            match (result, read.filled()) {
+                (Err(_), _) | (Ok(()), []) => Err(None),
+                (Ok(()), bytes) => self.handle_stream(link, bytes).map_err(Some),
             }
         });
         self.stream_buffer = buffer;
@@ -424,16 +442,20 @@ impl Worker {
     }
 
     /// Bytes of a stream.
-    fn handle_stream(&mut self, link: Link, bytes: &[u8]) -> Result<(), NotTurn> {
+    fn handle_stream(&mut self, link: Link, mut bytes: &[u8]) -> Result<(), Ending> {
         let now = clock::now();
         let Some(connection) = self.connections.get_mut(link) else {
             return Ok(());
         };
         let client = connection.client(link);
-        let mut input = std::mem::take(&mut connection.input);
-        let mut frames = 0;
-        let pushed = input.push(bytes, |frame| {
-            frames += 1;
+        let mut input = connection.take_input().expect("nobody else reads it");
+        let result = loop {
+            let has_allocation = || self.server.has_allocation(&client.five_tuple);
+            let frame = match input.next(&mut bytes, has_allocation) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(ending) => break Err(ending),
+            };
             let forward = self
                 .server
                 .handle_client(now, client, IpHeader::default(), frame);
@@ -444,22 +466,24 @@ impl Worker {
                 }
                 None => self.act(now),
             }
-        });
+        };
+        self.traffic.budget_drops += input.take_lost();
         if let Some(connection) = self.connections.get_mut(link) {
-            connection.input = input;
-            if frames > 0 {
-                connection.last_message = now.time;
-            }
+            connection.give_input(input);
         }
         self.write_events();
-        pushed
+        result
     }
 
-    /// A connection has ended.
-    pub(super) fn disconnect(&mut self, link: Link) {
+    /// A connection has ended, by the server's will if there is a reason.
+    pub(super) fn disconnect(&mut self, link: Link, ending: Option<Ending>) {
         let Some(five_tuple) = self.connections.remove(link) else {
             return;
         };
+        if let Some(ending) = ending {
+            self.endings.count(ending);
+            self.log.connection_ended(five_tuple.client, ending);
+        }
         let now = clock::now();
         self.server.handle_disconnect(now.time, &five_tuple);
         self.act(now);
@@ -470,31 +494,17 @@ impl Worker {
         let now = clock::now();
         self.server.handle_timeout(now.time);
         self.act(now);
-        self.close_idle_connections(now);
-        self.write_events();
-        self.log.tick(now.time);
-    }
-
-    /// Ends the connections that say nothing, or not enough.
-    fn close_idle_connections(&mut self, now: Now) {
-        let StreamLimits {
-            first_message_s,
-            idle_s,
-            ..
-        } = self.stream_limits;
         for connection in self.connections.iter_mut() {
-            let silent_s = (now.time - connection.last_message).as_secs();
-            let five_tuple = connection.client(Link(0)).five_tuple;
-            let over = if connection.input.has_begun() {
-                silent_s >= idle_s.into() && !self.server.has_allocation(&five_tuple)
-            } else {
-                silent_s >= first_message_s.into()
-            };
-            if over {
-                debug!(client = %five_tuple, "idle connection closed");
-                connection.close();
-            }
+            let has_allocation = self.server.has_allocation(connection.five_tuple());
+            connection.tick(now.time, has_allocation, &self.stream_limits);
         }
+        self.write_events();
+        let dropped = self.traffic.budget_drops - self.traffic.budget_drops_told;
+        if dropped > 0 {
+            self.traffic.budget_drops_told = self.traffic.budget_drops;
+            self.log.frames_dropped(dropped);
+        }
+        self.log.tick(now.time);
     }
 
     /// Carries out what the core asks for.
@@ -541,8 +551,8 @@ impl Worker {
             }
             Transport::Tcp => {
                 let connection = self.connections.of_client(client);
-                let sent = connection.is_some_and(|c| c.send(message, priority));
-                self.traffic.stream_drops += u64::from(!sent);
+                let sent = connection.map(|c| c.send(message, priority));
+                self.traffic.count_frame(sent);
             }
         }
     }
@@ -569,8 +579,17 @@ impl Worker {
         let Traffic {
             unsent,
             stream_drops,
+            budget_drops,
+            ..
         } = self.traffic;
-        debug!(dropped = %self.server.counters(), unsent, stream_drops, "worker stopped");
+        debug!(
+            dropped = %self.server.counters(),
+            unsent,
+            stream_drops,
+            budget_drops,
+            connections_ended = %self.endings,
+            "worker stopped"
+        );
     }
 }
 
@@ -594,33 +613,5 @@ const fn fields(source: Option<std::net::IpAddr>, ip: IpHeader) -> HeaderFields 
         source,
         ttl: ip.ttl,
         tos: ip.tos,
-    }
-}
-
-/// How many more connections the server takes; shared by the workers.
-#[derive(Clone, Debug)]
-pub(super) struct ConnectionSlots(Arc<AtomicU32>);
-
-/// The right to one connection, given back when dropped.
-#[derive(Debug)]
-pub(super) struct ConnectionSlot(Arc<AtomicU32>);
-
-impl ConnectionSlots {
-    pub(super) fn new(max: u32) -> Self {
-        Self(Arc::new(AtomicU32::new(max)))
-    }
-
-    pub(super) fn acquire(&self) -> Option<ConnectionSlot> {
-        let left = |left: u32| left.checked_sub(1);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
-            .ok()?;
-        Some(ConnectionSlot(Arc::clone(&self.0)))
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -13,7 +13,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 /// The vectors of a section: name and bytes.
-fn vectors(section: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn vectors(section: &str) -> Vec<(String, Vec<u8>)> {
     let vectors: serde_json::Value =
         serde_json::from_str(include_str!("../data/vectors.json")).unwrap();
     let section = vectors[section].as_array().unwrap().iter();

@@ -77,7 +77,10 @@ fn no_secret_is_in_debug_output() {
         },
         stream: StreamLimits {
             connections: 1,
+            connections_per_address: 1,
+            half_open: 1,
             send_queue_bytes: 65_540,
+            queues_total_bytes: 65_540,
             first_message_s: 10,
             idle_s: 60,
         },

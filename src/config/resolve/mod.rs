@@ -108,12 +108,27 @@ impl<'a> Resolver<'a> {
             max_lifetime_s: self.number("limits.max_lifetime_s", 600..=86_400, d::MAX_LIFETIME_S),
             reservation_s: self.number("limits.reservation_s", 30..=3600, d::RESERVATION_S),
             port_rest_s: self.number("limits.port_rest_s", 0..=3600, d::PORT_REST_S),
-            tcp_connections: self.number("limits.tcp_connections", many, d::TCP_CONNECTIONS),
+            tcp_connections: self.number(
+                "limits.tcp_connections",
+                many.clone(),
+                d::TCP_CONNECTIONS,
+            ),
+            tcp_connections_per_address: self.number(
+                "limits.tcp_connections_per_address",
+                many.clone(),
+                d::TCP_CONNECTIONS_PER_ADDRESS,
+            ),
+            tcp_half_open: self.number("limits.tcp_half_open", many, d::TCP_HALF_OPEN),
             // At least the longest frame: 4 bytes of header and 65,535 of data, padded.
             tcp_send_queue_bytes: self.number(
                 "limits.tcp_send_queue_bytes",
                 65_540..=16_777_216,
                 d::TCP_SEND_QUEUE_BYTES,
+            ),
+            tcp_queues_total_bytes: self.number(
+                "limits.tcp_queues_total_bytes",
+                1 << 20..=u32::MAX,
+                d::TCP_QUEUES_TOTAL_BYTES,
             ),
             tcp_first_message_s: self.number(
                 "limits.tcp_first_message_s",

@@ -280,6 +280,21 @@ fn networks_are_checked() {
     }
 }
 
+/// SEC-12
+#[test]
+fn limits_of_tcp_have_edges() {
+    for (key, least, wrong) in [
+        ("tcp_connections_per_address", "1", "0"),
+        ("tcp_half_open", "1", "0"),
+        ("tcp_queues_total_bytes", "1048576", "1048575"),
+    ] {
+        Trial::new(&format!("[limits]\n{key} = {least}")).load();
+        let toml = format!("[limits]\n{key} = {wrong}");
+        let start = format!("turnserver.toml:2: limits.{key}: {wrong} is out of range; ");
+        assert_error_around(&toml, &start, "");
+    }
+}
+
 #[test]
 fn uris_name_the_address_that_the_outside_knows() {
     let uris = |toml: &str| Trial::new(toml).load().config.uris();

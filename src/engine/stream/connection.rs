@@ -2,14 +2,27 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::Notify;
 
-use super::queue::{Priority, SendQueue};
+use super::admission::{Place, Waker};
+use super::budget::Budget;
+use super::ending::Ending;
+use super::input::Input;
+use super::queue::{Priority, Pushed, SendQueue};
+use crate::engine::settings::StreamLimits;
 use crate::turn::{Client, FiveTuple, Link, Time};
-use crate::wire::{Frame, NotTurn, PacketKind, classify, next_frame};
+
+/// Why a frame did not go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The client is slow, or gone.
+    Slow,
+    /// All clients together have used up the memory for what waits.
+    BudgetSpent,
+}
 
 /// A client's stream.
 #[derive(Debug)]
@@ -17,19 +30,61 @@ pub(crate) struct Connection {
     five_tuple: FiveTuple,
     output: Rc<OwnedWriteHalf>,
     /// Wakes the connection's task: there is something to send, or it is to end.
-    wake: Rc<Notify>,
-    pub(crate) input: Input,
+    waker: Arc<Waker>,
+    /// Not there while it is read from.
+    input: Option<Input>,
     queue: SendQueue,
-    /// When the last complete message came, or the connection.
-    pub(crate) last_message: Time,
-    pub(crate) closing: bool,
+    place: Place,
+    /// Whether the server has answered anything.
+    is_established: bool,
+    /// Whether there was an allocation the last time that it showed.
+    has_allocation: bool,
+    /// When the connection came, or its allocation was last seen.
+    alone_since: Time,
+    ending: Option<Ending>,
 }
 
 impl Connection {
-    /// Sends a frame, or queues what the kernel does not take at once. False if it was dropped.
-    pub(crate) fn send(&mut self, frame: &[u8], priority: Priority) -> bool {
-        if self.closing {
-            return false;
+    /// A connection that has just been let in.
+    pub(super) fn new(
+        five_tuple: FiveTuple,
+        output: Rc<OwnedWriteHalf>,
+        waker: Arc<Waker>,
+        place: Place,
+        queue_max: usize,
+        budget: &Budget,
+        now: Time,
+    ) -> Self {
+        Self {
+            five_tuple,
+            output,
+            waker,
+            input: Some(Input::new(budget.clone())),
+            queue: SendQueue::new(queue_max, budget.clone()),
+            place,
+            is_established: false,
+            has_allocation: false,
+            alone_since: now,
+            ending: None,
+        }
+    }
+
+    /// Sends a frame, or queues what the kernel does not take at once.
+    ///
+    /// # Errors
+    /// If it is lost.
+    pub(crate) fn send(&mut self, frame: &[u8], priority: Priority) -> Result<(), Loss> {
+        if self.ending.is_some() {
+            return Err(Loss::Slow);
+        }
+        match priority {
+            // Nobody else is sent any.
+            Priority::Data => self.has_allocation = true,
+            Priority::Control if self.is_established => {}
+            Priority::Control => {
+                self.is_established = true;
+                self.place.establish();
+            }
         }
         let sent = if self.queue.is_empty() {
             self.output.try_write(frame)
@@ -40,23 +95,31 @@ impl Connection {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             // The task sees the same error when it next reads.
-            Err(_) => return false,
+            Err(_) => return Err(Loss::Slow),
         };
         if sent == frame.len() {
-            return true;
+            return Ok(());
         }
-        let queued = self.queue.push(frame, sent, priority);
-        self.wake.notify_one();
-        queued
+        let pushed = self.queue.push(frame, sent, priority, self.has_allocation);
+        self.waker.wake();
+        match pushed {
+            Pushed::Queued => Ok(()),
+            Pushed::QueueFull => Err(Loss::Slow),
+            Pushed::BudgetSpent => Err(Loss::BudgetSpent),
+            Pushed::Broken => {
+                self.end(Ending::MemoryLimit);
+                Err(Loss::BudgetSpent)
+            }
+        }
     }
 
     /// Whether something waits to be sent.
-    pub(crate) fn has_output(&self) -> bool {
+    pub(super) fn has_output(&self) -> bool {
         !self.queue.is_empty()
     }
 
     /// Sends what waits, as far as the kernel takes it.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         while !self.queue.is_empty() {
             match self.output.try_write_vectored(&self.queue.chunks()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -68,10 +131,44 @@ impl Connection {
         Ok(())
     }
 
+    /// What reads the stream, until [`Connection::give_input`].
+    pub(crate) const fn take_input(&mut self) -> Option<Input> {
+        self.input.take()
+    }
+
+    pub(crate) fn give_input(&mut self, input: Input) {
+        self.input = Some(input);
+    }
+
+    /// A look at the clock: a connection that has not said anything valid, or has no allocation,
+    /// has its time.
+    pub(crate) fn tick(&mut self, now: Time, has_allocation: bool, limits: &StreamLimits) {
+        self.has_allocation = has_allocation;
+        if has_allocation {
+            self.alone_since = now;
+            return;
+        }
+        let alone_s = (now - self.alone_since).as_secs();
+        if !self.is_established && alone_s >= limits.first_message_s.into() {
+            self.end(Ending::NoFirstMessage);
+        } else if alone_s >= limits.idle_s.into() {
+            self.end(Ending::NoAllocation);
+        }
+    }
+
     /// Has the connection's task end it.
-    pub(crate) fn close(&mut self) {
-        self.closing = true;
-        self.wake.notify_one();
+    fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+        self.waker.wake();
+    }
+
+    /// Why it is to end.
+    pub(super) const fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    pub(crate) const fn five_tuple(&self) -> &FiveTuple {
+        &self.five_tuple
     }
 
     /// As the core knows it.
@@ -83,57 +180,6 @@ impl Connection {
     }
 }
 
-/// Bytes of a frame that has not arrived completely. Nothing is reserved for what a header
-/// promises.
-#[derive(Debug, Default)]
-pub(crate) struct Input {
-    partial: Vec<u8>,
-    /// Whether the stream has carried a STUN message. Before, what looks like ChannelData is
-    /// something else: `GET ` would be channel 0x4745.
-    seen_stun: bool,
-}
-
-impl Input {
-    /// Takes what was read and calls `handle` with every frame that is complete.
-    ///
-    /// # Errors
-    /// If the stream is out of step; what came before was handled.
-    pub(crate) fn push(
-        &mut self,
-        bytes: &[u8],
-        mut handle: impl FnMut(&[u8]),
-    ) -> Result<(), NotTurn> {
-        let Self { partial, seen_stun } = self;
-        let mut held = std::mem::take(partial);
-        let mut rest = if held.is_empty() {
-            bytes
-        } else {
-            held.extend_from_slice(bytes);
-            &held
-        };
-        while !rest.is_empty() {
-            let is_stun = classify(rest) == PacketKind::Stun;
-            if !is_stun && !*seen_stun {
-                return Err(NotTurn);
-            }
-            let Frame::Complete { len } = next_frame(rest)? else {
-                break;
-            };
-            *seen_stun |= is_stun;
-            let (frame, after) = rest.split_at(len);
-            handle(frame);
-            rest = after;
-        }
-        partial.extend_from_slice(rest);
-        Ok(())
-    }
-
-    /// Whether any complete message has arrived.
-    pub(crate) const fn has_begun(&self) -> bool {
-        self.seen_stun
-    }
-}
-
 /// The connections of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
@@ -142,23 +188,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Adds a connection; its link is its name towards the core.
-    pub(crate) fn insert(
-        &mut self,
-        five_tuple: FiveTuple,
-        output: Rc<OwnedWriteHalf>,
-        wake: Rc<Notify>,
-        queue_max: usize,
-        now: Time,
-    ) -> Link {
-        let connection = Connection {
-            five_tuple,
-            output,
-            wake,
-            input: Input::default(),
-            queue: SendQueue::new(queue_max),
-            last_message: now,
-            closing: false,
-        };
+    pub(super) fn insert(&mut self, connection: Connection) -> Link {
         Link(self.slab.insert(connection) as u32)
     }
 
@@ -172,6 +202,7 @@ impl Connections {
             .filter(|connection| connection.five_tuple == client.five_tuple)
     }
 
+    /// Removes a connection, whose place is free again.
     pub(crate) fn remove(&mut self, link: Link) -> Option<FiveTuple> {
         self.slab
             .try_remove(link.0 as usize)
@@ -180,65 +211,5 @@ impl Connections {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slab.iter_mut().map(|(_, connection)| connection)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frames(input: &mut Input, bytes: &[u8]) -> Result<Vec<usize>, NotTurn> {
-        let mut lengths = Vec::new();
-        input.push(bytes, |frame| lengths.push(frame.len()))?;
-        Ok(lengths)
-    }
-
-    fn binding() -> Vec<u8> {
-        let mut bytes = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
-        bytes.extend([7; 12]);
-        bytes
-    }
-
-    /// STREAM-01
-    #[test]
-    fn one_byte_at_a_time_and_many_frames_at_once() {
-        let mut stream = binding();
-        stream.extend([0x40, 0, 0, 1, 9, 0, 0, 0]);
-        stream.extend(binding());
-        let mut input = Input::default();
-        assert_eq!(frames(&mut input, &stream), Ok(vec![20, 8, 20]));
-        let mut input = Input::default();
-        let mut lengths = Vec::new();
-        for byte in stream {
-            lengths.extend(frames(&mut input, &[byte]).unwrap());
-        }
-        assert_eq!(lengths, [20, 8, 20]);
-        assert!(input.partial.is_empty());
-    }
-
-    /// SEC-19
-    #[test]
-    fn an_http_request_is_refused_at_its_first_byte() {
-        assert_eq!(
-            frames(&mut Input::default(), b"GET / HTTP/1.1\r\n\r\n"),
-            Err(NotTurn)
-        );
-        assert_eq!(frames(&mut Input::default(), b"G"), Err(NotTurn));
-        let mut input = Input::default();
-        frames(&mut input, &binding()).unwrap();
-        assert_eq!(
-            frames(&mut input, b"GET "),
-            Ok(vec![]),
-            "then it is channel 0x4745"
-        );
-    }
-
-    /// MSG-23
-    #[test]
-    fn a_promised_length_reserves_nothing() {
-        let mut input = Input::default();
-        frames(&mut input, &binding()).unwrap();
-        frames(&mut input, &[0x40, 0, 0xFF, 0xFF]).unwrap();
-        assert!(input.partial.capacity() < 64);
     }
 }

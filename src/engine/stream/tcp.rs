@@ -5,14 +5,17 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tracing::warn;
 
+use super::admission::{Admitted, Place, Waker};
+use super::connection::Connection;
+use super::ending::Ending;
 use crate::engine::clock;
 use crate::engine::worker::Worker;
 use crate::turn::{FiveTuple, Link, Transport};
@@ -57,10 +60,9 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     let Ok(server) = stream.local_addr() else {
         return;
     };
-    let Some(slot) = worker.borrow().connection_slots.acquire() else {
-        if worker.borrow_mut().log.resources.admits(clock::time()) {
-            warn!(%client, "TCP connection refused: limits.tcp_connections reached");
-        }
+    let client = canonical(client);
+    let waker = Arc::new(Waker::default());
+    let Some(place) = worker.borrow_mut().admit(client, &waker) else {
         return;
     };
     if set_options(&stream).is_err() {
@@ -68,26 +70,49 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     }
     let five_tuple = FiveTuple {
         transport: Transport::Tcp,
-        client: canonical(client),
+        client,
         server: canonical(server),
     };
     let (mut input, output) = stream.into_split();
     let output = Rc::new(output);
-    let wake = Rc::new(Notify::new());
     let link = {
         let mut worker = worker.borrow_mut();
-        let max = worker.stream_limits.send_queue_bytes;
-        let (output, wake) = (Rc::clone(&output), Rc::clone(&wake));
-        worker
-            .connections
-            .insert(five_tuple, output, wake, max, clock::time())
+        let connection = Connection::new(
+            five_tuple,
+            Rc::clone(&output),
+            Arc::clone(&waker),
+            place,
+            worker.stream_limits.send_queue_bytes,
+            &worker.budget,
+            clock::time(),
+        );
+        worker.connections.insert(connection)
     };
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        serve(&worker, &mut input, &output, &wake, link).await;
-        worker.borrow_mut().disconnect(link);
-        drop(slot);
+        let ending = serve(&worker, &mut input, &output, &waker, link).await;
+        worker.borrow_mut().disconnect(link, ending);
     });
+}
+
+impl Worker {
+    /// Lets a connection in, or says why not.
+    fn admit(&mut self, client: SocketAddr, waker: &Arc<Waker>) -> Option<Place> {
+        match self.admission.admit(client, waker) {
+            Ok(Admitted { place, instead_of }) => {
+                if let Some((closed, limit)) = instead_of {
+                    self.endings.count(limit);
+                    self.log.connection_gave_way(client, closed, limit);
+                }
+                Some(place)
+            }
+            Err(limit) => {
+                self.endings.count(limit);
+                self.log.connection_refused(client, limit);
+                None
+            }
+        }
+    }
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
@@ -102,36 +127,41 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Reads and writes until the connection ends, by the client's will or the server's. Half a close
-/// is a whole one.
+/// Reads and writes until the connection ends, by the client's will or the server's, of which it
+/// returns the reason. Half a close is a whole one.
 async fn serve(
     worker: &RefCell<Worker>,
     input: &mut OwnedReadHalf,
     output: &OwnedWriteHalf,
-    wake: &Notify,
+    waker: &Waker,
     link: Link,
-) {
+) -> Option<Ending> {
     loop {
-        let has_output = match worker.borrow_mut().connections.get_mut(link) {
-            Some(connection) if !connection.closing => connection.has_output(),
-            _ => return,
+        let has_output = {
+            let mut worker = worker.borrow_mut();
+            let connection = worker.connections.get_mut(link)?;
+            // Where it gave way, the one that it made room for has been told.
+            if waker.gave_way() || connection.ending().is_some() {
+                return connection.ending();
+            }
+            connection.has_output()
         };
         tokio::select! {
             read = poll_fn(|context| worker.borrow_mut().poll_stream(context, input, link)) => {
-                if read.is_err() {
-                    return;
+                if let Err(ending) = read {
+                    return ending;
                 }
                 // However much there is, the others have their turn.
                 tokio::task::yield_now().await;
             }
             writable = output.writable(), if has_output => {
                 let mut worker = worker.borrow_mut();
-                let Some(connection) = worker.connections.get_mut(link) else { return };
+                let connection = worker.connections.get_mut(link)?;
                 if writable.is_err() || connection.flush().is_err() {
-                    return;
+                    return None;
                 }
             }
-            () = wake.notified() => {}
+            () = waker.woken() => {}
         }
     }
 }

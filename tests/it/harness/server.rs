@@ -80,7 +80,10 @@ impl Setup {
             dont_fragment: true,
             stream: StreamLimits {
                 connections: 200,
+                connections_per_address: 200,
+                half_open: 200,
                 send_queue_bytes: 262_144,
+                queues_total_bytes: 64 << 20,
                 first_message_s: 10,
                 idle_s: 60,
             },

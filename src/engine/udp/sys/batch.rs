@@ -49,8 +49,6 @@ pub struct Received {
     pub ttl: Option<u8>,
     /// IPv4 TOS or IPv6 traffic class octet: DSCP in the upper six bits, ECN in the lower two.
     pub tos: u8,
-    /// Whether the payload was longer than [`PAYLOAD_MAX`] and has lost its end.
-    pub truncated: bool,
 }
 
 /// A fixed number of slots, filled from any number of sockets and emptied together.
@@ -206,7 +204,6 @@ impl Batch {
             destination: fields.destination,
             ttl: fields.ttl,
             tos: fields.tos,
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }
 
@@ -367,7 +364,6 @@ mod tests {
             send(&client, &payload, server.local_addr());
             receive(&mut batch, &server, 1);
             assert!(batch.payload(0) == payload);
-            assert!(!batch.received(0).truncated);
         }
     }
 

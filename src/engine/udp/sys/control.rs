@@ -11,8 +11,8 @@ use super::{
     send::HeaderFields,
 };
 
-/// Octets of control data per datagram. The most that is sent is packet info, hop limit, traffic
-/// class and don't-fragment (40 + 3 × 24 on 64-bit); received are the first three.
+/// Octets of control data per datagram. Packet info, hop limit and traffic class, both ways, are
+/// 40 + 2 × 24 on 64-bit; an entry of the error queue has 64 beside the latter two.
 const LEN: usize = 128;
 
 /// Control data of one datagram, aligned as `cmsghdr` wants it.
@@ -74,13 +74,6 @@ impl ControlBuffer {
             }
         }
         len
-    }
-
-    /// Appends a request that this IPv6 datagram fits the path or is refused (RFC 3542 section
-    /// 11.2).
-    pub(super) fn push_dont_fragment_v6(&mut self, len: usize) -> usize {
-        let one: libc::c_int = 1;
-        self.push(len, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, one)
     }
 
     /// Appends one message after the first `len` octets and returns the new length.
@@ -253,7 +246,6 @@ mod tests {
             destination: Some(to.ip()),
             ttl: Some(5),
             tos: 0xb9,
-            truncated: false,
         }
     }
 

@@ -12,24 +12,6 @@ use tokio::io::{
 
 use super::check;
 
-/// What to be told about a file descriptor. Errors are always told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interest {
-    /// That there is something to read.
-    Readable,
-    /// Nothing but errors.
-    Errors,
-}
-
-impl Interest {
-    fn mask(self) -> u32 {
-        match self {
-            Self::Readable => libc::EPOLLIN as u32,
-            Self::Errors => 0,
-        }
-    }
-}
-
 /// A level-triggered epoll instance. It is itself readable while one of its members has an event,
 /// so that a runtime can watch them all as one file descriptor: see [`WatchedSet`].
 #[derive(Debug)]
@@ -51,47 +33,20 @@ impl EpollSet {
         Ok(Self { fd })
     }
 
-    /// Adds `member`, whose events will carry `token`.
+    /// Adds `member`, whose events will carry `token`: that there is something to read, or an error.
+    /// Closing it takes it out again, unless the descriptor has been duplicated.
     ///
     /// # Errors
     ///
     /// `EEXIST` if it is one already; `ENOSPC` past `fs.epoll.max_user_watches`; `ENOMEM`.
-    pub fn add(&self, member: &impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, member, token, interest)
-    }
-
-    /// Changes the token and interest of `member`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if it is not one.
-    pub fn modify(&self, member: &impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, member, token, interest)
-    }
-
-    /// Removes `member`. Closing it does so too, unless the descriptor has been duplicated.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if it is not one.
-    pub fn remove(&self, member: &impl AsFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, member, 0, Interest::Errors)
-    }
-
-    fn control(
-        &self,
-        operation: libc::c_int,
-        member: &impl AsFd,
-        token: u64,
-        interest: Interest,
-    ) -> io::Result<()> {
+    pub fn add(&self, member: &impl AsFd, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event {
-            events: interest.mask(),
+            events: libc::EPOLLIN as u32,
             u64: token,
         };
         let (set, member) = (self.fd.as_raw_fd(), member.as_fd().as_raw_fd());
         // SAFETY: `event` outlives the call.
-        check(unsafe { libc::epoll_ctl(set, operation, member, &mut event) })?;
+        check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, member, &mut event) })?;
         Ok(())
     }
 
@@ -157,7 +112,7 @@ impl WatchedSet {
         Ok(Self { set })
     }
 
-    /// The set, to add and remove members.
+    /// The set, to add members.
     pub fn get(&self) -> &EpollSet {
         self.set.get_ref()
     }
@@ -271,18 +226,13 @@ mod tests {
     #[test]
     fn events_carry_tokens_until_their_cause_is_gone() {
         let set = EpollSet::new().unwrap();
-        let (a, b, c) = (
-            relay("127.0.0.1:0"),
-            relay("127.0.0.1:0"),
-            relay("127.0.0.1:0"),
-        );
-        set.add(&a, 7, Interest::Readable).unwrap();
-        set.add(&b, u64::MAX, Interest::Readable).unwrap();
-        set.add(&c, 1, Interest::Errors).unwrap();
+        let (a, b) = (relay("127.0.0.1:0"), relay("127.0.0.1:0"));
+        set.add(&a, 7).unwrap();
+        set.add(&b, u64::MAX).unwrap();
         assert_eq!(now(&set), []);
 
-        for socket in [&a, &b, &c] {
-            send(&c, b"x", socket.local_addr());
+        for socket in [&a, &b] {
+            send(&a, b"x", socket.local_addr());
         }
         wait_for(&set, libc::POLLIN);
         let event = |token| Event {
@@ -295,16 +245,11 @@ mod tests {
         }
         receive(&mut Batch::new(1), &a, 1);
         assert_eq!(now(&set), [event(u64::MAX)]);
-        set.remove(&b).unwrap();
-        assert_eq!(now(&set), []);
-        set.modify(&c, 2, Interest::Readable).unwrap();
-        assert_eq!(now(&set), [event(2)]);
-        drop(c);
+        drop(b);
         assert_eq!(now(&set), []);
 
-        let again = set.add(&a, 8, Interest::Readable).unwrap_err();
+        let again = set.add(&a, 8).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(set.remove(&b).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
@@ -312,7 +257,7 @@ mod tests {
         let set = EpollSet::new().unwrap();
         let sockets = [0, 1, 2].map(|token| {
             let socket = relay("127.0.0.1:0");
-            set.add(&socket, token, Interest::Readable).unwrap();
+            set.add(&socket, token).unwrap();
             send(&socket, b"x", socket.local_addr());
             socket
         });
@@ -332,7 +277,7 @@ mod tests {
     fn an_error_is_told_until_it_is_read() {
         let set = EpollSet::new().unwrap();
         let socket = relay("127.0.0.1:0");
-        set.add(&socket, 3, Interest::Errors).unwrap();
+        set.add(&socket, 3).unwrap();
         send(&socket, b"anybody?", closed_port("127.0.0.1:0"));
         wait_for(&set, libc::POLLIN);
         assert_eq!(
@@ -356,8 +301,8 @@ mod tests {
         runtime.block_on(async {
             let set = WatchedSet::new(EpollSet::new().unwrap()).unwrap();
             let (socket, other) = (relay("127.0.0.1:0"), relay("127.0.0.1:0"));
-            set.get().add(&socket, 5, Interest::Readable).unwrap();
-            set.get().add(&other, 6, Interest::Readable).unwrap();
+            set.get().add(&socket, 5).unwrap();
+            set.get().add(&other, 6).unwrap();
             let mut events = Events::new(4);
             let mut batch = Batch::new(1);
             send(&socket, b"x", socket.local_addr());
@@ -387,7 +332,7 @@ mod tests {
         runtime.block_on(async {
             let set = WatchedSet::new(EpollSet::new().unwrap()).unwrap();
             let socket = relay("127.0.0.1:0");
-            set.get().add(&socket, 5, Interest::Readable).unwrap();
+            set.get().add(&socket, 5).unwrap();
             let mut events = Events::new(4);
             for _ in 0..3 {
                 send(&socket, b"x", socket.local_addr());

@@ -13,26 +13,13 @@ use super::{
 /// Entries of other origins (timestamps, zero-copy completions) that one [`read_error`] steps over.
 const FOREIGN_MAX: usize = 8;
 
-/// Who reported an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorOrigin {
-    /// This host, before anything was sent.
-    Local,
-    /// A router or the peer, by ICMP.
-    Icmp,
-    /// A router or the peer, by ICMPv6.
-    Icmp6,
-}
-
 /// An error about a datagram that was sent earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IcmpError {
-    /// Where the datagram was sent to. For [`ErrorOrigin::Local`] on IPv4 the port is 0: unknown.
+    /// Where the datagram was sent to. The port is 0, unknown, if this host itself refused to send.
     pub peer: SocketAddr,
-    /// Who said so.
-    pub origin: ErrorOrigin,
-    /// ICMP or ICMPv6 type, by the family of `peer`. A local "too long" has the type and code that
-    /// a router would have used: 3 and 4 on IPv4, 2 and 0 on IPv6.
+    /// ICMP or ICMPv6 type, by the family of `peer`. What is too long for this host's own interface
+    /// has the type and code that a router would have used: 3 and 4.
     pub icmp_type: u8,
     /// ICMP or ICMPv6 code.
     pub icmp_code: u8,
@@ -88,18 +75,14 @@ pub fn read_error(socket: &UdpSocket) -> io::Result<Option<IcmpError>> {
 }
 
 fn interpret(report: &libc::sock_extended_err, peer: SocketAddr) -> Option<IcmpError> {
-    let (origin, icmp_type, icmp_code) = match report.ee_origin {
-        libc::SO_EE_ORIGIN_ICMP => (ErrorOrigin::Icmp, report.ee_type, report.ee_code),
-        libc::SO_EE_ORIGIN_ICMP6 => (ErrorOrigin::Icmp6, report.ee_type, report.ee_code),
-        libc::SO_EE_ORIGIN_LOCAL if report.ee_errno == libc::EMSGSIZE as u32 => {
-            let (icmp_type, icmp_code) = if peer.is_ipv4() { (3, 4) } else { (2, 0) };
-            (ErrorOrigin::Local, icmp_type, icmp_code)
-        }
+    let (icmp_type, icmp_code) = match report.ee_origin {
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => (report.ee_type, report.ee_code),
+        // Only IPv4 datagrams are sent with the don't-fragment bit.
+        libc::SO_EE_ORIGIN_LOCAL if report.ee_errno == libc::EMSGSIZE as u32 => (3, 4),
         _ => return None,
     };
     Some(IcmpError {
         peer,
-        origin,
         icmp_type,
         icmp_code,
         info: report.ee_info,
@@ -150,10 +133,7 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_reported_and_the_socket_goes_on() {
-        for (ip, origin, icmp_type, icmp_code) in [
-            ("127.0.0.1:0", ErrorOrigin::Icmp, 3, 3),
-            ("[::1]:0", ErrorOrigin::Icmp6, 1, 4),
-        ] {
+        for (ip, icmp_type, icmp_code) in [("127.0.0.1:0", 3, 3), ("[::1]:0", 1, 4)] {
             let (socket, live) = (relay(ip), relay(ip));
             let peers = [closed_port(ip), closed_port(ip)];
             for peer in peers {
@@ -163,7 +143,6 @@ mod tests {
                 let info = 0;
                 let expected = IcmpError {
                     peer,
-                    origin,
                     icmp_type,
                     icmp_code,
                     info,
@@ -196,29 +175,25 @@ mod tests {
     #[test]
     fn only_dont_fragment_is_held_to_the_mtu() {
         on_loopback_with_mtu(1300, || {
-            for (ip, icmp_type, icmp_code) in [("127.0.0.1:0", 3, 4), ("[::1]:0", 2, 0)] {
-                let (from, to) = (relay(ip), relay(ip));
-                let (peer, fields) = (to.local_addr(), HeaderFields::default());
-                let mut batch = Batch::new(3);
-                send(&from, &[1; 1400], peer);
-                send_one_dont_fragment(&from, &[2; 1200], peer, &fields).unwrap();
-                let error = send_one_dont_fragment(&from, &[3; 1400], peer, &fields).unwrap_err();
-                assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-                send(&from, &[4; 1400], peer);
-                receive(&mut batch, &to, 3);
-                assert_eq!([0, 1, 2].map(|slot| batch.payload(slot)[0]), [1, 2, 4]);
+            let (from, to) = (relay("127.0.0.1:0"), relay("127.0.0.1:0"));
+            let (peer, fields) = (to.local_addr(), HeaderFields::default());
+            let mut batch = Batch::new(3);
+            send(&from, &[1; 1400], peer);
+            send_one_dont_fragment(&from, &[2; 1200], peer, &fields).unwrap();
+            let error = send_one_dont_fragment(&from, &[3; 1400], peer, &fields).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+            send(&from, &[4; 1400], peer);
+            receive(&mut batch, &to, 3);
+            assert_eq!([0, 1, 2].map(|slot| batch.payload(slot)[0]), [1, 2, 4]);
 
-                let port = if peer.is_ipv4() { 0 } else { peer.port() };
-                let expected = IcmpError {
-                    peer: SocketAddr::new(peer.ip(), port),
-                    origin: ErrorOrigin::Local,
-                    icmp_type,
-                    icmp_code,
-                    info: 1300,
-                };
-                assert_eq!(error_of(&from), expected);
-                assert_eq!(read_error(&from).unwrap(), None);
-            }
+            let expected = IcmpError {
+                peer: SocketAddr::new(peer.ip(), 0),
+                icmp_type: 3,
+                icmp_code: 4,
+                info: 1300,
+            };
+            assert_eq!(error_of(&from), expected);
+            assert_eq!(read_error(&from).unwrap(), None);
         });
     }
 
@@ -233,7 +208,6 @@ mod tests {
             router.send_to(&message, &SockAddr::from(to)).unwrap();
             let expected = IcmpError {
                 peer: peer.into(),
-                origin: ErrorOrigin::Icmp,
                 icmp_type: 3,
                 icmp_code: 4,
                 info: 1400,

@@ -211,8 +211,8 @@ pub fn send_one(
     })
 }
 
-/// As [`send_one`], but the datagram travels whole or not at all (DONT-FRAGMENT, RFC 8656 section
-/// 18.10).
+/// As [`send_one`], but to an IPv4 address and with the don't-fragment bit: the datagram travels
+/// whole or not at all (DONT-FRAGMENT, RFC 8656 section 18.10). IPv6 has no such bit.
 ///
 /// # Errors
 ///
@@ -228,12 +228,7 @@ pub fn send_one_dont_fragment(
     take_pending_error(socket)?;
     let mut control = ControlBuffer::new();
     let control_len = control.write(to, fields);
-    if to.ip().to_canonical().is_ipv4() {
-        socket.with_dont_fragment_v4(|| sendmsg(socket, payload, to, &mut control, control_len))
-    } else {
-        let control_len = control.push_dont_fragment_v6(control_len);
-        sendmsg(socket, payload, to, &mut control, control_len)
-    }
+    socket.with_dont_fragment_v4(|| sendmsg(socket, payload, to, &mut control, control_len))
 }
 
 fn sendmsg(

@@ -1,0 +1,96 @@
+//! Why the server refuses a connection or ends one, and how often it did.
+
+use std::fmt;
+
+macro_rules! endings {
+    ($($ending:ident, $name:literal, $text:literal;)*) => {
+        /// Why a connection is refused or ended, other than by its client.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Ending {
+            $(#[doc = $text] $ending,)*
+        }
+
+        impl Ending {
+            const ALL: &[Self] = &[$(Self::$ending,)*];
+
+            /// The name in counters.
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$ending => $name,)*
+                }
+            }
+        }
+
+        impl fmt::Display for Ending {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$ending => $text,)*
+                })
+            }
+        }
+    };
+}
+
+endings! {
+    ConnectionLimit, "connection_limit", "limits.tcp_connections reached";
+    AddressLimit, "address_limit", "limits.tcp_connections_per_address reached";
+    HalfOpenLimit, "half_open_limit", "limits.tcp_half_open reached";
+    MemoryLimit, "memory_limit", "limits.tcp_queues_total_bytes reached";
+    NoFirstMessage, "no_first_message", "no valid message within limits.tcp_first_message_s";
+    NoAllocation, "no_allocation", "no allocation for limits.tcp_idle_s";
+    FrameTooLong, "frame_too_long", "a frame without an allocation that is longer than requests are";
+    NotTurn, "not_turn", "neither STUN nor ChannelData on the stream";
+}
+
+impl Ending {
+    /// Whether it is a limit of the server, which its operator may want to raise.
+    pub(crate) const fn is_limit(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionLimit | Self::AddressLimit | Self::HalfOpenLimit | Self::MemoryLimit
+        )
+    }
+}
+
+/// How many connections ended so.
+#[derive(Debug, Default)]
+pub(crate) struct Endings([u64; Ending::ALL.len()]);
+
+impl Endings {
+    pub(crate) const fn count(&mut self, ending: Ending) {
+        self.0[ending as usize] += 1;
+    }
+}
+
+impl fmt::Display for Endings {
+    /// `name=number` for every one that occurred.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for ending in Ending::ALL {
+            let count = self.0[*ending as usize];
+            if count > 0 {
+                write!(f, "{separator}{}={count}", ending.name())?;
+                separator = " ";
+            }
+        }
+        if separator.is_empty() {
+            f.write_str("none")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_occurred_is_told() {
+        let mut endings = Endings::default();
+        assert_eq!(endings.to_string(), "none");
+        endings.count(Ending::NotTurn);
+        endings.count(Ending::HalfOpenLimit);
+        endings.count(Ending::NotTurn);
+        assert_eq!(endings.to_string(), "half_open_limit=1 not_turn=2");
+    }
+}
