@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),
-    ("config", &["auth"]),
+    ("config", &["turn", "auth"]),
     ("turn", &["auth", "wire"]),
     ("auth", &["wire"]),
     ("wire", &[]),

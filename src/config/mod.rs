@@ -32,6 +32,8 @@ use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::turn::NetworkRule;
+
 pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
@@ -47,6 +49,8 @@ pub struct Config {
     pub relay: Relay,
     /// Who may relay.
     pub auth: Auth,
+    /// From where the server may be used.
+    pub clients: Clients,
     /// Who may be relayed to.
     pub peers: Peers,
     /// How much.
@@ -147,13 +151,24 @@ impl fmt::Debug for Md5Key {
     }
 }
 
+/// From where the server may be used.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Clients {
+    /// Where clients are; empty means everywhere.
+    pub allow: Vec<IpNet>,
+    /// Where they get no answer; wins over `allow`.
+    pub deny: Vec<IpNet>,
+}
+
 /// Who may be relayed to, beside the public unicast Internet.
 #[derive(Clone, Debug, Serialize)]
 pub struct Peers {
     /// Opened although private. Has no power over addresses that are never peers.
-    pub allow: Vec<IpNet>,
+    #[serde(serialize_with = "as_texts")]
+    pub allow: Vec<NetworkRule>,
     /// Refused; wins over `allow`.
-    pub deny: Vec<IpNet>,
+    #[serde(serialize_with = "as_texts")]
+    pub deny: Vec<NetworkRule>,
     /// Opens loopback, for tests on one machine.
     pub allow_loopback: bool,
 }
@@ -238,6 +253,10 @@ fn as_port_range<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S:
 
 fn as_address_map<S: Serializer>(pairs: &[(IpAddr, IpAddr)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(pairs.iter().map(|(inside, outside)| (inside, outside)))
+}
+
+fn as_texts<S: Serializer>(rules: &[NetworkRule], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(rules.iter().map(NetworkRule::to_string))
 }
 
 fn as_count<T, S: Serializer>(secrets: &[T], to: S) -> Result<S::Ok, S::Error> {

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::clock;
 use crate::auth::AuthFailure;
-use crate::turn::{Event, FiveTuple, Reject, Time};
+use crate::turn::{ClientRefusal, Event, FiveTuple, Reject, Time};
 use crate::wire::Method;
 
 /// Lines of one kind that a worker writes in a second.
@@ -23,6 +23,7 @@ pub(super) struct EventLog {
     authentication: LineLimit,
     requests: LineLimit,
     peers: LineLimit,
+    clients: LineLimit,
     pub(super) resources: LineLimit,
 }
 
@@ -33,6 +34,7 @@ impl EventLog {
             authentication: LineLimit::new("failed authentications"),
             requests: LineLimit::new("refused requests"),
             peers: LineLimit::new("refused peers"),
+            clients: LineLimit::new("refused clients"),
             resources: LineLimit::new("resource warnings"),
         }
     }
@@ -43,10 +45,11 @@ impl EventLog {
             authentication,
             requests,
             peers,
+            clients,
             resources,
             ..
         } = self;
-        for limit in [authentication, requests, peers, resources] {
+        for limit in [authentication, requests, peers, clients, resources] {
             limit.end_second(now);
         }
     }
@@ -129,6 +132,10 @@ impl EventLog {
                     );
                 }
             }
+            Event::ClientRefused {
+                five_tuple,
+                refusal,
+            } => self.write_refused_client(&five_tuple, refusal),
             Event::PeerRefused {
                 five_tuple,
                 username,
@@ -145,6 +152,13 @@ impl EventLog {
                     );
                 }
             }
+        }
+    }
+
+    fn write_refused_client(&mut self, five_tuple: &FiveTuple, refusal: ClientRefusal) {
+        if self.clients.admits(clock::time()) {
+            let (client, transport) = (five_tuple.client, five_tuple.transport);
+            info!(%client, %transport, reason = %refusal, "client refused");
         }
     }
 

@@ -455,6 +455,13 @@ impl Worker {
         pushed
     }
 
+    /// Whether a connection is to be closed before anything of it is kept.
+    pub(super) fn refuses(&mut self, five_tuple: FiveTuple) -> bool {
+        let refused = self.server.handle_connect(five_tuple).is_err();
+        self.write_events();
+        refused
+    }
+
     /// A connection has ended.
     pub(super) fn disconnect(&mut self, link: Link) {
         let Some(five_tuple) = self.connections.remove(link) else {

@@ -57,6 +57,14 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     let Ok(server) = stream.local_addr() else {
         return;
     };
+    let five_tuple = FiveTuple {
+        transport: Transport::Tcp,
+        client: canonical(client),
+        server: canonical(server),
+    };
+    if worker.borrow_mut().refuses(five_tuple) {
+        return;
+    }
     let Some(slot) = worker.borrow().connection_slots.acquire() else {
         if worker.borrow_mut().log.resources.admits(clock::time()) {
             warn!(%client, "TCP connection refused: limits.tcp_connections reached");
@@ -66,11 +74,6 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     if set_options(&stream).is_err() {
         return;
     }
-    let five_tuple = FiveTuple {
-        transport: Transport::Tcp,
-        client: canonical(client),
-        server: canonical(server),
-    };
     let (mut input, output) = stream.into_split();
     let output = Rc::new(output);
     let wake = Rc::new(Notify::new());
