@@ -114,11 +114,12 @@ impl Server {
             .live_relay(now, relay.family)
             .ok_or(DropCause::NoAllocation)?;
         let gate = PeerGate::new(&self.options.peers, &self.shared.ports);
-        match allocation.permissions.reach(now, peer.ip()) {
-            None => return Err(DropCause::NoPermission),
-            Some(Reach::EveryPort) => {}
-            Some(Reach::ByPort) => gate.check(peer).map_err(|_| DropCause::PeerRefused)?,
-        }
+        let reach = allocation
+            .permissions
+            .reach(now, peer.ip())
+            .ok_or(DropCause::NoPermission)?;
+        gate.check_packet(peer, reach)
+            .map_err(|_| DropCause::PeerRefused)?;
         let client = allocation.client;
         let is_stream = client.five_tuple.transport.is_stream();
         let ip = ip.relayed(is_stream).ok_or(DropCause::HopLimit)?;
@@ -259,9 +260,8 @@ fn route(
     allocation
         .live_relay(now, family)
         .ok_or(DropCause::NoAllocation)?;
-    if reach == Reach::ByPort {
-        gate.check(peer).map_err(|_| DropCause::PeerRefused)?;
-    }
+    gate.check_packet(peer, reach)
+        .map_err(|_| DropCause::PeerRefused)?;
     let client = allocation.client.five_tuple;
     let ip = ip
         .relayed(client.transport.is_stream())

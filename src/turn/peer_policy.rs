@@ -31,7 +31,9 @@ pub struct PeerPolicy {
 pub enum Reach {
     /// Every port.
     EveryPort,
-    /// It depends on the port, or on who is there at the time.
+    /// Every port at which a relayed address of this server lives.
+    Relayed,
+    /// It depends on the port.
     ByPort,
 }
 
@@ -298,8 +300,22 @@ impl<'a> PeerGate<'a> {
                 Ok(())
             }
         };
-        let checked = self.policy.check_ports(ip, not_denied);
-        checked.map(|_| Reach::ByPort)
+        let reach = self.policy.check_ports(ip, not_denied)?;
+        if self.policy.port_rules(ip).next().is_some() {
+            Ok(reach)
+        } else {
+            Ok(Reach::Relayed)
+        }
+    }
+
+    /// Decides on a packet to or from a peer of whose address so much is permitted. Only where the
+    /// port matters are the rules looked at.
+    pub(super) fn check_packet(self, peer: SocketAddr, reach: Reach) -> Result<(), PeerRefusal> {
+        match reach {
+            Reach::EveryPort => Ok(()),
+            Reach::Relayed if self.ports.is_live(peer) => Ok(()),
+            Reach::Relayed | Reach::ByPort => self.check(peer),
+        }
     }
 
     /// Decides on a peer that was let in before: that it was another client of this server and has
@@ -585,10 +601,14 @@ mod tests {
         assert_eq!(check(&policy, &advertised.to_string()), denied);
         let gate = PeerGate::new(&policy, &ports);
         assert_eq!(gate.check_ip(advertised.ip()), Ok(Reach::ByPort));
+        assert_eq!(gate.check_packet(advertised, Reach::ByPort), denied);
         assert_eq!(gate.check_again(advertised), denied);
-        ports.rest(lease);
         policy.deny.clear();
         let gate = PeerGate::new(&policy, &ports);
+        assert_eq!(gate.check_ip(advertised.ip()), Ok(Reach::Relayed));
+        assert_eq!(gate.check_packet(advertised, Reach::Relayed), Ok(()));
+        ports.rest(lease);
+        assert_eq!(gate.check_packet(advertised, Reach::Relayed), own);
         assert_eq!(gate.check(advertised), own);
         assert_eq!(gate.check_again(advertised), Ok(()), "it has left");
     }
