@@ -13,8 +13,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use secrecy::SecretString;
 use turnstone::auth::{Authenticator, Credentials, LongTermKey, NonceKey, PasswordAlgorithm};
 use turnstone::turn::{
-    Action, Client, FiveTuple, IpHeader, Limits, Link, Now, Options, PeerPolicy, PortPool,
-    RelayAddress, RelayId, Server, Shared, Time, Transport,
+    Action, Client, ClientPolicy, FiveTuple, IpHeader, Limits, Link, Now, Options, PeerPolicy,
+    PortPool, RelayAddress, RelayId, Server, Shared, Time, Transport,
 };
 use turnstone::wire::{
     AttributeType as A, Class, HEADROOM, IntegrityAlgorithm, Message, MessageBuilder, Method,
@@ -90,6 +90,7 @@ impl Bench {
                 port_rest_s: 0,
                 ..Limits::default()
             },
+            clients: ClientPolicy::default(),
             peers: PeerPolicy::default(),
             software: None,
             classic_stun: false,

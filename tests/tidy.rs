@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),
-    ("config", &["auth", "process"]),
+    ("config", &["turn", "auth", "process"]),
     ("process", &[]),
     ("turn", &["auth", "wire"]),
     ("auth", &["wire"]),

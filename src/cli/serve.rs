@@ -18,7 +18,7 @@ use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::process;
-use crate::turn::{Limits, Options, PeerPolicy, RelayAddress};
+use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
 /// File descriptors of a server without clients, generously.
 const FILES_AT_REST: u64 = 256;
@@ -218,6 +218,10 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
 fn options(config: &Config) -> Result<Options, CredentialError> {
     let software = config.server.software.as_str();
     Ok(Options {
+        clients: ClientPolicy {
+            allow: config.clients.allow.clone(),
+            deny: config.clients.deny.clone(),
+        },
         authenticator: authenticator(config)?,
         limits: limits(config),
         peers: PeerPolicy {

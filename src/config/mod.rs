@@ -35,6 +35,7 @@ use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::process::{FALLBACK_USER, PREFERRED_USER};
+use crate::turn::NetworkRule;
 
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
@@ -52,6 +53,8 @@ pub struct Config {
     pub relay: Relay,
     /// Who may relay.
     pub auth: Auth,
+    /// From where the server may be used.
+    pub clients: Clients,
     /// Who may be relayed to.
     pub peers: Peers,
     /// How much.
@@ -152,13 +155,24 @@ impl fmt::Debug for Md5Key {
     }
 }
 
+/// From where the server may be used.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Clients {
+    /// Where clients are; empty means everywhere.
+    pub allow: Vec<IpNet>,
+    /// Where they get no answer; wins over `allow`.
+    pub deny: Vec<IpNet>,
+}
+
 /// Who may be relayed to, beside the public unicast Internet.
 #[derive(Clone, Debug, Serialize)]
 pub struct Peers {
     /// Opened although private. Has no power over addresses that are never peers.
-    pub allow: Vec<IpNet>,
+    #[serde(serialize_with = "as_texts")]
+    pub allow: Vec<NetworkRule>,
     /// Refused; wins over `allow`.
-    pub deny: Vec<IpNet>,
+    #[serde(serialize_with = "as_texts")]
+    pub deny: Vec<NetworkRule>,
     /// Opens loopback, for tests on one machine.
     pub allow_loopback: bool,
 }
@@ -260,6 +274,10 @@ fn as_user<S: Serializer>(user: &Option<String>, to: S) -> Result<S::Ok, S::Erro
         Some(user) => to.serialize_str(user),
         None => to.collect_str(&format_args!("({PREFERRED_USER}, else {FALLBACK_USER})")),
     }
+}
+
+fn as_texts<S: Serializer>(rules: &[NetworkRule], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(rules.iter().map(NetworkRule::to_string))
 }
 
 fn as_count<T, S: Serializer>(secrets: &[T], to: S) -> Result<S::Ok, S::Error> {

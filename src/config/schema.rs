@@ -62,6 +62,8 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.rest_separator", Shape::Text),
     key("auth.nonce_secret", Shape::List),
     key("auth.nonce_lifetime_s", Shape::Number),
+    key("clients.allow", Shape::List),
+    key("clients.deny", Shape::List),
     key("peers.allow", Shape::List),
     key("peers.deny", Shape::List),
     key("peers.allow_loopback", Shape::Switch),

@@ -11,7 +11,7 @@ use tracing::{Level, debug, enabled, info, warn};
 use super::clock;
 use super::stream::Ending;
 use crate::auth::AuthFailure;
-use crate::turn::{Event, FiveTuple, Reject, Time};
+use crate::turn::{ClientRefusal, Event, FiveTuple, Reject, Time};
 use crate::wire::Method;
 
 /// Lines of one kind that a worker writes in a second.
@@ -24,6 +24,7 @@ pub(super) struct EventLog {
     authentication: LineLimit,
     requests: LineLimit,
     peers: LineLimit,
+    clients: LineLimit,
     connection_limits: LineLimit,
     connections: LineLimit,
     pub(super) resources: LineLimit,
@@ -36,6 +37,7 @@ impl EventLog {
             authentication: LineLimit::new("failed authentications"),
             requests: LineLimit::new("refused requests"),
             peers: LineLimit::new("refused peers"),
+            clients: LineLimit::new("refused clients"),
             connection_limits: LineLimit::new("TCP connections at a limit"),
             connections: LineLimit::new("closed TCP connections"),
             resources: LineLimit::new("resource warnings"),
@@ -48,6 +50,7 @@ impl EventLog {
             authentication,
             requests,
             peers,
+            clients,
             connection_limits,
             connections,
             resources,
@@ -57,6 +60,7 @@ impl EventLog {
             authentication,
             requests,
             peers,
+            clients,
             connection_limits,
             connections,
             resources,
@@ -183,6 +187,10 @@ impl EventLog {
                     );
                 }
             }
+            Event::ClientRefused {
+                five_tuple,
+                refusal,
+            } => self.write_refused_client(&five_tuple, refusal),
             Event::PeerRefused {
                 five_tuple,
                 username,
@@ -199,6 +207,13 @@ impl EventLog {
                     );
                 }
             }
+        }
+    }
+
+    fn write_refused_client(&mut self, five_tuple: &FiveTuple, refusal: ClientRefusal) {
+        if self.clients.admits(clock::time()) {
+            let (client, transport) = (five_tuple.client, five_tuple.transport);
+            info!(%client, %transport, reason = %refusal, "client refused");
         }
     }
 

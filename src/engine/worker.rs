@@ -475,6 +475,13 @@ impl Worker {
         result
     }
 
+    /// Whether a connection is to be closed before anything of it is kept.
+    pub(super) fn refuses(&mut self, five_tuple: FiveTuple) -> bool {
+        let refused = self.server.handle_connect(five_tuple).is_err();
+        self.write_events();
+        refused
+    }
+
     /// A connection has ended, by the server's will if there is a reason.
     pub(super) fn disconnect(&mut self, link: Link, ending: Option<Ending>) {
         let Some(five_tuple) = self.connections.remove(link) else {

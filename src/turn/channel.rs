@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::limits::CHANNEL_LIFETIME_S;
+use super::peer_policy::Reach;
 use super::time::Time;
 use crate::wire::{ChannelNumber, Family};
 
@@ -28,6 +29,8 @@ const fn peer_of(address: SocketAddr) -> Peer {
 struct Binding {
     peer: Peer,
     expires: Time,
+    /// Of the peer's address, when the channel was bound.
+    reach: Reach,
 }
 
 /// Why a channel cannot be bound.
@@ -42,10 +45,19 @@ pub(super) enum BindError {
 impl Channels {
     /// The peer behind a channel.
     pub(super) fn peer(&self, now: Time, number: ChannelNumber) -> Option<SocketAddr> {
+        self.peer_and_reach(now, number).map(|(peer, _)| peer)
+    }
+
+    /// The peer behind a channel, and how much of its address is permitted.
+    pub(super) fn peer_and_reach(
+        &self,
+        now: Time,
+        number: ChannelNumber,
+    ) -> Option<(SocketAddr, Reach)> {
         self.by_number
             .get(&number)
             .filter(|binding| binding.expires > now)
-            .map(|binding| SocketAddr::from(binding.peer))
+            .map(|binding| (SocketAddr::from(binding.peer), binding.reach))
     }
 
     /// The channel of a peer.
@@ -88,10 +100,20 @@ impl Channels {
     }
 
     /// Binds a channel that [`Channels::check`] found free, or refreshes it.
-    pub(super) fn bind(&mut self, now: Time, number: ChannelNumber, peer: SocketAddr) {
-        let expires = now.plus_secs(CHANNEL_LIFETIME_S);
-        let peer = peer_of(peer);
-        self.by_number.insert(number, Binding { peer, expires });
+    pub(super) fn bind(
+        &mut self,
+        now: Time,
+        number: ChannelNumber,
+        peer: SocketAddr,
+        reach: Reach,
+    ) {
+        let binding = Binding {
+            peer: peer_of(peer),
+            expires: now.plus_secs(CHANNEL_LIFETIME_S),
+            reach,
+        };
+        let peer = binding.peer;
+        self.by_number.insert(number, binding);
         self.by_peer.insert(peer, number);
         debug_assert_eq!(self.by_number.len(), self.by_peer.len());
     }
@@ -138,7 +160,7 @@ mod tests {
 
     fn bind(channels: &mut Channels, now: Time, n: u16, port: u16) -> Result<(), BindError> {
         channels.check(now, channel(n), peer(port), 4096)?;
-        channels.bind(now, channel(n), peer(port));
+        channels.bind(now, channel(n), peer(port), Reach::EveryPort);
         Ok(())
     }
 
@@ -184,7 +206,7 @@ mod tests {
         let labelled = |label| SocketAddr::V6(std::net::SocketAddrV6::new(ip, 1, label, 0));
         let mut channels = Channels::default();
         channels.check(now, channel(0), labelled(0), 1).unwrap();
-        channels.bind(now, channel(0), labelled(0));
+        channels.bind(now, channel(0), labelled(0), Reach::EveryPort);
         assert_eq!(channels.number(now, labelled(5)), Some(channel(0)));
     }
 

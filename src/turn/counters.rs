@@ -31,6 +31,8 @@ drop_causes! {
     NoAllocation, "no_allocation", "Data from a five-tuple without an allocation.";
     NoChannel, "no_channel", "ChannelData on a channel that is not bound.";
     NoPermission, "no_permission", "Data to or from a peer without permission.";
+    PeerRefused, "peer_refused", "Data to or from a port of a permitted address that the policy closes.";
+    ClientRefused, "client_refused", "A request from an address that clients.allow or clients.deny closes.";
     BadIndication, "bad_indication", "A Send indication without a usable peer or data.";
     HopLimit, "hop_limit", "A datagram whose TTL is used up.";
     TooLarge, "too_large", "A payload that the other side's datagram cannot carry.";

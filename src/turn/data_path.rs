@@ -12,9 +12,8 @@ use super::client::Client;
 use super::counters::DropCause;
 use super::event::RelayId;
 use super::limits::UDP_PAYLOAD_MAX;
-use super::peer_policy::PeerPolicy;
-use super::port_pool::PortPool;
-use super::server::{Options, Server, check_own_address};
+use super::peer_policy::{PeerGate, Reach};
+use super::server::{Options, Server};
 use super::time::Time;
 use crate::wire::{
     ATTRIBUTE_HEADER_LEN, AttributeType, ChannelData, Class, Family, IcmpAttribute, Message,
@@ -40,23 +39,17 @@ impl Server {
             .table
             .find_mut(&client.five_tuple)
             .ok_or(DropCause::NoAllocation)?;
-        let peer = allocation
+        let (peer, reach) = allocation
             .channels
-            .peer(now, message.number)
+            .peer_and_reach(now, message.number)
             .ok_or(DropCause::NoChannel)?;
         let data = ClientData {
             peer,
             payload: message.payload,
             dont_fragment: false,
         };
-        route(
-            &self.options.peers,
-            &self.shared.ports,
-            allocation,
-            now,
-            ip,
-            data,
-        )
+        let gate = PeerGate::new(&self.options.peers, &self.shared.ports);
+        route(gate, allocation, now, ip, reach, data)
     }
 
     /// A Send indication (RFC 8656 §11.2). Never answered, whatever is wrong with it.
@@ -72,17 +65,12 @@ impl Server {
             .find_mut(&client.five_tuple)
             .ok_or(DropCause::NoAllocation)?;
         let data = read_send(&self.options, message)?;
-        if !allocation.permissions.allows(now, data.peer.ip()) {
-            return Err(DropCause::NoPermission);
-        }
-        route(
-            &self.options.peers,
-            &self.shared.ports,
-            allocation,
-            now,
-            ip,
-            data,
-        )
+        let reach = allocation
+            .permissions
+            .reach(now, data.peer.ip())
+            .ok_or(DropCause::NoPermission)?;
+        let gate = PeerGate::new(&self.options.peers, &self.shared.ports);
+        route(gate, allocation, now, ip, reach, data)
     }
 
     /// A datagram from a peer, at `buffer[payload]`, received on a relay socket (RFC 8656 §11.3,
@@ -125,9 +113,13 @@ impl Server {
         allocation
             .live_relay(now, relay.family)
             .ok_or(DropCause::NoAllocation)?;
-        if !allocation.permissions.allows(now, peer.ip()) {
-            return Err(DropCause::NoPermission);
-        }
+        let gate = PeerGate::new(&self.options.peers, &self.shared.ports);
+        let reach = allocation
+            .permissions
+            .reach(now, peer.ip())
+            .ok_or(DropCause::NoPermission)?;
+        gate.check_packet(peer, reach)
+            .map_err(|_| DropCause::PeerRefused)?;
         let client = allocation.client;
         let is_stream = client.five_tuple.transport.is_stream();
         let ip = ip.relayed(is_stream).ok_or(DropCause::HopLimit)?;
@@ -185,8 +177,12 @@ impl Server {
         let peer = self.shared.ports.to_advertised(peer);
         let allocation = self.table.get(relay.allocation)?;
         allocation.live_relay(now, relay.family)?;
-        if !allocation.permissions.allows(now, peer.ip()) {
+        let Some(reach) = allocation.permissions.reach(now, peer.ip()) else {
             self.counters.count(DropCause::NoPermission);
+            return None;
+        };
+        if reach == Reach::ByPort && self.peer_gate().check_again(peer).is_err() {
+            self.counters.count(DropCause::PeerRefused);
             return None;
         }
         let client = allocation.client;
@@ -248,11 +244,11 @@ fn read_send(options: &Options, message: &Message<'_>) -> Result<ClientData, Dro
 /// The last steps of both ways from client to peer: the socket of the peer's family, the header,
 /// the books.
 fn route(
-    policy: &PeerPolicy,
-    ports: &PortPool,
+    gate: PeerGate<'_>,
     allocation: &mut Allocation,
     now: Time,
     ip: IpHeader,
+    reach: Reach,
     data: ClientData,
 ) -> Routed {
     let ClientData {
@@ -264,8 +260,8 @@ fn route(
     allocation
         .live_relay(now, family)
         .ok_or(DropCause::NoAllocation)?;
-    // The port of a relayed address that is gone may be any other service's of this host.
-    check_own_address(policy, ports, peer).map_err(|_| DropCause::NoPermission)?;
+    gate.check_packet(peer, reach)
+        .map_err(|_| DropCause::PeerRefused)?;
     let client = allocation.client.five_tuple;
     let ip = ip
         .relayed(client.transport.is_stream())
@@ -282,7 +278,7 @@ fn route(
             allocation: allocation.id,
             family,
         },
-        peer: ports.to_bound(peer),
+        peer: gate.ports.to_bound(peer),
         payload,
         ip,
         dont_fragment: dont_fragment && both_v4,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::client::FiveTuple;
+use super::client_policy::ClientRefusal;
 use super::peer_policy::PeerRefusal;
 use super::reject::Reject;
 use crate::wire::{ChannelNumber, Family, Method};
@@ -141,6 +142,13 @@ pub enum Event {
         username: Option<Box<str>>,
         /// Why not.
         reject: Reject,
+    },
+    /// A request or a connection came from where no client is served.
+    ClientRefused {
+        /// Who it was.
+        five_tuple: FiveTuple,
+        /// Which list is against it.
+        refusal: ClientRefusal,
     },
     /// A client asked for a peer that is not relayed to.
     PeerRefused {

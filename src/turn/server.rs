@@ -1,7 +1,6 @@
 //! The state of one shard and the contract with its host.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
@@ -10,10 +9,11 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::action::{Action, Forward};
 use super::allocation::{Allocation, Relay};
 use super::client::{Client, FiveTuple};
+use super::client_policy::{ClientPolicy, ClientRefusal};
 use super::counters::{Counters, DropCause};
 use super::event::{AllocationId, CloseReason, Event, RelayId};
 use super::limits::Limits;
-use super::peer_policy::{PeerPolicy, PeerRefusal};
+use super::peer_policy::{PeerGate, PeerPolicy};
 use super::port_pool::{PortLease, PortPool};
 use super::quota::Quota;
 use super::reservation::{ReservationToken, Reservations};
@@ -27,6 +27,8 @@ use crate::wire::{AttributeType, Family, PacketKind, classify};
 /// What the operator decided. Shared by the shards, replaced as a whole.
 #[derive(Debug)]
 pub struct Options {
+    /// From where it may be used.
+    pub clients: ClientPolicy,
     /// Who may use the server.
     pub authenticator: Authenticator,
     /// How much of it.
@@ -49,22 +51,6 @@ impl Options {
             AttributeType::DONT_FRAGMENT => self.dont_fragment,
             _ => !attribute.is_comprehension_required() || attribute.name().is_some(),
         }
-    }
-}
-
-/// Decides on a peer's transport address, where [`PeerPolicy::check`] saw the IP address only: what
-/// is this host's own must be a live relayed address, or a service that the operator opened.
-pub(super) fn check_own_address(
-    policy: &PeerPolicy,
-    ports: &PortPool,
-    peer: SocketAddr,
-) -> Result<(), PeerRefusal> {
-    let ip = peer.ip();
-    let is_own = ports.is_relay_ip(ip) || policy.own.contains(&ip) || ip.is_loopback();
-    if !is_own || ports.is_live(peer) {
-        Ok(())
-    } else {
-        policy.check_own(peer)
     }
 }
 
@@ -183,6 +169,35 @@ impl Server {
                 None
             }
         }
+    }
+
+    /// A client has connected. One that may not is to be disconnected at once.
+    ///
+    /// # Errors
+    /// Which list is against it.
+    pub fn handle_connect(&mut self, five_tuple: FiveTuple) -> Result<(), ClientRefusal> {
+        let checked = self.check_client(five_tuple);
+        if checked.is_err() {
+            self.counters.count(DropCause::ClientRefused);
+        }
+        checked
+    }
+
+    /// Decides whether a client is served at all, and reports it if not.
+    pub(super) fn check_client(&mut self, five_tuple: FiveTuple) -> Result<(), ClientRefusal> {
+        let checked = self.options.clients.check(five_tuple.client.ip());
+        if let Err(refusal) = checked {
+            self.report(Event::ClientRefused {
+                five_tuple,
+                refusal,
+            });
+        }
+        checked
+    }
+
+    /// The door of all peers.
+    pub(super) fn peer_gate(&self) -> PeerGate<'_> {
+        PeerGate::new(&self.options.peers, &self.shared.ports)
     }
 
     /// The client's connection is gone, and its allocation with it: the five-tuple cannot come

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use turnstone::auth::{Authenticator, Credentials, LongTermKey, NonceKey, PasswordAlgorithm};
 use turnstone::turn::{
-    Action, Client, FiveTuple, IpHeader, Limits, Link, Now, Options, PeerPolicy, PortPool,
-    RelayAddress, RelayId, Server, Shared, Time, Transport,
+    Action, Client, ClientPolicy, FiveTuple, IpHeader, Limits, Link, Now, Options, PeerPolicy,
+    PortPool, RelayAddress, RelayId, Server, Shared, Time, Transport,
 };
 use turnstone::wire::{
     AttributeType as A, Class, HEADROOM, IntegrityAlgorithm, Message, MessageBuilder, Method,
@@ -82,6 +82,7 @@ fn server() -> Server {
             allocations_total: 100_000,
             ..Limits::default()
         },
+        clients: ClientPolicy::default(),
         peers: PeerPolicy::default(),
         software: None,
         classic_stun: false,

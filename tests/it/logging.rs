@@ -259,3 +259,27 @@ fn a_flood_is_told_in_few_lines() {
         "{lines} lines of {requests}"
     );
 }
+
+/// ACL-01, SEC-16: the operator is told which list is against a client.
+#[test]
+fn a_refused_client_is_a_line_with_the_list() {
+    for (list, reason) in [
+        ("clients.deny = \"127.0.0.0/8\"", "in clients.deny"),
+        ("clients.allow = \"192.0.2.0/24\"", "not in clients.allow"),
+    ] {
+        let mut process = start(list);
+        let mut client = Client::udp_to(process.udp[0]);
+        client.send(Packet::binding().bytes());
+        let local = format!("client={}", client.local());
+        assert_has(
+            &process.wait_for("client refused"),
+            &[&local, "transport=udp", reason],
+        );
+        let mut client = Client::tcp_to(process.tcp[0]);
+        assert_eq!(client.expect_close(), b"");
+        assert_has(
+            &process.wait_for("client refused"),
+            &["transport=tcp", reason],
+        );
+    }
+}

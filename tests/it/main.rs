@@ -23,6 +23,7 @@ mod ip_header;
 mod logging;
 mod malformed;
 mod permission;
+mod policy;
 mod refresh;
 mod rest;
 mod retransmission;

@@ -11,7 +11,7 @@ use turnstone::auth::{
 };
 use turnstone::config::{Credential, Environment, Flag, Sources};
 use turnstone::engine::{Settings, StreamLimits};
-use turnstone::turn::{Limits, Options, PeerPolicy};
+use turnstone::turn::{ClientPolicy, Limits, Options, PeerPolicy};
 use turnstone::wire::IntegrityAlgorithm;
 use zeroize::Zeroizing;
 
@@ -71,6 +71,7 @@ fn no_secret_is_in_debug_output() {
             authenticator: authenticator.clone(),
             limits: Limits::default(),
             peers: PeerPolicy::default(),
+            clients: ClientPolicy::default(),
             software: None,
             classic_stun: false,
             dont_fragment: false,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
 use turnstone::turn::{
-    Action, Client, Deliver, Event, FiveTuple, Forward, IpHeader, Limits, Now, Options, PeerPolicy,
-    PortPool, RelayAddress, RelayFailure, RelayId, Server, Shared, Time,
+    Action, Client, ClientPolicy, Deliver, Event, FiveTuple, Forward, IpHeader, Limits, Now,
+    Options, PeerPolicy, PortPool, RelayAddress, RelayFailure, RelayId, Server, Shared, Time,
 };
 use turnstone::wire::{HEADROOM, IcmpAttribute, TAILROOM};
 
@@ -44,6 +44,7 @@ pub(crate) struct Setup {
     pub(crate) ports: RangeInclusive<u16>,
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) limits: Limits,
+    pub(crate) clients: ClientPolicy,
     pub(crate) peers: PeerPolicy,
     pub(crate) nonce_lifetime_s: u32,
     pub(crate) dont_fragment: bool,
@@ -63,6 +64,7 @@ impl Default for Setup {
             ports: 49_152..=65_535,
             listeners: Vec::new(),
             limits: Limits::default(),
+            clients: ClientPolicy::default(),
             peers: PeerPolicy::default(),
             nonce_lifetime_s: 600,
             dont_fragment: true,
@@ -153,6 +155,7 @@ impl Host {
         let options = Arc::new(Options {
             authenticator,
             limits: setup.limits,
+            clients: setup.clients,
             peers: setup.peers,
             software: setup.software.map(Into::into),
             classic_stun: setup.classic_stun,

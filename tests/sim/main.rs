@@ -11,5 +11,6 @@
 mod client;
 mod host;
 mod message;
+mod policy;
 mod scenario;
 mod world;

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod auth;
+mod clients;
 mod peers;
 
 use std::ops::RangeInclusive;
@@ -34,6 +35,7 @@ pub(super) fn resolve(
         listen: resolver.listen(),
         relay: resolver.relay(),
         auth: resolver.auth(),
+        clients: resolver.clients(),
         peers: resolver.peers(),
         limits: resolver.limits(),
         log: resolver.log(),
@@ -41,6 +43,9 @@ pub(super) fn resolve(
     };
     if resolver.problems.is_empty() {
         resolver.warn_of_listeners_among_relay_ports(&config);
+        resolver.warn_of_lost_clients(&config);
+        resolver.warn_of_useless_rules(&config);
+        resolver.warn_of_denied_relay_addresses(&config);
         Ok(Loaded {
             config,
             warnings: resolver.warnings,

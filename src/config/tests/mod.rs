@@ -4,6 +4,7 @@ mod example;
 mod layers;
 mod meaning;
 mod messages;
+mod networks;
 
 use std::fs;
 use std::net::IpAddr;

@@ -60,19 +60,21 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     let Ok(server) = stream.local_addr() else {
         return;
     };
-    let client = canonical(client);
+    let five_tuple = FiveTuple {
+        transport: Transport::Tcp,
+        client: canonical(client),
+        server: canonical(server),
+    };
+    if worker.borrow_mut().refuses(five_tuple) {
+        return;
+    }
     let waker = Arc::new(Waker::default());
-    let Some(place) = worker.borrow_mut().admit(client, &waker) else {
+    let Some(place) = worker.borrow_mut().admit(five_tuple.client, &waker) else {
         return;
     };
     if set_options(&stream).is_err() {
         return;
     }
-    let five_tuple = FiveTuple {
-        transport: Transport::Tcp,
-        client,
-        server: canonical(server),
-    };
     let (mut input, output) = stream.into_split();
     let output = Rc::new(output);
     let link = {

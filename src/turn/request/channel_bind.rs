@@ -3,7 +3,7 @@
 use super::super::channel::BindError;
 use super::super::event::Event;
 use super::super::reject::Reject;
-use super::super::server::{Server, check_own_address};
+use super::super::server::Server;
 use super::{Exchange, Handled, check_client};
 use crate::auth::Identity;
 use crate::wire::{AttributeType, decode_channel_number};
@@ -30,17 +30,19 @@ impl Server {
             .message
             .first(AttributeType::XOR_PEER_ADDRESS)
             .ok_or(Reject::Missing(AttributeType::XOR_PEER_ADDRESS))?;
-        let peer = self.read_peer(exchange, identity, id, peer)?;
+        let (peer, reach) = self.read_peer(exchange, identity, id, peer)?;
         if peer.port() == 0 {
             return Err(Reject::Malformed(AttributeType::XOR_PEER_ADDRESS));
         }
         // A refresh is not refused because the peer, another client of this server, has left: browsers
         // would give up the pair, and packets are checked anyway.
         let allocation = self.table.get(id).expect("it was there a moment ago");
-        if allocation.channels.peer(now, number) != Some(peer) {
-            check_own_address(&self.options.peers, &self.shared.ports, peer)
-                .map_err(|refusal| self.peer_refused(exchange, identity, peer, refusal))?;
-        }
+        let checked = if allocation.channels.peer(now, number) == Some(peer) {
+            self.peer_gate().check_again(peer)
+        } else {
+            self.peer_gate().check(peer)
+        };
+        checked.map_err(|refusal| self.peer_refused(exchange, identity, peer, refusal))?;
 
         let limits = &self.options.limits;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");
@@ -53,10 +55,14 @@ impl Server {
         })?;
         let added = allocation
             .permissions
-            .install(now, &[peer.ip()], limits.permissions_per_allocation)
+            .install(
+                now,
+                &[(peer.ip(), reach)],
+                limits.permissions_per_allocation,
+            )
             .map_err(|_| Reject::AllocationFull)?;
         allocation.usage.peers = allocation.usage.peers.saturating_add(added);
-        allocation.channels.bind(now, number, peer);
+        allocation.channels.bind(now, number, peer, reach);
 
         self.report(Event::ChannelBound { id, number, peer });
         self.succeed(exchange, identity, |_| {});

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::event::Event;
+use super::super::peer_policy::Reach;
 use super::super::reject::Reject;
 use super::super::server::Server;
 use super::{Exchange, Handled};
@@ -19,23 +20,24 @@ impl Server {
         let now = exchange.now.time;
         let id = self.owned_allocation(exchange, identity)?.id;
 
-        let mut ips: Vec<IpAddr> = Vec::new();
+        let mut peers: Vec<(IpAddr, Reach)> = Vec::new();
         for value in exchange.message.all(AttributeType::XOR_PEER_ADDRESS) {
-            let peer = self.read_peer(exchange, identity, id, value)?;
-            ips.push(peer.ip());
+            let (peer, reach) = self.read_peer(exchange, identity, id, value)?;
+            peers.push((peer.ip(), reach));
         }
-        if ips.is_empty() {
+        if peers.is_empty() {
             return Err(Reject::Missing(AttributeType::XOR_PEER_ADDRESS));
         }
         let max = self.options.limits.permissions_per_allocation;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");
         let added = allocation
             .permissions
-            .install(now, &ips, max)
+            .install(now, &peers, max)
             .map_err(|_| Reject::AllocationFull)?;
         allocation.usage.peers = allocation.usage.peers.saturating_add(added);
 
-        self.report(Event::PermissionsInstalled { id, peers: ips });
+        let peers = peers.into_iter().map(|(ip, _)| ip).collect();
+        self.report(Event::PermissionsInstalled { id, peers });
         self.succeed(exchange, identity, |_| {});
         Ok(())
     }

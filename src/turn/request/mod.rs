@@ -13,11 +13,12 @@ use super::IpHeader;
 use super::action::Action;
 use super::allocation::Allocation;
 use super::client::Client;
+use super::client_policy::is_tunnelled;
 use super::counters::DropCause;
 use super::data_path::Routed;
 use super::event::{AllocationId, Event};
 use super::limits::{LOGGED_USERNAME_MAX, REPLY_LEN_MAX, UNKNOWN_ATTRIBUTES_MAX};
-use super::peer_policy::{PeerRefusal, is_tunnelled};
+use super::peer_policy::{PeerRefusal, Reach};
 use super::reject::Reject;
 use super::server::Server;
 use super::time::Now;
@@ -50,6 +51,7 @@ impl Server {
         let message = match Message::parse(packet) {
             Ok(message) => message,
             Err(Malformed::Cookie) if self.options.classic_stun => {
+                self.admit(&client)?;
                 return self.handle_classic_binding(client, packet);
             }
             Err(_) => return Err(DropCause::Malformed),
@@ -60,6 +62,7 @@ impl Server {
             }
             (Class::Indication, Some(Method::Binding)) => Ok(None),
             (Class::Request, Some(Method::Binding)) => {
+                self.admit(&client)?;
                 self.handle_binding(client, &message);
                 Ok(None)
             }
@@ -72,6 +75,7 @@ impl Server {
                     | Method::ChannelBind),
                 ),
             ) => {
+                self.admit(&client)?;
                 self.handle_request(&Exchange {
                     now,
                     client,
@@ -82,6 +86,13 @@ impl Server {
             }
             _ => Err(DropCause::Unexpected),
         }
+    }
+
+    /// Whether a client's requests are looked at. Data needs no such question: without a request
+    /// there is no allocation.
+    fn admit(&mut self, client: &Client) -> Result<(), DropCause> {
+        self.check_client(client.five_tuple)
+            .map_err(|_| DropCause::ClientRefused)
     }
 
     /// A request that needs credentials: authentication, then unknown attributes, then the method
@@ -180,21 +191,7 @@ impl Server {
         Ok(allocation)
     }
 
-    /// Decides on a peer's address. Relayed addresses of this server are peers whatever they are:
-    /// both sides of a call may be its clients.
-    fn check_peer(&self, peer: SocketAddr) -> Result<(), PeerRefusal> {
-        let policy = &self.options.peers;
-        if self.shared.ports.is_relay_ip(peer.ip()) {
-            return if policy.is_denied(peer.ip()) {
-                Err(PeerRefusal::Denied)
-            } else {
-                Ok(())
-            };
-        }
-        policy.check(peer.ip())
-    }
-
-    /// Reads a peer's address and decides on it: a family that the allocation has no address of is
+    /// Reads a peer's address and decides on it, whatever the port: a family that the allocation has no address of is
     /// a 443 before the policy is asked (RFC 8656 §10.2, §12.2).
     fn read_peer(
         &mut self,
@@ -202,7 +199,7 @@ impl Server {
         identity: &Identity,
         allocation: AllocationId,
         value: &[u8],
-    ) -> Result<SocketAddr, Reject> {
+    ) -> Result<(SocketAddr, Reach), Reject> {
         let id = exchange.message.transaction_id();
         let peer = decode_xor_address(value, &id)
             .map_err(|_| Reject::Malformed(AttributeType::XOR_PEER_ADDRESS))?;
@@ -214,14 +211,12 @@ impl Server {
         if !has_family {
             return Err(Reject::FamilyMismatch);
         }
-        match self.check_peer(peer) {
-            // An IPv4 address in IPv6 form is no way to an IPv4 peer, whatever the policy.
-            Ok(()) | Err(PeerRefusal::EmbeddedIpv4)
-                if Family::of(peer.ip().to_canonical()) != family =>
-            {
+        match self.peer_gate().check_ip(peer.ip()) {
+            Ok(reach) => Ok((peer, reach)),
+            // An IPv4 address in IPv6 form is no way to an IPv4 peer.
+            Err(PeerRefusal::EmbeddedIpv4) if Family::of(peer.ip().to_canonical()) != family => {
                 Err(Reject::FamilyMismatch)
             }
-            Ok(()) => Ok(peer),
             Err(refusal) => Err(self.peer_refused(exchange, identity, peer, refusal)),
         }
     }

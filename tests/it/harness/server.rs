@@ -10,7 +10,7 @@ use md5::{Digest, Md5};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
 use turnstone::engine::{Engine, Settings, StartError, StreamLimits};
-use turnstone::turn::{Limits, Options, PeerPolicy, RelayAddress};
+use turnstone::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
 pub(crate) const REALM: &str = "example.org";
 
@@ -43,6 +43,7 @@ pub(crate) struct Setup {
     pub(crate) nonce_lifetime_s: u32,
     pub(crate) limits: Limits,
     pub(crate) own_addresses: Vec<IpAddr>,
+    pub(crate) clients: ClientPolicy,
     pub(crate) peers: PeerPolicy,
     pub(crate) software: Option<&'static str>,
     pub(crate) classic_stun: bool,
@@ -71,6 +72,7 @@ impl Setup {
             nonce_lifetime_s: 3600,
             limits: Limits::default(),
             own_addresses: vec![],
+            clients: ClientPolicy::default(),
             peers: PeerPolicy {
                 allow_loopback: true,
                 ..PeerPolicy::default()
@@ -196,6 +198,7 @@ impl TestServer {
             options: Options {
                 authenticator: authenticator.clone(),
                 limits: setup.limits,
+                clients: setup.clients,
                 peers: setup.peers,
                 software: setup.software.map(Into::into),
                 classic_stun: setup.classic_stun,

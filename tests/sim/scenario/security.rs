@@ -2,19 +2,29 @@
 
 use std::net::SocketAddr;
 
-use turnstone::turn::{IpHeader, PeerPolicy, RelayAddress};
-use turnstone::wire::{AttributeType as A, Family};
+use turnstone::turn::{
+    ClientPolicy, DropCause, Event, IpHeader, NetworkRule, PeerPolicy, RelayAddress, Transport,
+};
+use turnstone::wire::{AttributeType as A, Class, Family, IcmpAttribute, Method};
 
 use crate::client::TestClient;
 use crate::host::{Host, Setup, address, bob, ip, relay};
 use crate::message::Delivered;
 
-/// The three doors of a peer's address. All say the same, or the family is wrong and they all say
-/// that.
-fn is_peer(setup: Setup, peer: SocketAddr) -> bool {
+/// The doors of a peer's address. All say the same, or the family is wrong and they all say that.
+fn is_peer(setup: Setup, via: Transport, peer: SocketAddr) -> bool {
     let mut host = Host::new(setup);
-    let mut client = TestClient::udp("198.51.100.1:4000");
-    client.allocate_dual(&mut host);
+    let mut client = match via {
+        Transport::Udp => TestClient::udp("198.51.100.1:4000"),
+        Transport::Tcp => TestClient::tcp("198.51.100.1:4000"),
+    };
+    let relayed = client.allocate_dual(&mut host);
+    let at = relayed[usize::from(peer.is_ipv6())];
+    let hears = |host: &mut Host| {
+        host.peer_packet(at, peer, IpHeader::default(), b"x")
+            .is_some()
+    };
+    assert!(!hears(&mut host), "{peer} before anybody asked");
     // Send before there is a permission: only the other doors decide.
     assert_eq!(client.send(&mut host, peer, b"x"), None);
     let permitted = client
@@ -24,6 +34,7 @@ fn is_peer(setup: Setup, peer: SocketAddr) -> bool {
     let send = client.send(&mut host, peer, b"x").is_some();
     let bound = client.bind(&mut host, 0x4000, peer).0.code();
     let channel = client.send_on(&mut host, 0x4000, b"x").is_some();
+    assert_eq!(hears(&mut host), permitted.is_none(), "{peer}");
     assert_eq!(permitted, bound, "{peer}");
     assert!(
         matches!(permitted, None | Some(403 | 443)),
@@ -37,6 +48,10 @@ fn is_peer(setup: Setup, peer: SocketAddr) -> bool {
     let good = client.send(&mut host, address("9.9.9.9:1"), b"x").is_some();
     assert_eq!(good, permitted.is_none(), "PERM-06");
     permitted.is_none()
+}
+
+fn rules(texts: &[&str]) -> Vec<NetworkRule> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 fn setup(peers: PeerPolicy) -> Setup {
@@ -53,7 +68,7 @@ fn the_table_of_peers_through_every_door() {
     let vectors: serde_json::Value =
         serde_json::from_str(include_str!("../../data/vectors.json")).unwrap();
     let everything = || PeerPolicy {
-        allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+        allow: rules(&["0.0.0.0/0", "::/0"]),
         ..PeerPolicy::default()
     };
     let rows = vectors["peers"].as_array().unwrap();
@@ -70,9 +85,11 @@ fn the_table_of_peers_through_every_door() {
             "see text" => (!mapped, !mapped),
             other => panic!("{other}"),
         };
-        let closed = is_peer(setup(PeerPolicy::default()), peer);
-        let open = is_peer(setup(everything()), peer);
-        assert_eq!((closed, open), expected, "{peer}");
+        for via in [Transport::Udp, Transport::Tcp] {
+            let closed = is_peer(setup(PeerPolicy::default()), via, peer);
+            let open = is_peer(setup(everything()), via, peer);
+            assert_eq!((closed, open), expected, "{peer}");
+        }
     }
 }
 
@@ -81,7 +98,7 @@ fn the_table_of_peers_through_every_door() {
 fn own_addresses() {
     let (own, opened) = (ip("9.9.9.9"), ip("198.18.0.1"));
     let policy = PeerPolicy {
-        allow: vec!["198.18.0.0/15".parse().unwrap()],
+        allow: rules(&["198.18.0.1"]),
         own: vec![own, opened, ip("192.0.2.15")],
         ..PeerPolicy::default()
     };
@@ -125,7 +142,7 @@ fn own_addresses() {
 fn hairpins_can_be_denied() {
     let mut host = Host::new(Setup {
         peers: PeerPolicy {
-            deny: vec!["192.0.2.15/32".parse().unwrap()],
+            deny: rules(&["192.0.2.15"]),
             ..PeerPolicy::default()
         },
         ..Setup::default()
@@ -221,4 +238,188 @@ fn a_loop_runs_out_of_hops() {
         assert!(hops < 100);
     }
     assert_eq!(hops, 31);
+}
+
+/// ACL-02, SEC-01: a permission is for an address of which some port is open; every door that knows
+/// the port asks for it.
+#[test]
+fn rules_with_ports_through_every_door() {
+    let mut host = Host::new(setup(PeerPolicy {
+        allow: rules(&["10.0.0.0/8:5000-5001"]),
+        deny: rules(&["9.9.9.9:53", "[2606:4700::/32]:1-1023"]),
+        ..PeerPolicy::default()
+    }));
+    let mut client = TestClient::udp("198.51.100.1:4000");
+    let relayed = client.allocate_dual(&mut host);
+    let unreachable = IcmpAttribute {
+        icmp_type: 3,
+        icmp_code: 3,
+        error_data: 0,
+    };
+    let mut number = 0x4000;
+    for (ip, open, closed) in [
+        ("10.0.0.1", [5000, 5001], [4999, 5002]),
+        ("9.9.9.9", [52, 54], [53, 53]),
+        ("2606:4700::1", [1024, 65_535], [1, 1023]),
+    ] {
+        let at = relayed[usize::from(ip.contains(':'))];
+        let peer = |port| SocketAddr::new(self::ip(ip), port);
+        client.permit(&mut host, &[peer(closed[0])]).success();
+        for port in open {
+            assert!(client.send(&mut host, peer(port), b"x").is_some(), "{ip}");
+            let heard = host.peer_packet(at, peer(port), IpHeader::default(), b"x");
+            assert!(heard.is_some(), "{ip}:{port}");
+            client.bind(&mut host, number, peer(port)).success();
+            client.bind(&mut host, number, peer(port)).success();
+            assert!(client.send_on(&mut host, number, b"x").is_some());
+            number += 1;
+        }
+        let refused = |host: &Host| host.shards[0].counters().dropped(DropCause::PeerRefused);
+        let before = refused(&host);
+        for port in closed {
+            assert_eq!(client.send(&mut host, peer(port), b"x"), None);
+            let heard = host.peer_packet(at, peer(port), IpHeader::default(), b"x");
+            assert_eq!(heard, None, "{ip}:{port}");
+            client.bind(&mut host, number, peer(port)).error(403);
+            assert_eq!(client.send_on(&mut host, number, b"x"), None);
+            if at.is_ipv4() {
+                assert_eq!(host.icmp(at, peer(port), unreachable), None);
+                assert!(host.icmp(at, peer(open[0]), unreachable).is_some());
+            }
+        }
+        let drops = if at.is_ipv4() { 6 } else { 4 };
+        assert_eq!(refused(&host) - before, drops, "{ip}");
+    }
+    client
+        .permit(
+            &mut host,
+            &[address("11.0.0.1:1"), address("192.168.0.1:1")],
+        )
+        .error(403);
+}
+
+/// SEC-07: what comes from this host is heard only from where a relay socket is bound, as it is sent
+/// only there.
+#[test]
+fn services_of_this_host_are_not_heard() {
+    let mut host = Host::new(Setup::default());
+    let mut one = TestClient::udp("198.51.100.1:4000");
+    let mut other = TestClient::udp("198.51.100.2:4000").by(bob());
+    let (at, live) = (one.allocate(&mut host), other.allocate(&mut host));
+    one.permit(&mut host, &[live]).success();
+    let mut hears = |port| {
+        let from = SocketAddr::new(live.ip(), port);
+        host.peer_packet(at, from, IpHeader::default(), b"x")
+            .is_some()
+    };
+    assert!(hears(live.port()));
+    for service in [53, 3478, live.port() ^ 1] {
+        assert!(!hears(service), "{service}");
+    }
+}
+
+/// SEC-07, SEC-03: the relay address behind NAT64 is this host by another way.
+#[test]
+fn the_relay_address_in_disguise() {
+    for relayed in ["8.8.4.4", "203.0.113.15"] {
+        let disguised = address(&format!("[64:ff9b::{relayed}]:3478"));
+        for allow in [&["64:ff9b::/96"][..], &["0.0.0.0/0", "::/0"]] {
+            let policy = PeerPolicy {
+                allow: rules(allow),
+                ..PeerPolicy::default()
+            };
+            let setup = Setup {
+                relays: vec![relay(relayed), relay("2001:db8:1::15")],
+                ..setup(policy)
+            };
+            assert!(!is_peer(setup, Transport::Udp, disguised), "{disguised}");
+        }
+    }
+}
+
+/// SEC-01, PERM-04, PERM-06, MSG-06: of several addresses a permission takes all and judges all; a
+/// channel and a Send indication take the first.
+#[test]
+fn more_addresses_than_one() {
+    let (good, bad) = (address("9.9.9.9:1"), address("10.0.0.1:1"));
+    for (first, second) in [(good, bad), (bad, good)] {
+        let mut host = Host::new(Setup::default());
+        let mut client = TestClient::udp("198.51.100.1:4000");
+        client.allocate(&mut host);
+        let both = |builder: &mut turnstone::wire::MessageBuilder<'_>| {
+            builder
+                .xor_address(A::XOR_PEER_ADDRESS, first)
+                .xor_address(A::XOR_PEER_ADDRESS, second);
+        };
+        client
+            .request(&mut host, Method::CreatePermission, both)
+            .error(403);
+        let bound = client.request(&mut host, Method::ChannelBind, |builder| {
+            builder.u32(A::CHANNEL_NUMBER, 0x4000 << 16);
+            both(builder);
+        });
+        if first == good {
+            bound.success();
+        } else {
+            bound.error(403);
+        }
+        let send = crate::message::build(Class::Indication, Method::Send, client.id(), |builder| {
+            both(builder);
+            builder.attribute(A::DATA, b"x");
+        });
+        let sent = client.data(&mut host, &send).map(|sent| sent.to);
+        assert_eq!(sent, (first == good).then_some(good));
+        assert_eq!(client.send(&mut host, bad, b"x"), None);
+    }
+    let mut host = Host::new(Setup::default());
+    let mut client = TestClient::udp("198.51.100.1:4000");
+    client.allocate(&mut host);
+    client.permit(&mut host, &[good, good, good]).success();
+    let view = host.shards[0].inspect(host.time()).next().unwrap();
+    assert_eq!(view.permissions(), 1, "one address is one permission");
+}
+
+/// ACL-01: a client that is not served learns nothing, not even that there is a server, and costs
+/// nothing but a count.
+#[test]
+fn refused_clients_get_nothing() {
+    for (allow, deny) in [
+        (&["192.0.2.0/24"][..], &[][..]),
+        (&[], &["198.51.100.0/24"]),
+    ] {
+        let networks = |texts: &[&str]| texts.iter().map(|it| it.parse().unwrap()).collect();
+        let mut host = Host::new(Setup {
+            clients: ClientPolicy {
+                allow: networks(allow),
+                deny: networks(deny),
+            },
+            classic_stun: true,
+            ..Setup::default()
+        });
+        let mut stranger = TestClient::udp("198.51.100.1:4000");
+        let methods = [
+            Method::Binding,
+            Method::Allocate,
+            Method::Refresh,
+            Method::CreatePermission,
+            Method::ChannelBind,
+        ];
+        let mut packets = methods.map(|method| stranger.bare(method, |_| {})).to_vec();
+        let mut classic = packets[0].clone();
+        classic[4..8].copy_from_slice(&[0; 4]);
+        packets.push(classic);
+        for packet in &packets {
+            assert!(stranger.exchange(&mut host, packet).is_none());
+            let (_, event) = host.events.pop_front().unwrap();
+            assert!(matches!(event, Event::ClientRefused { .. }), "{event:?}");
+        }
+        let count = |host: &Host| host.shards[0].counters().dropped(DropCause::ClientRefused);
+        assert_eq!(count(&host), packets.len() as u64);
+        let connection = TestClient::tcp("198.51.100.1:4000").at.five_tuple;
+        assert!(host.shards[0].handle_connect(connection).is_err());
+        assert_eq!(count(&host), packets.len() as u64 + 1);
+        let mut served = TestClient::tcp("192.0.2.1:4000");
+        assert!(host.shards[0].handle_connect(served.at.five_tuple).is_ok());
+        served.allocate(&mut host);
+    }
 }

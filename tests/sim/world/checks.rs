@@ -101,6 +101,9 @@ impl World {
                     assert_eq!(used, allocation.usage, "exact sums");
                     assert!(usage.peers as usize >= allocation.ever_permitted.len());
                 }
+                Event::ClientRefused { five_tuple, .. } => {
+                    assert!(!self.model.lists.serve(five_tuple.client.ip()));
+                }
                 Event::RequestRefused { .. }
                 | Event::PeerRefused { .. }
                 | Event::AllocationRefreshed { .. }

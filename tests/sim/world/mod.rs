@@ -4,47 +4,25 @@
 mod agent;
 mod checks;
 mod intent;
+mod lists;
 mod model;
 mod requests;
 mod rng;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use turnstone::turn::{CloseReason, IpHeader, Limits, RelayAddress, RelayFailure, Transport};
 use turnstone::wire::{AttributeType as A, Class, Family, IcmpAttribute};
 
 use self::agent::{Agent, Gossip, random_peer};
 use self::intent::{Ask, Intent, Packet, Request};
+use self::lists::Lists;
 use self::model::{Key, Model, ShouldSend, key_of};
 use self::requests::{Answer, Outcome};
 use self::rng::Rng;
 use crate::host::{Binds, Host, Setup, Socket, ip, relay};
 use crate::message::{Account, Delivered, Reply, Scheme};
-
-/// What the peer policy should say about an address of the cast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Peer,
-    Refused,
-    /// An IPv4 address in IPv6 form.
-    Disguised,
-}
-
-fn verdict(peer: IpAddr) -> Verdict {
-    if peer == ip("::ffff:9.9.9.1") {
-        return Verdict::Disguised;
-    }
-    let public = match peer {
-        IpAddr::V4(ip) => ip.octets()[0] == 9,
-        IpAddr::V6(ip) => ip.segments()[0] == 0x2606,
-    };
-    if public {
-        Verdict::Peer
-    } else {
-        Verdict::Refused
-    }
-}
 
 /// Something that will happen.
 enum Happening {
@@ -123,12 +101,17 @@ impl World {
         };
         let first = 50_000 + rng.below(3) as u16;
         let ports = first..=first + 5 + rng.below(24) as u16;
+        let lists = Lists {
+            are_written: rng.chance(50),
+        };
         let nonce_lifetime_s = rng.pick(&[60, 600, 3600]);
         let start_ms = rng.below(10_000_000);
         let setup = Setup {
             relays: relays.clone(),
             ports: ports.clone(),
             limits: limits.clone(),
+            clients: lists.clients(),
+            peers: lists.peers(),
             nonce_lifetime_s,
             shards: 1 + rng.below(3) as usize,
             seed: seed as u8,
@@ -141,6 +124,7 @@ impl World {
             relays,
             ports,
             limits,
+            lists,
             nonce_lifetime_s,
             nonces: BTreeMap::new(),
             allocations: BTreeMap::new(),
@@ -373,7 +357,9 @@ impl World {
     fn arrive(&mut self, packet: Packet) {
         let key = key_of(&packet.from.five_tuple);
         let ttl = packet.ip.ttl;
+        let is_served = self.model.lists.serve(packet.from.five_tuple.client.ip());
         let (outcome, should_send) = match &packet.intent {
+            Intent::Request(_) | Intent::Binding if !is_served => (answer(Answer::Silence), None),
             Intent::Request(request) => (self.model.request(key, request), None),
             Intent::Binding => (answer(Answer::Success), None),
             data => (answer(Answer::Silence), self.model.data(key, ttl, data)),
@@ -397,7 +383,7 @@ impl World {
         self.check_binds(key, before, &outcome.binds);
         match &packet.intent {
             Intent::Request(request) => self.check_answer(&packet, key, request, outcome.answer),
-            Intent::Binding => {
+            Intent::Binding if is_served => {
                 let reply = self.host.only_reply().expect("BIND-04");
                 assert_eq!((reply.class(), reply.to), (Class::Success, packet.from));
                 let mapped = reply.addresses(A::XOR_MAPPED_ADDRESS);
@@ -638,6 +624,7 @@ impl World {
             allocation.live(Family::of(relay.ip()), now).is_some()
                 && allocation.allows(peer.ip(), now)
                 && relayed_types.contains(&icmp_type)
+                && !self.model.lists.close(peer)
         });
         let icmp = IcmpAttribute {
             icmp_type,

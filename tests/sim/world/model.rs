@@ -8,6 +8,7 @@ use turnstone::turn::{CloseReason, FiveTuple, Limits, RelayAddress, Transport};
 use turnstone::wire::{Family, TransactionId};
 
 use super::intent::Intent;
+use super::lists::Lists;
 use crate::message::{Account, Scheme};
 
 /// A five-tuple in an order: whether it is a stream, the client, the server.
@@ -79,6 +80,7 @@ pub(crate) struct Model {
     pub(crate) relays: Vec<RelayAddress>,
     pub(crate) ports: std::ops::RangeInclusive<u16>,
     pub(crate) limits: Limits,
+    pub(crate) lists: Lists,
     pub(crate) nonce_lifetime_s: u32,
     /// Who was given a nonce, and when.
     pub(crate) nonces: BTreeMap<Vec<u8>, (SocketAddr, u64)>,
@@ -186,6 +188,11 @@ impl Model {
         let bound = self.bound(address);
         let mut relays = self.allocations.values().flat_map(|it| &it.relays);
         relays.any(|relay| relay.is_bound && relay.bound == bound)
+    }
+
+    /// Whether data to or from a permitted peer goes nowhere because of its port.
+    pub(crate) fn is_closed(&self, peer: SocketAddr) -> bool {
+        self.lists.close(peer) || (self.is_relay_ip(peer.ip()) && !self.is_open(peer))
     }
 
     /// Ports that are not free, apart from resting ones.
@@ -310,7 +317,7 @@ impl Model {
             Intent::Junk | Intent::Binding | Intent::Request(_) => return None,
         };
         let from = allocation.live(Family::of(peer.ip()), now)?.bound;
-        if self.is_relay_ip(peer.ip()) && !self.is_open(peer) {
+        if self.is_closed(peer) {
             return None;
         }
         if ttl.is_some_and(|ttl| ttl <= 1) && !key.0 {
@@ -344,6 +351,9 @@ impl Model {
     ) -> Option<(Key, SocketAddr, Option<u16>)> {
         let (now, peer) = (self.now, self.advertised(peer));
         let key = self.owner_of(relay)?;
+        if self.is_closed(peer) {
+            return None;
+        }
         let allocation = self.allocations.get_mut(&key).expect("its owner");
         allocation.live(Family::of(relay.ip()), now)?;
         let lost = ttl.is_some_and(|ttl| ttl <= 1) && !key.0;

@@ -6,8 +6,8 @@ use turnstone::turn::CloseReason;
 use turnstone::wire::{Family, Method};
 
 use super::intent::{Allocate, Ask, Fault, Request};
+use super::lists::Verdict;
 use super::model::{Allocation, Key, Model, Ports, Relay, Reservation};
-use super::{Verdict, verdict};
 use crate::host::UNIX_ORIGIN_S;
 
 /// What the answer to a request should be.
@@ -387,7 +387,7 @@ impl Model {
         if self.is_relay_ip(peer.ip()) {
             return Ok(());
         }
-        match verdict(peer.ip()) {
+        match self.lists.verdict(peer.ip()) {
             Verdict::Peer => Ok(()),
             Verdict::Refused => Err(Answer::Error(403)),
             Verdict::Disguised => Err(Answer::Error(443)),
@@ -430,6 +430,9 @@ impl Model {
             return Err(Answer::Error(400));
         }
         let now = self.now;
+        if self.lists.close(peer) {
+            return Err(Answer::Error(403));
+        }
         let is_refresh = self.allocations[&key].peer_of(number, now) == Some(peer);
         if !is_refresh && self.is_relay_ip(peer.ip()) && !self.is_open(peer) {
             return Err(Answer::Error(403));
