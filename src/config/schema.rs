@@ -72,6 +72,8 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.max_lifetime_s", Shape::Number),
     key("limits.reservation_s", Shape::Number),
     key("limits.port_rest_s", Shape::Number),
+    key("limits.unauthenticated_replies_per_s", Shape::Number),
+    key("limits.failed_authentications_per_minute", Shape::Number),
     key("limits.tcp_connections", Shape::Number),
     key("limits.tcp_send_queue_bytes", Shape::Number),
     key("limits.tcp_first_message_s", Shape::Number),

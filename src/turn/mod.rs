@@ -7,11 +7,13 @@
 
 mod action;
 mod allocation;
+mod budget;
 mod channel;
 mod client;
 mod counters;
 mod data_path;
 mod event;
+mod failure_limit;
 mod ip_header;
 mod limits;
 mod peer_policy;
@@ -19,9 +21,11 @@ mod permission;
 mod port_pool;
 mod quota;
 mod reject;
+mod reply_limit;
 mod request;
 mod reservation;
 mod server;
+mod source;
 mod table;
 mod time;
 mod timer;
@@ -38,6 +42,7 @@ pub use quota::Quota;
 pub use reject::Reject;
 pub use reservation::Reservations;
 pub use server::{AllocationView, Options, Server, Shared};
+pub use source::SourcePrefix;
 pub use time::{Now, Time};
 
 use data_path::IcmpLimit;

@@ -7,11 +7,14 @@ mod intent;
 mod model;
 mod requests;
 mod rng;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use turnstone::turn::{CloseReason, IpHeader, Limits, RelayAddress, RelayFailure, Transport};
+use turnstone::turn::{
+    CloseReason, DropCause, IpHeader, Limits, RelayAddress, RelayFailure, Transport,
+};
 use turnstone::wire::{AttributeType as A, Class, Family, IcmpAttribute};
 
 use self::agent::{Agent, Gossip, random_peer};
@@ -92,6 +95,7 @@ struct Counts {
     failed_binds: u64,
     tokens: u64,
     hours: u64,
+    not_answered: u64,
 }
 
 impl World {
@@ -119,18 +123,21 @@ impl World {
             permissions_per_allocation: 2 + rng.below(4) as u32,
             channels_per_allocation: 1 + rng.below(3) as u32,
             icmp_per_s: 1_000_000,
+            unauthenticated_replies_per_s: rng.pick(&[0, 1, 2, 200]),
+            failed_authentications_per_minute: rng.pick(&[0, 1, 3, 10]),
             ..Limits::default()
         };
         let first = 50_000 + rng.below(3) as u16;
         let ports = first..=first + 5 + rng.below(24) as u16;
         let nonce_lifetime_s = rng.pick(&[60, 600, 3600]);
         let start_ms = rng.below(10_000_000);
+        let shards = 1 + rng.below(3) as usize;
         let setup = Setup {
             relays: relays.clone(),
             ports: ports.clone(),
             limits: limits.clone(),
             nonce_lifetime_s,
-            shards: 1 + rng.below(3) as usize,
+            shards,
             seed: seed as u8,
             start_ms,
             binds: Binds::Wait,
@@ -142,6 +149,8 @@ impl World {
             ports,
             limits,
             nonce_lifetime_s,
+            shards,
+            strangers: Default::default(),
             nonces: BTreeMap::new(),
             allocations: BTreeMap::new(),
             reservations: Vec::new(),
@@ -285,8 +294,12 @@ impl World {
                 if packet.from != agent.at && is_stream {
                     return;
                 }
-                for delay in self.deliveries(is_stream) {
-                    self.plan(delay, Happening::Arrival(packet.clone()));
+                // Some lose patience, or never had any.
+                let times = if self.rng.chance(4) { 10 } else { 1 };
+                for _ in 0..times {
+                    for delay in self.deliveries(is_stream) {
+                        self.plan(delay, Happening::Arrival(packet.clone()));
+                    }
                 }
             }
         }
@@ -375,7 +388,7 @@ impl World {
         let ttl = packet.ip.ttl;
         let (outcome, should_send) = match &packet.intent {
             Intent::Request(request) => (self.model.request(key, request), None),
-            Intent::Binding => (answer(Answer::Success), None),
+            Intent::Binding => (answer(self.model.stranger(key, Answer::Success)), None),
             data => (answer(Answer::Silence), self.model.data(key, ttl, data)),
         };
         let before = self.host.waiting.len();
@@ -397,7 +410,7 @@ impl World {
         self.check_binds(key, before, &outcome.binds);
         match &packet.intent {
             Intent::Request(request) => self.check_answer(&packet, key, request, outcome.answer),
-            Intent::Binding => {
+            Intent::Binding if outcome.answer == Answer::Success => {
                 let reply = self.host.only_reply().expect("BIND-04");
                 assert_eq!((reply.class(), reply.to), (Class::Success, packet.from));
                 let mapped = reply.addresses(A::XOR_MAPPED_ADDRESS);
@@ -689,6 +702,11 @@ fn run(seed: u64, steps: u64, total: &mut Counts) -> u64 {
         tokens,
         ..
     } = world.counts;
+    let shards = world.host.shards.iter();
+    let drops = [DropCause::ReplyLimit, DropCause::FailureLimit];
+    total.not_answered += shards
+        .flat_map(|shard| drops.map(|cause| shard.counters().dropped(cause)))
+        .sum::<u64>();
     total.steps += steps;
     total.allocations += allocations;
     total.to_peers += to_peers;
@@ -715,7 +733,7 @@ const SEEDS: u64 = 20;
 const STEPS: u64 = 4_000;
 
 /// ALLOC-13, ALLOC-20, ALLOC-22, ALLOC-28, AUTH-20, CHAN-05, IDEM-01, MSG-12, PERM-02, PERM-10,
-/// REFR-08, TUP-06 and, by the model, nearly everything else about state.
+/// REFR-08, SEC-09, AUTH-33, TUP-06 and, by the model, nearly everything else about state.
 #[test]
 fn the_core_does_what_the_model_says() {
     let mut counts = Counts::default();
@@ -735,6 +753,7 @@ fn the_core_does_what_the_model_says() {
             "{counts:?}"
         );
         assert!(counts.failed_binds > 50 && counts.hours > 400, "{counts:?}");
+        assert!(counts.not_answered > 40, "{counts:?}");
     }
 }
 

@@ -8,6 +8,7 @@ use turnstone::turn::{CloseReason, FiveTuple, Limits, RelayAddress, Transport};
 use turnstone::wire::{Family, TransactionId};
 
 use super::intent::Intent;
+use super::strangers::Strangers;
 use crate::message::{Account, Scheme};
 
 /// A five-tuple in an order: whether it is a stream, the client, the server.
@@ -80,6 +81,8 @@ pub(crate) struct Model {
     pub(crate) ports: std::ops::RangeInclusive<u16>,
     pub(crate) limits: Limits,
     pub(crate) nonce_lifetime_s: u32,
+    pub(crate) shards: usize,
+    pub(crate) strangers: Strangers,
     /// Who was given a nonce, and when.
     pub(crate) nonces: BTreeMap<Vec<u8>, (SocketAddr, u64)>,
     pub(crate) allocations: BTreeMap<Key, Allocation>,
