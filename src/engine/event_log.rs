@@ -2,19 +2,29 @@
 //!
 //! One line when an allocation begins and one when it ends; one for each refusal, whose rate a
 //! client decides and which is therefore limited. Credentials are in none of them.
+//!
+//! Refusals of which anybody may be the cause in anybody's name say "source unproven", and have a
+//! limit of their own: such a flood cannot hide what real clients do, nor have anybody banned by
+//! those who read the log (`docs/fail2ban`).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tracing::{debug, info, warn};
 
 use super::clock;
 use crate::auth::AuthFailure;
-use crate::turn::{Event, FiveTuple, Reject, Time};
+use crate::turn::{Counters, DropCause, Event, FiveTuple, Reject, SourcePrefix, Time};
 use crate::wire::Method;
 
 /// Lines of one kind that a worker writes in a second.
-const LINES_PER_S: u32 = 10;
+const LINES_PER_S: usize = 10;
+
+/// How many of them are of one network, so that one that fails without end does not hide the others.
+const LINES_PER_S_AND_NETWORK: usize = 3;
+
+/// Seconds between two lines about what the limits on strangers hold back.
+const LIMITS_TOLD_S: u32 = 60;
 
 /// Writes the lines of one worker.
 #[derive(Debug)]
@@ -23,7 +33,17 @@ pub(super) struct EventLog {
     authentication: LineLimit,
     requests: LineLimit,
     peers: LineLimit,
+    unproven: LineLimit,
     pub(super) resources: LineLimit,
+    limits: LimitReport,
+}
+
+/// What was told of the limits on strangers.
+#[derive(Debug)]
+struct LimitReport {
+    replies: u64,
+    failures: u64,
+    next: Time,
 }
 
 impl EventLog {
@@ -33,7 +53,13 @@ impl EventLog {
             authentication: LineLimit::new("failed authentications"),
             requests: LineLimit::new("refused requests"),
             peers: LineLimit::new("refused peers"),
+            unproven: LineLimit::new("refusals to unproven sources"),
             resources: LineLimit::new("resource warnings"),
+            limits: LimitReport {
+                replies: 0,
+                failures: 0,
+                next: Time::from_millis(0),
+            },
         }
     }
 
@@ -43,12 +69,48 @@ impl EventLog {
             authentication,
             requests,
             peers,
+            unproven,
             resources,
             ..
         } = self;
-        for limit in [authentication, requests, peers, resources] {
+        for limit in [authentication, requests, peers, unproven, resources] {
             limit.end_second(now);
         }
+    }
+
+    /// Says what the limits on strangers have held back since it was said last, and whom the last
+    /// reply would have gone to.
+    pub(super) fn tell_limits(
+        &mut self,
+        now: Time,
+        counters: &Counters,
+        last_limited: Option<SourcePrefix>,
+    ) {
+        let replies = counters.dropped(DropCause::ReplyLimit);
+        let failures = counters.dropped(DropCause::FailureLimit);
+        let told = &self.limits;
+        if now < told.next || (replies, failures) == (told.replies, told.failures) {
+            return;
+        }
+        if let Some(network) = last_limited.filter(|_| replies > told.replies) {
+            warn!(
+                dropped = replies - told.replies,
+                %network,
+                "limits.unauthenticated_replies_per_s reached: requests not answered, \
+                 whose sources may be forged"
+            );
+        }
+        if failures > told.failures {
+            warn!(
+                dropped = failures - told.failures,
+                "limits.failed_authentications_per_minute: failures not answered any more"
+            );
+        }
+        self.limits = LimitReport {
+            replies,
+            failures,
+            next: now.plus_secs(LIMITS_TOLD_S),
+        };
     }
 
     pub(super) fn write(&mut self, event: Event) {
@@ -106,28 +168,11 @@ impl EventLog {
                 five_tuple,
                 method,
                 username,
-                reject: Reject::Authentication(failure),
+                reject,
+                from_there,
             } => {
                 let username = username.as_deref().unwrap_or_default();
-                self.write_authentication_failure(&five_tuple, method, username, failure);
-            }
-            Event::RequestRefused {
-                five_tuple,
-                method,
-                username,
-                reject,
-            } => {
-                if self.requests.admits(clock::time()) {
-                    info!(
-                        client = %five_tuple.client,
-                        transport = %five_tuple.transport,
-                        user = %Printable(username.as_deref().unwrap_or_default()),
-                        method = method.name(),
-                        code = reject.code().number(),
-                        reason = %reject,
-                        "request refused"
-                    );
-                }
+                self.write_refusal(&five_tuple, method, username, &reject, from_there);
             }
             Event::PeerRefused {
                 five_tuple,
@@ -135,7 +180,8 @@ impl EventLog {
                 peer,
                 refusal,
             } => {
-                if self.peers.admits(clock::time()) {
+                let source = five_tuple.client.ip();
+                if self.peers.admits_from(clock::time(), source) {
                     info!(
                         client = %five_tuple.client,
                         user = %Printable(&username),
@@ -148,39 +194,52 @@ impl EventLog {
         }
     }
 
-    fn write_authentication_failure(
+    fn write_refusal(
         &mut self,
         five_tuple: &FiveTuple,
         method: Method,
         username: &str,
-        failure: AuthFailure,
+        reject: &Reject,
+        from_there: bool,
     ) {
-        if !self.authentication.admits(clock::time()) {
+        let is_authentication =
+            matches!(reject, Reject::Authentication(_) | Reject::TooManyFailures);
+        let (limit, what) = match (is_authentication, from_there) {
+            (true, true) => (&mut self.authentication, "authentication failed"),
+            (true, false) => (&mut self.unproven, "authentication failed, source unproven"),
+            (false, true) => (&mut self.requests, "request refused"),
+            (false, false) => (&mut self.unproven, "request refused, source unproven"),
+        };
+        let (client, transport) = (five_tuple.client, five_tuple.transport);
+        if !limit.admits_from(clock::time(), client.ip()) {
             return;
         }
-        let (client, transport) = (five_tuple.client, five_tuple.transport);
         let (user, method) = (Printable(username), method.name());
-        let code = Reject::Authentication(failure.clone()).code().number();
-        if let AuthFailure::Expired { expiry_unix_s, .. } = failure {
+        let code = reject.code().number();
+        if let Reject::Authentication(AuthFailure::Expired { expiry_unix_s, .. }) = reject {
             info!(
                 %client, %transport, %user, method, code,
                 reason = "credential expired",
                 expiry_unix_s,
                 now_unix_s = clock::unix_s(),
-                "authentication failed"
+                "{what}"
             );
         } else {
-            info!(%client, %transport, %user, method, code, reason = %failure, "authentication failed");
+            info!(%client, %transport, %user, method, code, reason = %reject, "{what}");
         }
     }
 }
 
-/// Admits so many lines a second, and says afterwards how many it kept back.
+/// Admits so many lines a second, fewer of one network, and says afterwards how many it kept back.
 #[derive(Debug)]
 pub(super) struct LineLimit {
     kind: &'static str,
     second: u64,
-    lines: u32,
+    /// Where the lines of this second came from: as many as there may be lines, so the counts by
+    /// network need no other table.
+    written: [Option<SourcePrefix>; LINES_PER_S],
+    lines: usize,
+    suppressed: u64,
 }
 
 impl LineLimit {
@@ -188,15 +247,34 @@ impl LineLimit {
         Self {
             kind,
             second: 0,
+            written: [None; LINES_PER_S],
             lines: 0,
+            suppressed: 0,
         }
     }
 
-    /// Whether one more line may be written.
+    /// Whether one more line may be written that is of nobody's making.
     pub(super) fn admits(&mut self, now: Time) -> bool {
+        self.admits_source(now, None)
+    }
+
+    /// Whether one more line about a client may be written.
+    fn admits_from(&mut self, now: Time, source: IpAddr) -> bool {
+        self.admits_source(now, Some(SourcePrefix::network(source)))
+    }
+
+    fn admits_source(&mut self, now: Time, source: Option<SourcePrefix>) -> bool {
         self.end_second(now);
-        self.lines = self.lines.saturating_add(1);
-        self.lines <= LINES_PER_S
+        let of_source = self.written[..self.lines].iter();
+        let of_source = of_source.filter(|it| source.is_some() && **it == source);
+        let admitted = self.lines < LINES_PER_S && of_source.count() < LINES_PER_S_AND_NETWORK;
+        if admitted {
+            self.written[self.lines] = source;
+            self.lines += 1;
+        } else {
+            self.suppressed += 1;
+        }
+        admitted
     }
 
     /// Says how many lines the last second was short of, once it is over.
@@ -205,12 +283,14 @@ impl LineLimit {
         if second == self.second {
             return;
         }
-        let suppressed = self.lines.saturating_sub(LINES_PER_S);
+        let suppressed = std::mem::take(&mut self.suppressed);
         (self.second, self.lines) = (second, 0);
         if suppressed > 0 {
             warn!(
                 suppressed,
-                "{} not logged: more than {LINES_PER_S} a second", self.kind
+                "{} not logged: more than {LINES_PER_S} a second, \
+                 or {LINES_PER_S_AND_NETWORK} of one network",
+                self.kind
             );
         }
     }
@@ -260,8 +340,28 @@ mod tests {
         let mut limit = LineLimit::new("test lines");
         let second = Time::from_millis(5_000);
         let admitted = (0..100_000).filter(|_| limit.admits(second)).count();
-        assert_eq!(admitted, LINES_PER_S as usize);
+        assert_eq!(admitted, LINES_PER_S);
+        assert_eq!(limit.suppressed, 99_990);
         assert!(limit.admits(Time::from_millis(6_000)));
+        assert_eq!(limit.suppressed, 0, "told");
+    }
+
+    /// SEC-18: three lines are of one network, and the others' are not lost for it.
+    #[test]
+    fn one_network_does_not_hide_the_others() {
+        let mut limit = LineLimit::new("test lines");
+        let second = Time::from_millis(5_000);
+        let mut admitted = |ip: &str| {
+            let ip = ip.parse().unwrap();
+            (0..1000).filter(|_| limit.admits_from(second, ip)).count()
+        };
+        assert_eq!(admitted("192.0.2.1"), 3);
+        assert_eq!(admitted("192.0.2.200"), 0, "the same network");
+        assert_eq!(admitted("192.0.3.1"), 3);
+        assert_eq!(admitted("2001:db8:1:2::3"), 3);
+        assert_eq!(admitted("2001:db8:1:ffff::3"), 0, "the same network");
+        assert_eq!(admitted("198.51.100.1"), 1, "ten in all");
+        assert_eq!(admitted("203.0.113.1"), 0);
     }
 
     #[test]

@@ -473,6 +473,8 @@ impl Worker {
         self.close_idle_connections(now);
         self.write_events();
         self.log.tick(now.time);
+        let (counters, network) = (self.server.counters(), self.server.last_limited());
+        self.log.tell_limits(now.time, counters, network);
     }
 
     /// Ends the connections that say nothing, or not enough.
