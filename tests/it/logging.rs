@@ -1,7 +1,7 @@
 //! What the log says: who came, who was refused and the true reason, and no secret. The process's
 //! own lines are read.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ fn fail(
     // Each from a network of its own, of which no more than three lines a second are written.
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let network = NEXT.fetch_add(1, Ordering::Relaxed);
-    let socket = UdpSocket::bind(([127, 65, network, 1], 0)).unwrap();
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 65, network, 1), 0)).unwrap();
     let mut client = Client::udp_from(socket, process.udp[0]).with_user(user, password);
     client.challenge();
     change(&mut client);

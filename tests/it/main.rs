@@ -24,4 +24,5 @@ mod refresh;
 mod rest;
 mod retransmission;
 mod send_data;
+mod strangers;
 mod stream;

@@ -1,5 +1,5 @@
 //! Requests of nobody in particular: whether a failed authentication is one too many, and whether
-//! an unauthenticated request is answered at all.
+//! an unauthenticated request is answered at all (RFC 8489 §16.1.2).
 
 use super::super::client::Client;
 use super::super::counters::DropCause;
