@@ -88,6 +88,7 @@ impl Bench {
                 allocations_per_user: u32::MAX,
                 allocations_total: u32::MAX,
                 port_rest_s: 0,
+                unauthenticated_replies_per_s: 0,
                 ..Limits::default()
             },
             clients: ClientPolicy::default(),

@@ -49,6 +49,17 @@ pub struct KnownUser<'a> {
     pub key: &'a LongTermKey,
 }
 
+/// What the nonce of a request proves: who repeats it has received it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressProof {
+    /// Nothing: there is none, or it was not made by this server for this client.
+    None,
+    /// That the address was the requester's when the nonce was made, longer ago than nonces live.
+    Earlier,
+    /// That the address is the requester's.
+    Now,
+}
+
 /// Why a request is not authenticated.
 #[derive(Clone, Debug)]
 pub enum AuthFailure {
@@ -168,15 +179,7 @@ impl Authenticator {
             .first(AttributeType::NONCE)
             .ok_or(AuthFailure::Incomplete)?;
 
-        let nonce_verdict = nonce::check(
-            &self.nonce_keys,
-            self.features,
-            self.realm(),
-            client,
-            nonce,
-            now_unix_s,
-            self.nonce_lifetime_s,
-        );
+        let nonce_verdict = self.check_nonce(nonce, client, now_unix_s);
         if nonce_verdict == Err(NonceError::Foreign) {
             return Err(AuthFailure::ForeignNonce);
         }
@@ -197,6 +200,38 @@ impl Authenticator {
             Ok(()) => Ok(identity),
             Err(_) => Err(AuthFailure::StaleNonce(Box::new(identity))),
         }
+    }
+
+    /// What a request's nonce says about the address that it came from, whatever else is wrong.
+    pub fn address_proof(
+        &self,
+        request: &Message<'_>,
+        client: SocketAddr,
+        now_unix_s: u64,
+    ) -> AddressProof {
+        let nonce = request.first(AttributeType::NONCE);
+        match nonce.map(|nonce| self.check_nonce(nonce, client, now_unix_s)) {
+            Some(Ok(())) => AddressProof::Now,
+            Some(Err(NonceError::Expired)) => AddressProof::Earlier,
+            Some(Err(NonceError::Foreign)) | None => AddressProof::None,
+        }
+    }
+
+    fn check_nonce(
+        &self,
+        nonce: &[u8],
+        client: SocketAddr,
+        now_unix_s: u64,
+    ) -> Result<(), NonceError> {
+        nonce::check(
+            &self.nonce_keys,
+            self.features,
+            self.realm(),
+            client,
+            nonce,
+            now_unix_s,
+            self.nonce_lifetime_s,
+        )
     }
 
     /// Which key the request uses and which integrity its reply has. A request without either

@@ -245,6 +245,8 @@ fn limits(config: &Config) -> Limits {
         max_lifetime_s: config.limits.max_lifetime_s,
         port_rest_s: config.limits.port_rest_s,
         reservation_s: config.limits.reservation_s,
+        unauthenticated_replies_per_s: config.limits.unauthenticated_replies_per_s,
+        failed_authentications_per_minute: config.limits.failed_authentications_per_minute,
         ..Limits::default()
     }
 }

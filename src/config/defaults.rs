@@ -40,6 +40,14 @@ pub const RESERVATION_S: u32 = 30;
 /// Lets a peer that still sends to a freed port give up before the next client gets the port.
 pub const PORT_REST_S: u32 = 30;
 
+/// Ample for the first requests of everybody behind one NAT, and as a reflector not worth the
+/// trouble: 18 kB a second.
+pub const UNAUTHENTICATED_REPLIES_PER_S: u32 = 200;
+
+/// More than anybody mistypes, and at 14,400 a day no way to find a password that was not in the
+/// first dictionary.
+pub const FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 10;
+
 /// All TCP clients together: each costs a descriptor and its buffers.
 pub const TCP_CONNECTIONS: u32 = 4000;
 

@@ -194,6 +194,10 @@ pub struct Limits {
     pub reservation_s: u32,
     /// How long a freed relay port rests before it is used again, in seconds.
     pub port_rest_s: u32,
+    /// Replies of a worker over UDP to strangers of one network, in a second; 0 is no limit.
+    pub unauthenticated_replies_per_s: u32,
+    /// Failed authentications of one address as one user, in a minute; 0 is no limit.
+    pub failed_authentications_per_minute: u32,
     /// Open TCP connections of clients.
     pub tcp_connections: u32,
     /// Of them, those of one IPv4 address or IPv6 /64.

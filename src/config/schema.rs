@@ -74,6 +74,8 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.max_lifetime_s", Shape::Number),
     key("limits.reservation_s", Shape::Number),
     key("limits.port_rest_s", Shape::Number),
+    key("limits.unauthenticated_replies_per_s", Shape::Number),
+    key("limits.failed_authentications_per_minute", Shape::Number),
     key("limits.tcp_connections", Shape::Number),
     key("limits.tcp_connections_per_address", Shape::Number),
     key("limits.tcp_half_open", Shape::Number),

@@ -2,20 +2,32 @@
 //!
 //! One line when an allocation begins and one when it ends; one for each refusal, whose rate a
 //! client decides and which is therefore limited. Credentials are in none of them.
+//!
+//! Refusals of which anybody may be the cause in anybody's name say "source unproven", and have a
+//! limit of their own: such a flood cannot hide what real clients do, nor have anybody banned by
+//! those who read the log (`docs/fail2ban`).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::clock;
 use super::stream::Ending;
 use crate::auth::AuthFailure;
-use crate::turn::{ClientRefusal, Event, FiveTuple, Reject, Time};
+use crate::turn::{
+    ClientRefusal, Counters, DropCause, Event, FiveTuple, Reject, SourcePrefix, Time,
+};
 use crate::wire::Method;
 
 /// Lines of one kind that a worker writes in a second.
-const LINES_PER_S: u32 = 10;
+const LINES_PER_S: usize = 10;
+
+/// How many of them are of one network, so that one that fails without end does not hide the others.
+const LINES_PER_S_AND_NETWORK: usize = 3;
+
+/// Seconds between two lines about what the limits on strangers hold back.
+const LIMITS_TOLD_S: u32 = 60;
 
 /// Writes the lines of one worker.
 #[derive(Debug)]
@@ -27,7 +39,17 @@ pub(super) struct EventLog {
     clients: LineLimit,
     connection_limits: LineLimit,
     connections: LineLimit,
+    unproven: LineLimit,
     pub(super) resources: LineLimit,
+    limits: LimitReport,
+}
+
+/// What was told of the limits on strangers.
+#[derive(Debug)]
+struct LimitReport {
+    replies: u64,
+    failures: u64,
+    next: Time,
 }
 
 impl EventLog {
@@ -40,7 +62,13 @@ impl EventLog {
             clients: LineLimit::new("refused clients"),
             connection_limits: LineLimit::new("TCP connections at a limit"),
             connections: LineLimit::new("closed TCP connections"),
+            unproven: LineLimit::new("refusals to unproven sources"),
             resources: LineLimit::new("resource warnings"),
+            limits: LimitReport {
+                replies: 0,
+                failures: 0,
+                next: Time::from_millis(0),
+            },
         }
     }
 
@@ -53,8 +81,10 @@ impl EventLog {
             clients,
             connection_limits,
             connections,
+            unproven,
             resources,
             worker: _,
+            limits: _,
         } = self;
         for limit in [
             authentication,
@@ -63,6 +93,7 @@ impl EventLog {
             clients,
             connection_limits,
             connections,
+            unproven,
             resources,
         ] {
             limit.end_second(now);
@@ -71,7 +102,10 @@ impl EventLog {
 
     /// A limit keeps a connection out.
     pub(super) fn connection_refused(&mut self, client: SocketAddr, limit: Ending) {
-        if self.connection_limits.admits(clock::time()) {
+        if self
+            .connection_limits
+            .admits_from(clock::time(), client.ip())
+        {
             warn!(%client, "TCP connection refused: {limit}");
         }
     }
@@ -83,7 +117,10 @@ impl EventLog {
         closed: SocketAddr,
         limit: Ending,
     ) {
-        if self.connection_limits.admits(clock::time()) {
+        if self
+            .connection_limits
+            .admits_from(clock::time(), client.ip())
+        {
             warn!(client = %closed, new_client = %client, "silent TCP connection closed for a new one: {limit}");
         }
     }
@@ -93,10 +130,10 @@ impl EventLog {
     pub(super) fn connection_ended(&mut self, client: SocketAddr, ending: Ending) {
         let now = clock::time();
         if ending.is_limit() {
-            if self.connection_limits.admits(now) {
+            if self.connection_limits.admits_from(now, client.ip()) {
                 warn!(%client, "TCP connection closed: {ending}");
             }
-        } else if enabled!(Level::DEBUG) && self.connections.admits(now) {
+        } else if enabled!(Level::DEBUG) && self.connections.admits_from(now, client.ip()) {
             debug!(%client, "TCP connection closed: {ending}");
         }
     }
@@ -107,6 +144,41 @@ impl EventLog {
         if self.connection_limits.admits(clock::time()) {
             warn!(frames, "frames of slow TCP clients dropped: {limit}");
         }
+    }
+
+    /// Says what the limits on strangers have held back since it was said last, and whom the last
+    /// reply would have gone to.
+    pub(super) fn tell_limits(
+        &mut self,
+        now: Time,
+        counters: &Counters,
+        last_limited: Option<SourcePrefix>,
+    ) {
+        let replies = counters.dropped(DropCause::ReplyLimit);
+        let failures = counters.dropped(DropCause::FailureLimit);
+        let told = &self.limits;
+        if now < told.next || (replies, failures) == (told.replies, told.failures) {
+            return;
+        }
+        if let Some(network) = last_limited.filter(|_| replies > told.replies) {
+            warn!(
+                dropped = replies - told.replies,
+                %network,
+                "limits.unauthenticated_replies_per_s reached: requests not answered, \
+                 whose sources may be forged"
+            );
+        }
+        if failures > told.failures {
+            warn!(
+                dropped = failures - told.failures,
+                "limits.failed_authentications_per_minute: failures not answered any more"
+            );
+        }
+        self.limits = LimitReport {
+            replies,
+            failures,
+            next: now.plus_secs(LIMITS_TOLD_S),
+        };
     }
 
     pub(super) fn write(&mut self, event: Event) {
@@ -164,28 +236,11 @@ impl EventLog {
                 five_tuple,
                 method,
                 username,
-                reject: Reject::Authentication(failure),
+                reject,
+                from_there,
             } => {
                 let username = username.as_deref().unwrap_or_default();
-                self.write_authentication_failure(&five_tuple, method, username, failure);
-            }
-            Event::RequestRefused {
-                five_tuple,
-                method,
-                username,
-                reject,
-            } => {
-                if self.requests.admits(clock::time()) {
-                    info!(
-                        client = %five_tuple.client,
-                        transport = %five_tuple.transport,
-                        user = %Printable(username.as_deref().unwrap_or_default()),
-                        method = method.name(),
-                        code = reject.code().number(),
-                        reason = %reject,
-                        "request refused"
-                    );
-                }
+                self.write_refusal(&five_tuple, method, username, &reject, from_there);
             }
             Event::ClientRefused {
                 five_tuple,
@@ -197,7 +252,8 @@ impl EventLog {
                 peer,
                 refusal,
             } => {
-                if self.peers.admits(clock::time()) {
+                let source = five_tuple.client.ip();
+                if self.peers.admits_from(clock::time(), source) {
                     info!(
                         client = %five_tuple.client,
                         user = %Printable(&username),
@@ -211,45 +267,61 @@ impl EventLog {
     }
 
     fn write_refused_client(&mut self, five_tuple: &FiveTuple, refusal: ClientRefusal) {
-        if self.clients.admits(clock::time()) {
+        if self
+            .clients
+            .admits_from(clock::time(), five_tuple.client.ip())
+        {
             let (client, transport) = (five_tuple.client, five_tuple.transport);
             info!(%client, %transport, reason = %refusal, "client refused");
         }
     }
 
-    fn write_authentication_failure(
+    fn write_refusal(
         &mut self,
         five_tuple: &FiveTuple,
         method: Method,
         username: &str,
-        failure: AuthFailure,
+        reject: &Reject,
+        from_there: bool,
     ) {
-        if !self.authentication.admits(clock::time()) {
+        let is_authentication =
+            matches!(reject, Reject::Authentication(_) | Reject::TooManyFailures);
+        let (limit, what) = match (is_authentication, from_there) {
+            (true, true) => (&mut self.authentication, "authentication failed"),
+            (true, false) => (&mut self.unproven, "authentication failed, source unproven"),
+            (false, true) => (&mut self.requests, "request refused"),
+            (false, false) => (&mut self.unproven, "request refused, source unproven"),
+        };
+        let (client, transport) = (five_tuple.client, five_tuple.transport);
+        if !limit.admits_from(clock::time(), client.ip()) {
             return;
         }
-        let (client, transport) = (five_tuple.client, five_tuple.transport);
         let (user, method) = (Printable(username), method.name());
-        let code = Reject::Authentication(failure.clone()).code().number();
-        if let AuthFailure::Expired { expiry_unix_s, .. } = failure {
+        let code = reject.code().number();
+        if let Reject::Authentication(AuthFailure::Expired { expiry_unix_s, .. }) = reject {
             info!(
                 %client, %transport, %user, method, code,
                 reason = "credential expired",
                 expiry_unix_s,
                 now_unix_s = clock::unix_s(),
-                "authentication failed"
+                "{what}"
             );
         } else {
-            info!(%client, %transport, %user, method, code, reason = %failure, "authentication failed");
+            info!(%client, %transport, %user, method, code, reason = %reject, "{what}");
         }
     }
 }
 
-/// Admits so many lines a second, and says afterwards how many it kept back.
+/// Admits so many lines a second, fewer of one network, and says afterwards how many it kept back.
 #[derive(Debug)]
 pub(super) struct LineLimit {
     kind: &'static str,
     second: u64,
-    lines: u32,
+    /// Where the lines of this second came from: as many as there may be lines, so the counts by
+    /// network need no other table.
+    written: [Option<SourcePrefix>; LINES_PER_S],
+    lines: usize,
+    suppressed: u64,
 }
 
 impl LineLimit {
@@ -257,15 +329,34 @@ impl LineLimit {
         Self {
             kind,
             second: 0,
+            written: [None; LINES_PER_S],
             lines: 0,
+            suppressed: 0,
         }
     }
 
-    /// Whether one more line may be written.
+    /// Whether one more line may be written that is of nobody's making.
     pub(super) fn admits(&mut self, now: Time) -> bool {
+        self.admits_source(now, None)
+    }
+
+    /// Whether one more line about a client may be written.
+    fn admits_from(&mut self, now: Time, source: IpAddr) -> bool {
+        self.admits_source(now, Some(SourcePrefix::network(source)))
+    }
+
+    fn admits_source(&mut self, now: Time, source: Option<SourcePrefix>) -> bool {
         self.end_second(now);
-        self.lines = self.lines.saturating_add(1);
-        self.lines <= LINES_PER_S
+        let of_source = self.written[..self.lines].iter();
+        let of_source = of_source.filter(|it| source.is_some() && **it == source);
+        let admitted = self.lines < LINES_PER_S && of_source.count() < LINES_PER_S_AND_NETWORK;
+        if admitted {
+            self.written[self.lines] = source;
+            self.lines += 1;
+        } else {
+            self.suppressed += 1;
+        }
+        admitted
     }
 
     /// Says how many lines the last second was short of, once it is over.
@@ -274,12 +365,14 @@ impl LineLimit {
         if second == self.second {
             return;
         }
-        let suppressed = self.lines.saturating_sub(LINES_PER_S);
+        let suppressed = std::mem::take(&mut self.suppressed);
         (self.second, self.lines) = (second, 0);
         if suppressed > 0 {
             warn!(
                 suppressed,
-                "{} not logged: more than {LINES_PER_S} a second", self.kind
+                "{} not logged: more than {LINES_PER_S} a second, \
+                 or {LINES_PER_S_AND_NETWORK} of one network",
+                self.kind
             );
         }
     }
@@ -329,8 +422,28 @@ mod tests {
         let mut limit = LineLimit::new("test lines");
         let second = Time::from_millis(5_000);
         let admitted = (0..100_000).filter(|_| limit.admits(second)).count();
-        assert_eq!(admitted, LINES_PER_S as usize);
+        assert_eq!(admitted, LINES_PER_S);
+        assert_eq!(limit.suppressed, 99_990);
         assert!(limit.admits(Time::from_millis(6_000)));
+        assert_eq!(limit.suppressed, 0, "told");
+    }
+
+    /// SEC-18: three lines are of one network, and the others' are not lost for it.
+    #[test]
+    fn one_network_does_not_hide_the_others() {
+        let mut limit = LineLimit::new("test lines");
+        let second = Time::from_millis(5_000);
+        let mut admitted = |ip: &str| {
+            let ip = ip.parse().unwrap();
+            (0..1000).filter(|_| limit.admits_from(second, ip)).count()
+        };
+        assert_eq!(admitted("192.0.2.1"), 3);
+        assert_eq!(admitted("192.0.2.200"), 0, "the same network");
+        assert_eq!(admitted("192.0.3.1"), 3);
+        assert_eq!(admitted("2001:db8:1:2::3"), 3);
+        assert_eq!(admitted("2001:db8:1:ffff::3"), 0, "the same network");
+        assert_eq!(admitted("198.51.100.1"), 1, "ten in all");
+        assert_eq!(admitted("203.0.113.1"), 0);
     }
 
     #[test]

@@ -512,6 +512,8 @@ impl Worker {
             self.log.frames_dropped(dropped);
         }
         self.log.tick(now.time);
+        let (counters, network) = (self.server.counters(), self.server.last_limited());
+        self.log.tell_limits(now.time, counters, network);
     }
 
     /// Carries out what the core asks for.

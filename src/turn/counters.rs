@@ -37,6 +37,8 @@ drop_causes! {
     HopLimit, "hop_limit", "A datagram whose TTL is used up.";
     TooLarge, "too_large", "A payload that the other side's datagram cannot carry.";
     IcmpLimit, "icmp_limit", "An ICMP error beyond the limit.";
+    ReplyLimit, "reply_limit", "A stranger's request beyond the limit of replies to its network.";
+    FailureLimit, "failure_limit", "A failed authentication beyond the limit of answers to its address.";
 }
 
 /// Numbers that only grow.

@@ -140,6 +140,9 @@ pub enum Event {
         method: Method,
         /// USERNAME; of a request that is not authenticated what it claims to be.
         username: Option<Box<str>>,
+        /// Whether it came from the address that it names: by TCP, with a nonce that is good, or
+        /// authenticated. Otherwise anybody may have sent it.
+        from_there: bool,
         /// Why not.
         reject: Reject,
     },

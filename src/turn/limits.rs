@@ -1,5 +1,7 @@
 //! Every bound of the protocol core, in one place.
 
+use super::budget::Rate;
+
 /// Seconds that an allocation lasts unless its client asks for more (RFC 8656 §3.2).
 pub const DEFAULT_LIFETIME_S: u32 = 600;
 
@@ -27,6 +29,24 @@ pub(super) const UDP_PAYLOAD_MAX: usize = 65_507;
 /// Bytes of the buffer that replies are built in. The longest is a 401 with a realm of 763 bytes.
 pub(super) const REPLY_LEN_MAX: usize = 1280;
 
+/// Budgets of replies to strangers that a shard has: 128 KiB. See `turn::reply_limit` for why so many.
+pub(super) const REPLY_BUCKETS: usize = 16_384;
+
+/// Seconds of [`Limits::unauthenticated_replies_per_s`] that may go out at once, as when everybody
+/// behind a NAT comes back after an outage.
+const REPLY_BURST_S: u32 = 2;
+
+/// Sets of pairs of address and user name whose failures a shard remembers, and of addresses.
+pub(super) const FAILURE_PAIR_SETS: usize = 1024;
+pub(super) const FAILURE_ADDRESS_SETS: usize = 256;
+
+/// Places of a set: 128 KiB of pairs and 32 KiB of addresses in all.
+pub(super) const FAILURE_WAYS: usize = 8;
+
+/// Failures of an address that are answered, in budgets of one pair: users of a NAT whose
+/// credentials are all wrong, as after a change of the secret, should hear of it.
+const FAILURE_REPLIES_FACTOR: u32 = 20;
+
 /// What the operator may set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -47,6 +67,12 @@ pub struct Limits {
     pub reservation_s: u32,
     /// Data indications with an ICMP error that a shard sends in a second.
     pub icmp_per_s: u32,
+    /// Replies that a shard sends over UDP to requesters of one network (IPv4 /24, IPv6 /48) who
+    /// have proven nothing, in a second. 0 is no limit.
+    pub unauthenticated_replies_per_s: u32,
+    /// Failed authentications of one client address (IPv6 /64) as one user in a minute, beyond
+    /// which a shard refuses that user there. 0 is no limit.
+    pub failed_authentications_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -60,6 +86,8 @@ impl Default for Limits {
             port_rest_s: 30,
             reservation_s: 30,
             icmp_per_s: 100,
+            unauthenticated_replies_per_s: 200,
+            failed_authentications_per_minute: 10,
         }
     }
 }
@@ -69,6 +97,26 @@ impl Limits {
     pub(super) fn lifetime_s(&self, asked_s: Option<u32>) -> u32 {
         let asked_s = asked_s.unwrap_or(DEFAULT_LIFETIME_S);
         asked_s.min(self.max_lifetime_s).max(DEFAULT_LIFETIME_S)
+    }
+
+    /// Of replies to one network of strangers.
+    pub(super) const fn reply_rate(&self) -> Option<Rate> {
+        let per_s = self.unauthenticated_replies_per_s;
+        Rate::new(per_s, 1, per_s.saturating_mul(REPLY_BURST_S))
+    }
+
+    /// Of failures of one address as one user.
+    pub(super) const fn failure_rate(&self) -> Option<Rate> {
+        let per_minute = self.failed_authentications_per_minute;
+        Rate::new(per_minute, 60, per_minute)
+    }
+
+    /// Of answers to failures of one address.
+    pub(super) const fn failure_reply_rate(&self) -> Option<Rate> {
+        let per_minute = self
+            .failed_authentications_per_minute
+            .saturating_mul(FAILURE_REPLIES_FACTOR);
+        Rate::new(per_minute, 60, per_minute)
     }
 }
 

@@ -7,12 +7,14 @@
 
 mod action;
 mod allocation;
+mod budget;
 mod channel;
 mod client;
 mod client_policy;
 mod counters;
 mod data_path;
 mod event;
+mod failure_limit;
 mod ip_header;
 mod limits;
 mod network_rule;
@@ -21,9 +23,11 @@ mod permission;
 mod port_pool;
 mod quota;
 mod reject;
+mod reply_limit;
 mod request;
 mod reservation;
 mod server;
+mod source;
 mod special_address;
 mod table;
 mod time;
@@ -43,6 +47,7 @@ pub use quota::Quota;
 pub use reject::Reject;
 pub use reservation::Reservations;
 pub use server::{AllocationView, Options, Server, Shared};
+pub use source::SourcePrefix;
 pub use time::{Now, Time};
 
 use data_path::IcmpLimit;

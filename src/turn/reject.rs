@@ -11,6 +11,8 @@ use crate::wire::{AttributeType, ErrorCode};
 pub enum Reject {
     /// The credentials do not do.
     Authentication(AuthFailure),
+    /// The address has failed too often as this user; the password does not matter.
+    TooManyFailures,
     /// Comprehension-required attributes that this server does not know.
     UnknownAttributes(Vec<AttributeType>),
     /// An attribute that the method needs is not there.
@@ -62,6 +64,7 @@ impl Reject {
                 | AuthFailure::WrongPassword { .. }
                 | AuthFailure::Expired { .. } => ErrorCode::Unauthenticated,
             },
+            Self::TooManyFailures => ErrorCode::Unauthenticated,
             Self::UnknownAttributes(_) => ErrorCode::UnknownAttribute,
             Self::Missing(_) | Self::Malformed(_) | Self::Conflict(..) | Self::ChannelInUse => {
                 ErrorCode::BadRequest
@@ -84,6 +87,7 @@ impl fmt::Display for Reject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Authentication(failure) => failure.fmt(f),
+            Self::TooManyFailures => f.write_str("too many failed authentications"),
             Self::UnknownAttributes(types) => write!(f, "unknown attributes {types:?}"),
             Self::Missing(attribute) => write!(f, "{attribute:?} is missing"),
             Self::Malformed(attribute) => write!(f, "{attribute:?} is malformed"),

@@ -12,11 +12,14 @@ use super::client::{Client, FiveTuple};
 use super::client_policy::{ClientPolicy, ClientRefusal};
 use super::counters::{Counters, DropCause};
 use super::event::{AllocationId, CloseReason, Event, RelayId};
+use super::failure_limit::FailureLimit;
 use super::limits::Limits;
 use super::peer_policy::{PeerGate, PeerPolicy};
 use super::port_pool::{PortLease, PortPool};
 use super::quota::Quota;
+use super::reply_limit::ReplyLimit;
 use super::reservation::{ReservationToken, Reservations};
+use super::source::SourcePrefix;
 use super::table::Table;
 use super::time::{Now, Time};
 use super::timer::Wheel;
@@ -102,6 +105,8 @@ pub struct Server {
     pub(super) held: VecDeque<(Time, ReservationToken)>,
     pub(super) random: ChaCha12Rng,
     pub(super) icmp_limit: IcmpLimit,
+    pub(super) reply_limit: ReplyLimit,
+    pub(super) failure_limit: FailureLimit,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     pub(super) counters: Counters,
@@ -111,6 +116,7 @@ impl Server {
     /// An empty shard. `seed` is 32 bytes from the system's random source: relay ports, tokens and
     /// transaction ids come from it.
     pub fn new(options: Arc<Options>, shared: Arc<Shared>, seed: [u8; 32], now: Time) -> Self {
+        let mut random = ChaCha12Rng::from_seed(seed);
         Self {
             options,
             shared,
@@ -118,7 +124,9 @@ impl Server {
             wheel: Wheel::new(now),
             resting: VecDeque::new(),
             held: VecDeque::new(),
-            random: ChaCha12Rng::from_seed(seed),
+            reply_limit: ReplyLimit::new(&mut random),
+            failure_limit: FailureLimit::new(&mut random),
+            random,
             icmp_limit: IcmpLimit::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -139,6 +147,11 @@ impl Server {
     /// What was dropped so far, and why.
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The network for which [`DropCause::ReplyLimit`] was counted last. Its address may be forged.
+    pub const fn last_limited(&self) -> Option<SourcePrefix> {
+        self.reply_limit.last_refused()
     }
 
     /// A look at every allocation, for invariants and for operators.

@@ -80,6 +80,7 @@ fn server() -> Server {
         limits: Limits {
             allocations_per_user: 100_000,
             allocations_total: 100_000,
+            unauthenticated_replies_per_s: 0,
             ..Limits::default()
         },
         clients: ClientPolicy::default(),

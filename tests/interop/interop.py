@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fail2ban
 import lab
 
 HERE = Path(__file__).resolve().parent
@@ -319,6 +320,19 @@ async def uclient_refused(bench, s):
     return "refused, as it should be"
 
 
+# ---- fail2ban ----
+
+
+async def bans(bench, s):
+    """The filter of docs/fail2ban on the log of a server of its own, on loopback."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(fail2ban.check)
+    except fail2ban.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -393,6 +407,7 @@ def scenarios():
         tool("v6-transport", "udp6", "-c", "-m", "2", proof=connected_v6),
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
+        Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
     ]
 
 

@@ -30,5 +30,6 @@ mod retransmission;
 mod secrets;
 mod send_data;
 mod slowloris;
+mod strangers;
 mod stream;
 mod stream_limits;

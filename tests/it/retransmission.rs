@@ -142,7 +142,8 @@ fn a_repeated_allocate_outlives_its_nonce() {
 fn challenges_cost_no_memory() {
     let config = "realm = \"example.org\"\n[auth]\nusers = { alice = \"wonderland\" }\n\
                   [server]\nworkers = 1\n[listen]\nudp = [\"127.0.0.1:0\"]\ntcp = []\n\
-                  [relay]\naddresses = [\"127.0.0.1\"]\n";
+                  [relay]\naddresses = [\"127.0.0.1\"]\n\
+                  [limits]\nunauthenticated_replies_per_s = 0\n";
     let process = Process::start(config);
     let request = allocate();
     let flood = |sockets: usize| {

@@ -113,6 +113,16 @@ impl<'a> Resolver<'a> {
             max_lifetime_s: self.number("limits.max_lifetime_s", 600..=86_400, d::MAX_LIFETIME_S),
             reservation_s: self.number("limits.reservation_s", 30..=3600, d::RESERVATION_S),
             port_rest_s: self.number("limits.port_rest_s", 0..=3600, d::PORT_REST_S),
+            unauthenticated_replies_per_s: self.number(
+                "limits.unauthenticated_replies_per_s",
+                0..=1_000_000,
+                d::UNAUTHENTICATED_REPLIES_PER_S,
+            ),
+            failed_authentications_per_minute: self.number(
+                "limits.failed_authentications_per_minute",
+                0..=1_000_000,
+                d::FAILED_AUTHENTICATIONS_PER_MINUTE,
+            ),
             tcp_connections: self.number(
                 "limits.tcp_connections",
                 many.clone(),

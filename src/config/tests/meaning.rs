@@ -20,6 +20,22 @@ fn an_empty_file_is_the_defaults() {
 }
 
 #[test]
+fn limits_on_strangers_can_be_set_and_switched_off() {
+    let limits = |toml: &str| {
+        let limits = Trial::new(toml).load().config.limits;
+        (
+            limits.unauthenticated_replies_per_s,
+            limits.failed_authentications_per_minute,
+        )
+    };
+    assert_eq!(limits(""), (200, 10));
+    let toml = "[limits]\nunauthenticated_replies_per_s = 0\nfailed_authentications_per_minute = 0";
+    assert_eq!(limits(toml), (0, 0));
+    let toml = "[limits]\nunauthenticated_replies_per_s = 7\nfailed_authentications_per_minute = 3";
+    assert_eq!(limits(toml), (7, 3));
+}
+
+#[test]
 fn a_full_file_is_understood() {
     let toml = r#"
         realm = "turn.example.org"

@@ -429,6 +429,7 @@ impl Server {
             five_tuple: allocation.client.five_tuple,
             method,
             username: Some(allocation.owner.username),
+            from_there: true,
             reject,
         });
     }

@@ -4,6 +4,7 @@ use super::super::client::Client;
 use super::super::counters::DropCause;
 use super::super::data_path::Routed;
 use super::super::server::Server;
+use super::super::time::Now;
 use super::reply;
 use crate::turn::{Action, Transport};
 use crate::wire::{
@@ -16,7 +17,10 @@ const CLASSIC_REPLY_LEN_MAX: usize = 64;
 impl Server {
     /// Tells the client its address. Credentials are not looked at, and nothing is sent that the
     /// client did not ask for: 32 bytes for 20.
-    pub(super) fn handle_binding(&mut self, client: Client, request: &Message<'_>) {
+    pub(super) fn handle_binding(&mut self, now: Now, client: Client, request: &Message<'_>) {
+        if !self.admits_stranger(now, &client, Some(request)) {
+            return;
+        }
         let unknown = self.unknown_attributes(request);
         let class = if unknown.is_empty() {
             Class::Success
@@ -43,11 +47,19 @@ impl Server {
 
     /// A Binding request without the magic cookie, where the operator wants clients of RFC 3489
     /// served (RFC 8489 §12).
-    pub(super) fn handle_classic_binding(&mut self, client: Client, packet: &[u8]) -> Routed {
+    pub(super) fn handle_classic_binding(
+        &mut self,
+        now: Now,
+        client: Client,
+        packet: &[u8],
+    ) -> Routed {
         if client.five_tuple.transport != Transport::Udp {
             return Err(DropCause::Malformed);
         }
         let request = ClassicRequest::parse(packet).ok_or(DropCause::Malformed)?;
+        if !self.admits_stranger(now, &client, None) {
+            return Ok(None);
+        }
         let class = if request.unsupported.is_none() {
             Class::Success
         } else {

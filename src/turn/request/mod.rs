@@ -6,6 +6,7 @@ mod binding;
 mod channel_bind;
 mod create_permission;
 mod refresh;
+mod stranger;
 
 use std::net::SocketAddr;
 
@@ -17,7 +18,7 @@ use super::client_policy::is_tunnelled;
 use super::counters::DropCause;
 use super::data_path::Routed;
 use super::event::{AllocationId, Event};
-use super::limits::{LOGGED_USERNAME_MAX, REPLY_LEN_MAX, UNKNOWN_ATTRIBUTES_MAX};
+use super::limits::{REPLY_LEN_MAX, UNKNOWN_ATTRIBUTES_MAX};
 use super::peer_policy::{PeerRefusal, Reach};
 use super::reject::Reject;
 use super::server::Server;
@@ -27,6 +28,7 @@ use crate::wire::{
     AttributeType, Class, ErrorCode, Family, IntegrityAlgorithm, Malformed, Message,
     MessageBuilder, Method, TransactionId, decode_lifetime, decode_xor_address,
 };
+use stranger::claimed_username;
 
 /// A request and what its reply needs of it.
 struct Exchange<'m, 'b> {
@@ -52,7 +54,7 @@ impl Server {
             Ok(message) => message,
             Err(Malformed::Cookie) if self.options.classic_stun => {
                 self.admit(&client)?;
-                return self.handle_classic_binding(client, packet);
+                return self.handle_classic_binding(now, client, packet);
             }
             Err(_) => return Err(DropCause::Malformed),
         };
@@ -63,7 +65,7 @@ impl Server {
             (Class::Indication, Some(Method::Binding)) => Ok(None),
             (Class::Request, Some(Method::Binding)) => {
                 self.admit(&client)?;
-                self.handle_binding(client, &message);
+                self.handle_binding(now, client, &message);
                 Ok(None)
             }
             (
@@ -110,7 +112,7 @@ impl Server {
         }
         let identity = match self.authenticate(exchange) {
             Ok(identity) => identity,
-            Err(failure) => return self.handle_unauthenticated(exchange, failure),
+            Err(reject) => return self.handle_unauthenticated(exchange, reject),
         };
         let unknown = self.unknown_attributes(exchange.message);
         let handled = if unknown.is_empty() {
@@ -131,7 +133,7 @@ impl Server {
         }
     }
 
-    fn authenticate(&self, exchange: &Exchange<'_, '_>) -> Result<Identity, AuthFailure> {
+    fn authenticate(&mut self, exchange: &Exchange<'_, '_>) -> Result<Identity, Reject> {
         let client = exchange.client.five_tuple.client;
         let known = self
             .table
@@ -140,24 +142,26 @@ impl Server {
             .map(Allocation::known_user);
         // The draft has the expiry of a time-limited credential end nothing that lives (§4.2).
         let check_expiry = exchange.method == Method::Allocate;
-        self.options.authenticator.authenticate(
+        let checked = self.options.authenticator.authenticate(
             exchange.message,
             client,
             exchange.now.unix_s,
             known,
             check_expiry,
-        )
+        );
+        self.limit_failures(exchange, &checked)?;
+        checked.map_err(Reject::Authentication)
     }
 
-    fn handle_unauthenticated(&mut self, exchange: &Exchange<'_, '_>, failure: AuthFailure) {
+    fn handle_unauthenticated(&mut self, exchange: &Exchange<'_, '_>, reject: Reject) {
         // A nonce may run out between an Allocate request and its retransmission, for which some
         // clients would take a 438 as final.
-        if let AuthFailure::StaleNonce(identity) = &failure
+        if let Reject::Authentication(AuthFailure::StaleNonce(identity)) = &reject
             && self.replay_allocate(exchange, identity)
         {
             return;
         }
-        self.refuse(exchange, None, Reject::Authentication(failure));
+        self.refuse(exchange, None, reject);
     }
 
     fn unknown_attributes(&self, message: &Message<'_>) -> Vec<AttributeType> {
@@ -240,6 +244,9 @@ impl Server {
 
     /// Answers a request with an error response, signed if it was authenticated (RFC 8489 §9.2.4).
     fn refuse(&mut self, exchange: &Exchange<'_, '_>, identity: Option<&Identity>, reject: Reject) {
+        if identity.is_none() && !self.admits_refusal(exchange, &reject) {
+            return;
+        }
         let code = reject.code();
         // What nobody asked for with credentials goes out small: it would serve reflection.
         let phrase = if identity.is_some() {
@@ -255,7 +262,9 @@ impl Server {
                 Reject::UnknownAttributes(types) => {
                     builder.unknown_attributes(types);
                 }
-                Reject::Authentication(_) if code != ErrorCode::BadRequest => {
+                Reject::Authentication(_) | Reject::TooManyFailures
+                    if code != ErrorCode::BadRequest =>
+                {
                     let client = exchange.client.five_tuple.client;
                     let nonce = authenticator.nonce(client, exchange.now.unix_s);
                     builder.attribute(AttributeType::REALM, authenticator.realm().as_bytes());
@@ -283,6 +292,7 @@ impl Server {
                     || claimed_username(exchange.message),
                     |identity| Some(identity.username.clone()),
                 ),
+                from_there: identity.is_some() || self.is_from_there(exchange),
                 reject,
             }),
         }
@@ -376,13 +386,6 @@ fn write_software(builder: &mut MessageBuilder<'_>, software: Option<&str>) {
     if let Some(software) = software {
         builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
     }
-}
-
-/// USERNAME of a request that is not authenticated, for the log.
-fn claimed_username(message: &Message<'_>) -> Option<Box<str>> {
-    let username = message.first(AttributeType::USERNAME)?;
-    let username = username.get(..username.len().min(LOGGED_USERNAME_MAX))?;
-    Some(String::from_utf8_lossy(username).into())
 }
 
 /// LIFETIME of a request, in seconds.

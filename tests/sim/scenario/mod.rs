@@ -12,3 +12,4 @@ mod refresh;
 mod reservation;
 mod security;
 mod sha256;
+mod strangers;

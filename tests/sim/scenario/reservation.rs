@@ -28,6 +28,7 @@ fn an_even_port_reserves_nothing() {
         ports: 50_000..=50_399,
         limits: turnstone::turn::Limits {
             allocations_per_user: 1000,
+            unauthenticated_replies_per_s: 0,
             ..Default::default()
         },
         ..Setup::default()

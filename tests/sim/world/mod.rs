@@ -8,11 +8,14 @@ mod lists;
 mod model;
 mod requests;
 mod rng;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use turnstone::turn::{CloseReason, IpHeader, Limits, RelayAddress, RelayFailure, Transport};
+use turnstone::turn::{
+    CloseReason, DropCause, IpHeader, Limits, RelayAddress, RelayFailure, Transport,
+};
 use turnstone::wire::{AttributeType as A, Class, Family, IcmpAttribute};
 
 use self::agent::{Agent, Gossip, random_peer};
@@ -70,6 +73,7 @@ struct Counts {
     failed_binds: u64,
     tokens: u64,
     hours: u64,
+    not_answered: u64,
 }
 
 impl World {
@@ -97,6 +101,8 @@ impl World {
             permissions_per_allocation: 2 + rng.below(4) as u32,
             channels_per_allocation: 1 + rng.below(3) as u32,
             icmp_per_s: 1_000_000,
+            unauthenticated_replies_per_s: rng.pick(&[0, 1, 2, 200]),
+            failed_authentications_per_minute: rng.pick(&[0, 1, 3, 10]),
             ..Limits::default()
         };
         let first = 50_000 + rng.below(3) as u16;
@@ -106,6 +112,7 @@ impl World {
         };
         let nonce_lifetime_s = rng.pick(&[60, 600, 3600]);
         let start_ms = rng.below(10_000_000);
+        let shards = 1 + rng.below(3) as usize;
         let setup = Setup {
             relays: relays.clone(),
             ports: ports.clone(),
@@ -113,7 +120,7 @@ impl World {
             clients: lists.clients(),
             peers: lists.peers(),
             nonce_lifetime_s,
-            shards: 1 + rng.below(3) as usize,
+            shards,
             seed: seed as u8,
             start_ms,
             binds: Binds::Wait,
@@ -126,6 +133,8 @@ impl World {
             limits,
             lists,
             nonce_lifetime_s,
+            shards,
+            strangers: Default::default(),
             nonces: BTreeMap::new(),
             allocations: BTreeMap::new(),
             reservations: Vec::new(),
@@ -269,8 +278,12 @@ impl World {
                 if packet.from != agent.at && is_stream {
                     return;
                 }
-                for delay in self.deliveries(is_stream) {
-                    self.plan(delay, Happening::Arrival(packet.clone()));
+                // Some lose patience, or never had any.
+                let times = if self.rng.chance(4) { 10 } else { 1 };
+                for _ in 0..times {
+                    for delay in self.deliveries(is_stream) {
+                        self.plan(delay, Happening::Arrival(packet.clone()));
+                    }
                 }
             }
         }
@@ -361,7 +374,7 @@ impl World {
         let (outcome, should_send) = match &packet.intent {
             Intent::Request(_) | Intent::Binding if !is_served => (answer(Answer::Silence), None),
             Intent::Request(request) => (self.model.request(key, request), None),
-            Intent::Binding => (answer(Answer::Success), None),
+            Intent::Binding => (answer(self.model.stranger(key, Answer::Success)), None),
             data => (answer(Answer::Silence), self.model.data(key, ttl, data)),
         };
         let before = self.host.waiting.len();
@@ -383,7 +396,7 @@ impl World {
         self.check_binds(key, before, &outcome.binds);
         match &packet.intent {
             Intent::Request(request) => self.check_answer(&packet, key, request, outcome.answer),
-            Intent::Binding if is_served => {
+            Intent::Binding if outcome.answer == Answer::Success => {
                 let reply = self.host.only_reply().expect("BIND-04");
                 assert_eq!((reply.class(), reply.to), (Class::Success, packet.from));
                 let mapped = reply.addresses(A::XOR_MAPPED_ADDRESS);
@@ -676,6 +689,11 @@ fn run(seed: u64, steps: u64, total: &mut Counts) -> u64 {
         tokens,
         ..
     } = world.counts;
+    let shards = world.host.shards.iter();
+    let drops = [DropCause::ReplyLimit, DropCause::FailureLimit];
+    total.not_answered += shards
+        .flat_map(|shard| drops.map(|cause| shard.counters().dropped(cause)))
+        .sum::<u64>();
     total.steps += steps;
     total.allocations += allocations;
     total.to_peers += to_peers;
@@ -702,7 +720,7 @@ const SEEDS: u64 = 20;
 const STEPS: u64 = 4_000;
 
 /// ALLOC-13, ALLOC-20, ALLOC-22, ALLOC-28, AUTH-20, CHAN-05, IDEM-01, MSG-12, PERM-02, PERM-10,
-/// REFR-08, TUP-06 and, by the model, nearly everything else about state.
+/// REFR-08, SEC-09, AUTH-33, TUP-06 and, by the model, nearly everything else about state.
 #[test]
 fn the_core_does_what_the_model_says() {
     let mut counts = Counts::default();
@@ -722,6 +740,7 @@ fn the_core_does_what_the_model_says() {
             "{counts:?}"
         );
         assert!(counts.failed_binds > 50 && counts.hours > 400, "{counts:?}");
+        assert!(counts.not_answered > 40, "{counts:?}");
     }
 }
 

@@ -9,6 +9,7 @@ use turnstone::wire::{Family, TransactionId};
 
 use super::intent::Intent;
 use super::lists::Lists;
+use super::strangers::Strangers;
 use crate::message::{Account, Scheme};
 
 /// A five-tuple in an order: whether it is a stream, the client, the server.
@@ -82,6 +83,8 @@ pub(crate) struct Model {
     pub(crate) limits: Limits,
     pub(crate) lists: Lists,
     pub(crate) nonce_lifetime_s: u32,
+    pub(crate) shards: usize,
+    pub(crate) strangers: Strangers,
     /// Who was given a nonce, and when.
     pub(crate) nonces: BTreeMap<Vec<u8>, (SocketAddr, u64)>,
     pub(crate) allocations: BTreeMap<Key, Allocation>,

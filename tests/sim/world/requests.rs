@@ -80,24 +80,29 @@ impl Model {
         Ok(Outcome::answer(Answer::Success))
     }
 
-    fn authenticate(&self, key: Key, request: &Request, is_allocate: bool) -> Result<(), Answer> {
+    fn authenticate(
+        &mut self,
+        key: Key,
+        request: &Request,
+        is_allocate: bool,
+    ) -> Result<(), Answer> {
+        let made = self.nonces.get(&request.nonce);
+        let made = made.filter(|it| it.0 == key.1).map(|it| it.1);
         match request.fault {
-            Some(Fault::None) => return Err(Answer::Unsigned(401)),
-            Some(Fault::Incomplete) => return Err(Answer::Unsigned(400)),
+            Some(Fault::None) => return Err(self.stranger(key, Answer::Unsigned(401))),
+            Some(Fault::Incomplete) if made.is_some() => return Err(Answer::Unsigned(400)),
+            Some(Fault::Incomplete) => return Err(self.stranger(key, Answer::Unsigned(400))),
             Some(Fault::Realm | Fault::Password | Fault::Algorithm) | None => {}
         }
-        let Some((_, made)) = self.nonces.get(&request.nonce).filter(|it| it.0 == key.1) else {
-            return Err(Answer::Unsigned(438));
+        let Some(made) = made else {
+            return Err(self.stranger(key, Answer::Unsigned(438)));
         };
         match request.fault {
             Some(Fault::Algorithm) => return Err(Answer::Unsigned(400)),
-            Some(_) => return Err(Answer::Unsigned(401)),
-            None => {}
+            Some(Fault::Realm) => return Err(Answer::Unsigned(401)),
+            _ => self.try_password(key, request)?,
         }
-        let (user, end) = user_and_end(&request.account.username);
-        if user == "mallory" {
-            return Err(Answer::Unsigned(401));
-        }
+        let (_, end) = user_and_end(&request.account.username);
         let holder = self.holder(key).filter(|it| {
             it.account == request.account && it.scheme.password() == request.scheme.password()
         });
@@ -112,7 +117,7 @@ impl Model {
     }
 
     /// The allocation that is in the way of another one.
-    fn holder(&self, key: Key) -> Option<&Allocation> {
+    pub(crate) fn holder(&self, key: Key) -> Option<&Allocation> {
         self.allocations
             .get(&key)
             .filter(|it| it.is_pending() || it.is_live(self.now))

@@ -1,0 +1,127 @@
+//! Requests of nobody in particular: whether a failed authentication is one too many, and whether
+//! an unauthenticated request is answered at all (RFC 8489 §16.1.2).
+
+use super::super::client::Client;
+use super::super::counters::DropCause;
+use super::super::reject::Reject;
+use super::super::server::Server;
+use super::super::source::SourcePrefix;
+use super::super::time::Now;
+use super::Exchange;
+use crate::auth::{AddressProof, AuthFailure, Identity};
+use crate::turn::limits::LOGGED_USERNAME_MAX;
+use crate::wire::{AttributeType, Message};
+
+impl Server {
+    /// Counts a failed authentication, and refuses who has failed too often. The password was
+    /// checked all the same, so neither the answer nor its time tells whether it was right. Who has
+    /// an allocation of that user on this five-tuple has proven to know it.
+    pub(super) fn limit_failures(
+        &mut self,
+        exchange: &Exchange<'_, '_>,
+        checked: &Result<Identity, AuthFailure>,
+    ) -> Result<(), Reject> {
+        let (username, is_right) = match checked {
+            Ok(identity) => (&identity.username, true),
+            Err(AuthFailure::StaleNonce(identity)) => (&identity.username, true),
+            Err(AuthFailure::Expired { username, .. }) => (username, true),
+            Err(AuthFailure::UnknownUser { username })
+            | Err(AuthFailure::WrongPassword { username }) => (username, false),
+            Err(_) => return Ok(()),
+        };
+        let Some(rate) = self.options.limits.failure_rate() else {
+            return Ok(());
+        };
+        let five_tuple = &exchange.client.five_tuple;
+        let is_owner = self.table.find(five_tuple).is_some_and(|allocation| {
+            allocation.holds_five_tuple(exchange.now.time) && allocation.owner.username == *username
+        });
+        if is_owner {
+            return Ok(());
+        }
+        let from = SourcePrefix::subscriber(five_tuple.client.ip());
+        let now = exchange.now.time;
+        if !self.failure_limit.admits(now, rate, from, username) {
+            return Err(Reject::TooManyFailures);
+        }
+        if !is_right {
+            self.failure_limit.record(now, rate, from, username);
+        }
+        Ok(())
+    }
+
+    /// Whether a request that is not authenticated is answered, and reported.
+    pub(super) fn admits_refusal(&mut self, exchange: &Exchange<'_, '_>, reject: &Reject) -> bool {
+        if !self.admits_stranger(exchange.now, &exchange.client, Some(exchange.message)) {
+            return false;
+        }
+        let is_failure = matches!(
+            reject,
+            Reject::TooManyFailures
+                | Reject::Authentication(
+                    AuthFailure::UnknownUser { .. } | AuthFailure::WrongPassword { .. }
+                )
+        );
+        let Some(rate) = self.options.limits.failure_reply_rate() else {
+            return true;
+        };
+        let from = SourcePrefix::subscriber(exchange.client.five_tuple.client.ip());
+        let admitted = !is_failure
+            || self
+                .failure_limit
+                .admits_reply(exchange.now.time, rate, from);
+        if !admitted {
+            self.counters.count(DropCause::FailureLimit);
+        }
+        admitted
+    }
+
+    /// Whether a reply goes to a requester who is not authenticated. It always does where the
+    /// return path is proven: by a connection, by an allocation, or by any nonce that was sent
+    /// there.
+    pub(super) fn admits_stranger(
+        &mut self,
+        now: Now,
+        client: &Client,
+        message: Option<&Message<'_>>,
+    ) -> bool {
+        let five_tuple = &client.five_tuple;
+        if five_tuple.transport.is_stream() {
+            return true;
+        }
+        let allocation = self.table.find(five_tuple);
+        if allocation.is_some_and(|allocation| allocation.holds_five_tuple(now.time)) {
+            return true;
+        }
+        if message.is_some_and(|it| self.address_proof(now, client, it) != AddressProof::None) {
+            return true;
+        }
+        let rate = self.options.limits.reply_rate();
+        let source = SourcePrefix::network(five_tuple.client.ip());
+        let admitted = self.reply_limit.admits(now.time, rate, source);
+        if !admitted {
+            self.counters.count(DropCause::ReplyLimit);
+        }
+        admitted
+    }
+
+    /// Whether a request that is not authenticated was sent from the address that it came from. An
+    /// old nonce does not say so: somebody else may have had the address then.
+    pub(super) fn is_from_there(&self, exchange: &Exchange<'_, '_>) -> bool {
+        let client = &exchange.client;
+        client.five_tuple.transport.is_stream()
+            || self.address_proof(exchange.now, client, exchange.message) == AddressProof::Now
+    }
+
+    fn address_proof(&self, now: Now, client: &Client, message: &Message<'_>) -> AddressProof {
+        let authenticator = &self.options.authenticator;
+        authenticator.address_proof(message, client.five_tuple.client, now.unix_s)
+    }
+}
+
+/// USERNAME of a request that is not authenticated, for the log.
+pub(super) fn claimed_username(message: &Message<'_>) -> Option<Box<str>> {
+    let username = message.first(AttributeType::USERNAME)?;
+    let username = username.get(..username.len().min(LOGGED_USERNAME_MAX))?;
+    Some(String::from_utf8_lossy(username).into())
+}

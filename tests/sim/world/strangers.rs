@@ -1,0 +1,131 @@
+//! How often strangers are answered and passwords tried: counts that fill again, one a sender.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::intent::{Fault, Request};
+use super::model::{Key, Model};
+use super::requests::{Answer, user_and_end};
+
+/// What is left to a sender, in shares of one: each is as many as the period has milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    shares: u64,
+    at: u64,
+}
+
+/// So many in a period, of which `burst` at once.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    count: u64,
+    period_ms: u64,
+    burst: u64,
+}
+
+/// A worker and whatever it counts by.
+type Counts<K> = BTreeMap<(usize, K), Left>;
+
+#[derive(Default)]
+pub(crate) struct Strangers {
+    /// By family: all IPv4 clients are of one network, and all IPv6 clients.
+    replies: Counts<bool>,
+    failures: Counts<(IpAddr, String)>,
+    failure_replies: Counts<IpAddr>,
+}
+
+fn left<K: Ord>(counts: &mut Counts<K>, key: (usize, K), of: Allowance, now: u64) -> &mut Left {
+    let full = of.burst * of.period_ms;
+    let left = counts.entry(key).or_insert(Left {
+        shares: full,
+        at: now,
+    });
+    left.shares = full.min(left.shares + (now - left.at) * of.count);
+    left.at = now;
+    left
+}
+
+fn spend<K: Ord>(counts: &mut Counts<K>, key: (usize, K), of: Allowance, now: u64) -> bool {
+    let left = left(counts, key, of, now);
+    let enough = left.shares >= of.period_ms;
+    if enough {
+        left.shares -= of.period_ms;
+    }
+    enough
+}
+
+/// All IPv6 clients share a /64.
+fn subscriber(key: Key) -> IpAddr {
+    match key.1.ip() {
+        IpAddr::V6(_) => "2001:db8:7::".parse().unwrap(),
+        ip => ip,
+    }
+}
+
+impl Model {
+    fn shard(&self, key: Key) -> usize {
+        usize::from(key.1.port()) % self.shards
+    }
+
+    fn failures(&self, factor: u64) -> Option<Allowance> {
+        let count = u64::from(self.limits.failed_authentications_per_minute) * factor;
+        (count > 0).then_some(Allowance {
+            count,
+            period_ms: 60_000,
+            burst: count,
+        })
+    }
+
+    /// The answer to a request without credentials, if there is one.
+    pub(crate) fn stranger(&mut self, key: Key, answer: Answer) -> Answer {
+        let count = u64::from(self.limits.unauthenticated_replies_per_s);
+        if count == 0 || key.0 || self.holder(key).is_some() {
+            return answer;
+        }
+        let allowance = Allowance {
+            count,
+            period_ms: 1000,
+            burst: 2 * count,
+        };
+        let network = (self.shard(key), key.1.is_ipv4());
+        if spend(&mut self.strangers.replies, network, allowance, self.now) {
+            answer
+        } else {
+            Answer::Silence
+        }
+    }
+
+    /// Whether name and password of a request do.
+    pub(crate) fn try_password(&mut self, key: Key, request: &Request) -> Result<(), Answer> {
+        let username = &request.account.username;
+        let is_right =
+            request.fault != Some(Fault::Password) && user_and_end(username).0 != "mallory";
+        let is_owner = self
+            .holder(key)
+            .is_some_and(|it| it.account.username == *username);
+        if let Some(allowance) = self.failures(1).filter(|_| !is_owner) {
+            let pair = (self.shard(key), (subscriber(key), username.clone()));
+            let left = left(&mut self.strangers.failures, pair, allowance, self.now);
+            if left.shares < allowance.period_ms {
+                return Err(self.failure(key));
+            }
+            if !is_right {
+                left.shares -= allowance.period_ms;
+            }
+        }
+        if is_right {
+            Ok(())
+        } else {
+            Err(self.failure(key))
+        }
+    }
+
+    fn failure(&mut self, key: Key) -> Answer {
+        let from = (self.shard(key), subscriber(key));
+        let allowance = self.failures(20);
+        let replies = &mut self.strangers.failure_replies;
+        match allowance {
+            Some(of) if !spend(replies, from, of, self.now) => Answer::Silence,
+            _ => Answer::Unsigned(401),
+        }
+    }
+}
