@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::clock;
 use crate::auth::AuthFailure;
-use crate::turn::{Event, FiveTuple, Reject, Time};
+use crate::turn::{AllocationId, BandwidthLimit, Event, FiveTuple, PeerRefusal, Reject, Time, Way};
 use crate::wire::Method;
 
 /// Lines of one kind that a worker writes in a second.
@@ -23,6 +23,7 @@ pub(super) struct EventLog {
     authentication: LineLimit,
     requests: LineLimit,
     peers: LineLimit,
+    bandwidth: LineLimit,
     pub(super) resources: LineLimit,
 }
 
@@ -33,6 +34,7 @@ impl EventLog {
             authentication: LineLimit::new("failed authentications"),
             requests: LineLimit::new("refused requests"),
             peers: LineLimit::new("refused peers"),
+            bandwidth: LineLimit::new("bandwidth limits"),
             resources: LineLimit::new("resource warnings"),
         }
     }
@@ -43,10 +45,11 @@ impl EventLog {
             authentication,
             requests,
             peers,
+            bandwidth,
             resources,
             ..
         } = self;
-        for limit in [authentication, requests, peers, resources] {
+        for limit in [authentication, requests, peers, bandwidth, resources] {
             limit.end_second(now);
         }
     }
@@ -90,6 +93,8 @@ impl EventLog {
                 packets_to_client = usage.packets_to_client,
                 bytes_to_client = usage.bytes_to_client,
                 dropped_to_client = usage.dropped_to_client,
+                limited_to_peers = usage.limited_to_peers,
+                limited_to_client = usage.limited_to_client,
                 peers = usage.peers,
                 "allocation closed"
             ),
@@ -134,17 +139,53 @@ impl EventLog {
                 username,
                 peer,
                 refusal,
-            } => {
-                if self.peers.admits(clock::time()) {
-                    info!(
-                        client = %five_tuple.client,
-                        user = %Printable(&username),
-                        %peer,
-                        reason = %refusal,
-                        "peer refused"
-                    );
-                }
-            }
+            } => self.write_refused_peer(&five_tuple, &username, peer, &refusal),
+            Event::BandwidthExceeded {
+                id,
+                five_tuple,
+                username,
+                way,
+                limit,
+            } => self.write_dropped(id, &five_tuple, &username, way, limit),
+        }
+    }
+
+    fn write_refused_peer(
+        &mut self,
+        five_tuple: &FiveTuple,
+        username: &str,
+        peer: SocketAddr,
+        refusal: &PeerRefusal,
+    ) {
+        if self.peers.admits(clock::time()) {
+            info!(
+                client = %five_tuple.client,
+                user = %Printable(username),
+                %peer,
+                reason = %refusal,
+                "peer refused"
+            );
+        }
+    }
+
+    fn write_dropped(
+        &mut self,
+        id: AllocationId,
+        five_tuple: &FiveTuple,
+        username: &str,
+        way: Way,
+        limit: BandwidthLimit,
+    ) {
+        let worker = self.worker;
+        if self.bandwidth.admits(clock::time()) {
+            info!(
+                id = %format_args!("{worker:x}-{id}"),
+                user = %Printable(username),
+                client = %five_tuple.client,
+                %way,
+                reason = %format_args!("{limit} reached"),
+                "packets dropped"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! The data path: where a packet goes. No heap, no copy of the payload, no queue.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -8,11 +9,11 @@ use rand_chacha::rand_core::RngCore;
 use super::IpHeader;
 use super::action::{Deliver, Forward};
 use super::allocation::Allocation;
+use super::bandwidth::Way;
 use super::client::Client;
 use super::counters::DropCause;
-use super::event::RelayId;
+use super::event::{Event, RelayId};
 use super::limits::UDP_PAYLOAD_MAX;
-use super::peer_policy::PeerPolicy;
 use super::port_pool::PortPool;
 use super::server::{Options, Server, check_own_address};
 use super::time::Time;
@@ -49,14 +50,12 @@ impl Server {
             payload: message.payload,
             dont_fragment: false,
         };
-        route(
-            &self.options.peers,
-            &self.shared.ports,
-            allocation,
-            now,
-            ip,
-            data,
-        )
+        let books = Books {
+            options: &self.options,
+            ports: &self.shared.ports,
+            events: &mut self.events,
+        };
+        route(books, allocation, now, ip, data)
     }
 
     /// A Send indication (RFC 8656 §11.2). Never answered, whatever is wrong with it.
@@ -75,14 +74,12 @@ impl Server {
         if !allocation.permissions.allows(now, data.peer.ip()) {
             return Err(DropCause::NoPermission);
         }
-        route(
-            &self.options.peers,
-            &self.shared.ports,
-            allocation,
-            now,
-            ip,
-            data,
-        )
+        let books = Books {
+            options: &self.options,
+            ports: &self.shared.ports,
+            events: &mut self.events,
+        };
+        route(books, allocation, now, ip, data)
     }
 
     /// A datagram from a peer, at `buffer[payload]`, received on a relay socket (RFC 8656 §11.3,
@@ -131,7 +128,14 @@ impl Server {
         let client = allocation.client;
         let is_stream = client.five_tuple.transport.is_stream();
         let ip = ip.relayed(is_stream).ok_or(DropCause::HopLimit)?;
-        let len = payload.len() as u64;
+        let len = payload.len();
+        allocation.charge(
+            &self.options.limits,
+            &mut self.events,
+            now,
+            (Way::ToClient, relay.family),
+            len,
+        )?;
         let message = match allocation.channels.number(now, peer) {
             Some(number) => prepend_channel_data(buffer, payload, number, is_stream),
             None => {
@@ -144,7 +148,7 @@ impl Server {
             .filter(|message| is_stream || message.len() <= UDP_PAYLOAD_MAX)
             .ok_or(DropCause::TooLarge)?;
         allocation.usage.packets_to_client += 1;
-        allocation.usage.bytes_to_client += len;
+        allocation.usage.bytes_to_client += len as u64;
         Ok(Deliver {
             client,
             message,
@@ -245,11 +249,17 @@ fn read_send(options: &Options, message: &Message<'_>) -> Result<ClientData, Dro
     })
 }
 
+/// What [`route`] needs of the shard beside the allocation.
+struct Books<'a> {
+    options: &'a Options,
+    ports: &'a PortPool,
+    events: &'a mut VecDeque<Event>,
+}
+
 /// The last steps of both ways from client to peer: the socket of the peer's family, the header,
-/// the books.
+/// the limits of bandwidth.
 fn route(
-    policy: &PeerPolicy,
-    ports: &PortPool,
+    books: Books<'_>,
     allocation: &mut Allocation,
     now: Time,
     ip: IpHeader,
@@ -260,12 +270,17 @@ fn route(
         payload,
         dont_fragment,
     } = data;
+    let Books {
+        options,
+        ports,
+        events,
+    } = books;
     let family = Family::of(peer.ip());
     allocation
         .live_relay(now, family)
         .ok_or(DropCause::NoAllocation)?;
     // The port of a relayed address that is gone may be any other service's of this host.
-    check_own_address(policy, ports, peer).map_err(|_| DropCause::NoPermission)?;
+    check_own_address(&options.peers, ports, peer).map_err(|_| DropCause::NoPermission)?;
     let client = allocation.client.five_tuple;
     let ip = ip
         .relayed(client.transport.is_stream())
@@ -273,6 +288,13 @@ fn route(
     if payload.len() > UDP_PAYLOAD_MAX {
         return Err(DropCause::TooLarge);
     }
+    allocation.charge(
+        &options.limits,
+        events,
+        now,
+        (Way::ToPeers, family),
+        payload.len(),
+    )?;
     allocation.usage.packets_to_peers += 1;
     allocation.usage.bytes_to_peers += payload.len() as u64;
     // Between families, and between IPv6 addresses, the attribute means nothing (RFC 8656 §13).

@@ -7,6 +7,7 @@
 
 mod action;
 mod allocation;
+mod bandwidth;
 mod channel;
 mod client;
 mod counters;
@@ -27,6 +28,7 @@ mod time;
 mod timer;
 
 pub use action::{Action, Deliver, Forward, RelayFailure};
+pub use bandwidth::{BandwidthLimit, Way};
 pub use client::{Client, FiveTuple, Link, Transport};
 pub use counters::{Counters, DropCause};
 pub use event::{AllocationId, CloseReason, Event, RelayId, Usage};

@@ -101,6 +101,7 @@ impl World {
                     assert_eq!(used, allocation.usage, "exact sums");
                     assert!(usage.peers as usize >= allocation.ever_permitted.len());
                 }
+                Event::BandwidthExceeded { .. } => panic!("there is no limit"),
                 Event::RequestRefused { .. }
                 | Event::PeerRefused { .. }
                 | Event::AllocationRefreshed { .. }
