@@ -86,7 +86,11 @@ impl Bench {
             ),
             limits: Limits {
                 allocations_per_user: u32::MAX,
+                allocations_per_address: u32::MAX,
                 allocations_total: u32::MAX,
+                // The clock stands still: as much as a second's worth can be.
+                allocation_kbit_per_s: u32::MAX,
+                user_kbit_per_s: u32::MAX,
                 port_rest_s: 0,
                 unauthenticated_replies_per_s: 0,
                 ..Limits::default()

@@ -141,6 +141,8 @@ users = {{ {USER} = "{PASSWORD}" }}
 allow_loopback = true
 [limits]
 allocations_per_user = {allocations}
+allocation_kbit_per_s = 0
+user_kbit_per_s = 0
 [log]
 level = "warn"
 [server]

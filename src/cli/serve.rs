@@ -239,7 +239,10 @@ fn options(config: &Config) -> Result<Options, CredentialError> {
 fn limits(config: &Config) -> Limits {
     Limits {
         allocations_per_user: config.limits.allocations_per_user,
+        allocations_per_address: config.limits.allocations_per_address,
         allocations_total: config.limits.allocations_total,
+        allocation_kbit_per_s: config.limits.allocation_kbit_per_s,
+        user_kbit_per_s: config.limits.user_kbit_per_s,
         permissions_per_allocation: config.limits.permissions_per_allocation,
         channels_per_allocation: config.limits.channels_per_allocation,
         max_lifetime_s: config.limits.max_lifetime_s,

@@ -22,8 +22,18 @@ pub const NONCE_LIFETIME_S: u32 = 3600;
 /// and stops one leaked credential from taking all ports.
 pub const ALLOCATIONS_PER_USER: u32 = 50;
 
+/// The allocations of an office, a carrier's NAT or a household meet at one address; with 1000 it
+/// takes sixteen of them to fill a server.
+pub const ALLOCATIONS_PER_ADDRESS: u32 = 1000;
+
 /// What one relay address has ports for, less some room.
 pub const ALLOCATIONS_TOTAL: u32 = 16_000;
+
+/// Several high-definition video streams at once, and a data channel that is not in a hurry.
+pub const ALLOCATION_KBIT_PER_S: u32 = 50_000;
+
+/// Two allocations at their limit, and a tenth of a common server's link.
+pub const USER_KBIT_PER_S: u32 = 100_000;
 
 /// A call needs one permission a peer address, so a few dozen at most.
 pub const PERMISSIONS_PER_ALLOCATION: u32 = 256;

@@ -182,8 +182,14 @@ pub struct Peers {
 pub struct Limits {
     /// Live allocations with one user's credentials.
     pub allocations_per_user: u32,
+    /// Live allocations from one client address, of IPv6 from one /64.
+    pub allocations_per_address: u32,
     /// Live allocations.
     pub allocations_total: u32,
+    /// What one allocation may relay, in kbit/s each way; 0 is no limit.
+    pub allocation_kbit_per_s: u32,
+    /// What all allocations of one user may relay together, in kbit/s each way; 0 is no limit.
+    pub user_kbit_per_s: u32,
     /// Live permissions of one allocation.
     pub permissions_per_allocation: u32,
     /// Live channel bindings of one allocation.

@@ -16,7 +16,8 @@ use super::clock;
 use super::stream::Ending;
 use crate::auth::AuthFailure;
 use crate::turn::{
-    ClientRefusal, Counters, DropCause, Event, FiveTuple, Reject, SourcePrefix, Time,
+    AllocationId, BandwidthLimit, ClientRefusal, Counters, DropCause, Event, FiveTuple,
+    PeerRefusal, Reject, SourcePrefix, Time, Way,
 };
 use crate::wire::Method;
 
@@ -40,6 +41,7 @@ pub(super) struct EventLog {
     connection_limits: LineLimit,
     connections: LineLimit,
     unproven: LineLimit,
+    bandwidth: LineLimit,
     pub(super) resources: LineLimit,
     limits: LimitReport,
 }
@@ -63,6 +65,7 @@ impl EventLog {
             connection_limits: LineLimit::new("TCP connections at a limit"),
             connections: LineLimit::new("closed TCP connections"),
             unproven: LineLimit::new("refusals to unproven sources"),
+            bandwidth: LineLimit::new("bandwidth limits"),
             resources: LineLimit::new("resource warnings"),
             limits: LimitReport {
                 replies: 0,
@@ -82,6 +85,7 @@ impl EventLog {
             connection_limits,
             connections,
             unproven,
+            bandwidth,
             resources,
             worker: _,
             limits: _,
@@ -94,6 +98,7 @@ impl EventLog {
             connection_limits,
             connections,
             unproven,
+            bandwidth,
             resources,
         ] {
             limit.end_second(now);
@@ -220,6 +225,8 @@ impl EventLog {
                 packets_to_client = usage.packets_to_client,
                 bytes_to_client = usage.bytes_to_client,
                 dropped_to_client = usage.dropped_to_client,
+                limited_to_peers = usage.limited_to_peers,
+                limited_to_client = usage.limited_to_client,
                 peers = usage.peers,
                 "allocation closed"
             ),
@@ -251,18 +258,59 @@ impl EventLog {
                 username,
                 peer,
                 refusal,
-            } => {
-                let source = five_tuple.client.ip();
-                if self.peers.admits_from(clock::time(), source) {
-                    info!(
-                        client = %five_tuple.client,
-                        user = %Printable(&username),
-                        %peer,
-                        reason = %refusal,
-                        "peer refused"
-                    );
-                }
-            }
+            } => self.write_refused_peer(&five_tuple, &username, peer, &refusal),
+            Event::BandwidthExceeded {
+                id,
+                five_tuple,
+                username,
+                way,
+                limit,
+            } => self.write_dropped(id, &five_tuple, &username, way, limit),
+        }
+    }
+
+    fn write_refused_peer(
+        &mut self,
+        five_tuple: &FiveTuple,
+        username: &str,
+        peer: SocketAddr,
+        refusal: &PeerRefusal,
+    ) {
+        if self
+            .peers
+            .admits_from(clock::time(), five_tuple.client.ip())
+        {
+            info!(
+                client = %five_tuple.client,
+                user = %Printable(username),
+                %peer,
+                reason = %refusal,
+                "peer refused"
+            );
+        }
+    }
+
+    fn write_dropped(
+        &mut self,
+        id: AllocationId,
+        five_tuple: &FiveTuple,
+        username: &str,
+        way: Way,
+        limit: BandwidthLimit,
+    ) {
+        let worker = self.worker;
+        if self
+            .bandwidth
+            .admits_from(clock::time(), five_tuple.client.ip())
+        {
+            info!(
+                id = %format_args!("{worker:x}-{id}"),
+                user = %Printable(username),
+                client = %five_tuple.client,
+                %way,
+                reason = %format_args!("{limit} reached"),
+                "packets dropped"
+            );
         }
     }
 

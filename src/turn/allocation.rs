@@ -1,10 +1,15 @@
 //! One allocation (RFC 8656 §3.2, §6).
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::bandwidth::{Bandwidth, BandwidthLimit, UserBandwidth, Way, wire_len};
 use super::channel::Channels;
 use super::client::Client;
-use super::event::{AllocationId, Usage};
+use super::counters::DropCause;
+use super::event::{AllocationId, Event, Usage};
+use super::limits::Limits;
 use super::permission::Permissions;
 use super::port_pool::{Parity, PortLease, PortPool};
 use super::reservation::ReservationToken;
@@ -30,6 +35,7 @@ pub(super) struct Allocation {
     pub(super) scheduled_s: u64,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
+    bandwidth: Bandwidth,
     pub(super) usage: Usage,
 }
 
@@ -59,6 +65,7 @@ impl Allocation {
     pub(super) fn new(
         client: Client,
         owner: Identity,
+        user_bandwidth: Arc<UserBandwidth>,
         request: AllocateRequest,
         now: Time,
     ) -> Self {
@@ -76,6 +83,7 @@ impl Allocation {
             scheduled_s: 0,
             permissions: Permissions::default(),
             channels: Channels::default(),
+            bandwidth: Bandwidth::new(user_bandwidth),
             usage: Usage::default(),
         }
     }
@@ -164,6 +172,42 @@ impl Allocation {
             .flatten()
             .map(|relay| relay.expires)
             .min()
+    }
+
+    /// Takes a datagram to or from a peer of a family into the books, unless it is beyond a limit
+    /// of bandwidth. The first one that is of each way is an event.
+    pub(super) fn charge(
+        &mut self,
+        limits: &Limits,
+        events: &mut VecDeque<Event>,
+        now: Time,
+        (way, peer): (Way, Family),
+        payload: usize,
+    ) -> Result<(), DropCause> {
+        let charged = self
+            .bandwidth
+            .charge(limits, now, way, wire_len(peer, payload));
+        let Err(limit) = charged else {
+            return Ok(());
+        };
+        let limited = match way {
+            Way::ToPeers => &mut self.usage.limited_to_peers,
+            Way::ToClient => &mut self.usage.limited_to_client,
+        };
+        *limited += 1;
+        if *limited == 1 {
+            events.push_back(Event::BandwidthExceeded {
+                id: self.id,
+                five_tuple: self.client.five_tuple,
+                username: self.owner.username.clone(),
+                way,
+                limit,
+            });
+        }
+        Err(match limit {
+            BandwidthLimit::Allocation => DropCause::AllocationBandwidth,
+            BandwidthLimit::User => DropCause::UserBandwidth,
+        })
     }
 
     /// What clients are told.

@@ -36,6 +36,8 @@ drop_causes! {
     BadIndication, "bad_indication", "A Send indication without a usable peer or data.";
     HopLimit, "hop_limit", "A datagram whose TTL is used up.";
     TooLarge, "too_large", "A payload that the other side's datagram cannot carry.";
+    AllocationBandwidth, "allocation_bandwidth", "Data beyond what its allocation may relay.";
+    UserBandwidth, "user_bandwidth", "Data beyond what its user may relay.";
     IcmpLimit, "icmp_limit", "An ICMP error beyond the limit.";
     ReplyLimit, "reply_limit", "A stranger's request beyond the limit of replies to its network.";
     FailureLimit, "failure_limit", "A failed authentication beyond the limit of answers to its address.";

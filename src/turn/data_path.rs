@@ -1,5 +1,6 @@
 //! The data path: where a packet goes. No heap, no copy of the payload, no queue.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -8,10 +9,11 @@ use rand_chacha::rand_core::RngCore;
 use super::IpHeader;
 use super::action::{Deliver, Forward};
 use super::allocation::Allocation;
+use super::bandwidth::Way;
 use super::client::Client;
 use super::counters::DropCause;
-use super::event::RelayId;
-use super::limits::UDP_PAYLOAD_MAX;
+use super::event::{Event, RelayId};
+use super::limits::{Limits, UDP_PAYLOAD_MAX};
 use super::peer_policy::{PeerGate, Reach};
 use super::server::{Options, Server};
 use super::time::Time;
@@ -48,8 +50,12 @@ impl Server {
             payload: message.payload,
             dont_fragment: false,
         };
-        let gate = PeerGate::new(&self.options.peers, &self.shared.ports);
-        route(gate, allocation, now, ip, reach, data)
+        let books = Books {
+            gate: PeerGate::new(&self.options.peers, &self.shared.ports),
+            limits: &self.options.limits,
+            events: &mut self.events,
+        };
+        route(books, allocation, now, ip, reach, data)
     }
 
     /// A Send indication (RFC 8656 §11.2). Never answered, whatever is wrong with it.
@@ -69,8 +75,12 @@ impl Server {
             .permissions
             .reach(now, data.peer.ip())
             .ok_or(DropCause::NoPermission)?;
-        let gate = PeerGate::new(&self.options.peers, &self.shared.ports);
-        route(gate, allocation, now, ip, reach, data)
+        let books = Books {
+            gate: PeerGate::new(&self.options.peers, &self.shared.ports),
+            limits: &self.options.limits,
+            events: &mut self.events,
+        };
+        route(books, allocation, now, ip, reach, data)
     }
 
     /// A datagram from a peer, at `buffer[payload]`, received on a relay socket (RFC 8656 §11.3,
@@ -123,7 +133,14 @@ impl Server {
         let client = allocation.client;
         let is_stream = client.five_tuple.transport.is_stream();
         let ip = ip.relayed(is_stream).ok_or(DropCause::HopLimit)?;
-        let len = payload.len() as u64;
+        let len = payload.len();
+        allocation.charge(
+            &self.options.limits,
+            &mut self.events,
+            now,
+            (Way::ToClient, relay.family),
+            len,
+        )?;
         let message = match allocation.channels.number(now, peer) {
             Some(number) => prepend_channel_data(buffer, payload, number, is_stream),
             None => {
@@ -136,7 +153,7 @@ impl Server {
             .filter(|message| is_stream || message.len() <= UDP_PAYLOAD_MAX)
             .ok_or(DropCause::TooLarge)?;
         allocation.usage.packets_to_client += 1;
-        allocation.usage.bytes_to_client += len;
+        allocation.usage.bytes_to_client += len as u64;
         Ok(Deliver {
             client,
             message,
@@ -241,10 +258,17 @@ fn read_send(options: &Options, message: &Message<'_>) -> Result<ClientData, Dro
     })
 }
 
+/// What [`route`] needs of the shard beside the allocation.
+struct Books<'a> {
+    gate: PeerGate<'a>,
+    limits: &'a Limits,
+    events: &'a mut VecDeque<Event>,
+}
+
 /// The last steps of both ways from client to peer: the socket of the peer's family, the header,
-/// the books.
+/// the limits of bandwidth.
 fn route(
-    gate: PeerGate<'_>,
+    books: Books<'_>,
     allocation: &mut Allocation,
     now: Time,
     ip: IpHeader,
@@ -256,6 +280,11 @@ fn route(
         payload,
         dont_fragment,
     } = data;
+    let Books {
+        gate,
+        limits,
+        events,
+    } = books;
     let family = Family::of(peer.ip());
     allocation
         .live_relay(now, family)
@@ -269,6 +298,7 @@ fn route(
     if payload.len() > UDP_PAYLOAD_MAX {
         return Err(DropCause::TooLarge);
     }
+    allocation.charge(limits, events, now, (Way::ToPeers, family), payload.len())?;
     allocation.usage.packets_to_peers += 1;
     allocation.usage.bytes_to_peers += payload.len() as u64;
     // Between families, and between IPv6 addresses, the attribute means nothing (RFC 8656 §13).

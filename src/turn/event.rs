@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::bandwidth::{BandwidthLimit, Way};
 use super::client::FiveTuple;
 use super::client_policy::ClientRefusal;
 use super::peer_policy::PeerRefusal;
@@ -47,6 +48,10 @@ pub struct Usage {
     pub bytes_to_client: u64,
     /// Of the datagrams to the client, those that its slow connection lost.
     pub dropped_to_client: u64,
+    /// Datagrams from the client beyond a limit of bandwidth, in none of the numbers above.
+    pub limited_to_peers: u64,
+    /// Datagrams from peers beyond a limit of bandwidth, likewise.
+    pub limited_to_client: u64,
     /// Peer addresses that were ever permitted.
     pub peers: u32,
 }
@@ -152,6 +157,19 @@ pub enum Event {
         five_tuple: FiveTuple,
         /// Which list is against it.
         refusal: ClientRefusal,
+    },
+    /// An allocation lost its first datagram of a way to a limit of bandwidth.
+    BandwidthExceeded {
+        /// Which one.
+        id: AllocationId,
+        /// Its client.
+        five_tuple: FiveTuple,
+        /// USERNAME.
+        username: Box<str>,
+        /// The datagram's way.
+        way: Way,
+        /// Which limit.
+        limit: BandwidthLimit,
     },
     /// A client asked for a peer that is not relayed to.
     PeerRefused {

@@ -52,8 +52,15 @@ const FAILURE_REPLIES_FACTOR: u32 = 20;
 pub struct Limits {
     /// Allocations that one user may have at a time; 486 beyond.
     pub allocations_per_user: u32,
+    /// Allocations that one client address (of IPv6 a /64) may have at a time; 486 beyond.
+    pub allocations_per_address: u32,
     /// Allocations of the whole server; 508 beyond.
     pub allocations_total: u32,
+    /// What one allocation may relay, in kbit/s each way, with the headers of IP and UDP; dropped
+    /// beyond, 0 is no limit.
+    pub allocation_kbit_per_s: u32,
+    /// The same of all allocations of one user together.
+    pub user_kbit_per_s: u32,
     /// Peer addresses that one allocation may permit at a time; 508 beyond.
     pub permissions_per_allocation: u32,
     /// Channels that one allocation may bind at a time, at most 4096; 508 beyond.
@@ -79,7 +86,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             allocations_per_user: 50,
+            allocations_per_address: 1000,
             allocations_total: 16_000,
+            allocation_kbit_per_s: 50_000,
+            user_kbit_per_s: 100_000,
             permissions_per_allocation: 256,
             channels_per_allocation: 256,
             max_lifetime_s: 3600,

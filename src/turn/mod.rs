@@ -7,6 +7,7 @@
 
 mod action;
 mod allocation;
+mod bandwidth;
 mod budget;
 mod channel;
 mod client;
@@ -34,6 +35,7 @@ mod time;
 mod timer;
 
 pub use action::{Action, Deliver, Forward, RelayFailure};
+pub use bandwidth::{BandwidthLimit, Way};
 pub use client::{Client, FiveTuple, Link, Transport};
 pub use client_policy::{ClientPolicy, ClientRefusal};
 pub use counters::{Counters, DropCause};

@@ -41,6 +41,8 @@ pub enum Reject {
     ChannelInUse,
     /// The user has as many allocations as it may.
     UserQuota,
+    /// The client's address has as many allocations as it may.
+    AddressQuota,
     /// The server has as many allocations as it may.
     ServerFull,
     /// No relay port is free, or could be bound.
@@ -75,7 +77,7 @@ impl Reject {
             Self::UnsupportedFamily => ErrorCode::AddressFamilyNotSupported,
             Self::FamilyMismatch => ErrorCode::PeerAddressFamilyMismatch,
             Self::PeerRefused(_) | Self::ClientTunnelled => ErrorCode::Forbidden,
-            Self::UserQuota => ErrorCode::AllocationQuotaReached,
+            Self::UserQuota | Self::AddressQuota => ErrorCode::AllocationQuotaReached,
             Self::ServerFull | Self::NoPort | Self::NoReservation | Self::AllocationFull => {
                 ErrorCode::InsufficientCapacity
             }
@@ -104,6 +106,7 @@ impl fmt::Display for Reject {
             Self::ClientTunnelled => f.write_str("client behind 6to4 or Teredo"),
             Self::ChannelInUse => f.write_str("channel or peer is bound already"),
             Self::UserQuota => f.write_str("limits.allocations_per_user reached"),
+            Self::AddressQuota => f.write_str("limits.allocations_per_address reached"),
             Self::ServerFull => f.write_str("limits.allocations_total reached"),
             Self::NoPort => f.write_str("no relay port could be had"),
             Self::NoReservation => f.write_str("no such reservation"),

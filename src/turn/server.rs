@@ -58,12 +58,12 @@ impl Options {
 }
 
 /// What the shards of a server have in common. None of it is touched by a packet, but for reading
-/// the port bitmap.
+/// the port bitmap. The bandwidth of users is shared too, behind what their allocations hold.
 #[derive(Debug)]
 pub struct Shared {
     /// The relay ports.
     pub ports: PortPool,
-    /// The counts of allocations.
+    /// The counts of allocations, and the bandwidth of users.
     pub quota: Quota,
     /// The ports held for tokens.
     pub reservations: Reservations,
@@ -108,7 +108,7 @@ pub struct Server {
     pub(super) reply_limit: ReplyLimit,
     pub(super) failure_limit: FailureLimit,
     actions: VecDeque<Action>,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     pub(super) counters: Counters,
 }
 
@@ -347,7 +347,7 @@ impl Server {
         if let Some(token) = allocation.request.token {
             self.cancel_reservation(token);
         }
-        self.shared.quota.release(&allocation.owner.user);
+        self.release_quota(now, &allocation);
         if !was_pending {
             self.report(Event::AllocationClosed {
                 id,
@@ -359,6 +359,13 @@ impl Server {
                 usage: allocation.usage,
             });
         }
+    }
+
+    /// Counts an allocation that is gone no more.
+    pub(super) fn release_quota(&self, now: Time, allocation: &Allocation) {
+        let (user, client) = (&allocation.owner.user, allocation.client.five_tuple.client);
+        let limits = &self.options.limits;
+        self.shared.quota.release(user, client.ip(), limits, now);
     }
 
     /// Ends one family of an allocation; its port rests.

@@ -1,7 +1,7 @@
 //! Allocate (RFC 8656 §7.2).
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::harness::attribute as a;
 use crate::harness::{
@@ -349,6 +349,47 @@ fn the_quota_is_the_users() {
     eventually("the quota's release by a closed connection", || {
         fourth.try_allocate(|p| p).code() == 0
     });
+}
+
+/// SEC-12: by the client's address, over all workers, transports and users. Of IPv6 a /64 is one, and
+/// loopback has no other.
+#[test]
+fn the_quota_of_an_address() {
+    let server = TestServer::with(|setup| {
+        setup.limits.allocations_per_address = 3;
+        setup.workers = 2;
+    });
+    for (udp, tcp) in [(Via::Udp, Via::Tcp), (Via::Udp6, Via::Tcp6)] {
+        let udp = || {
+            let server = if udp == Via::Udp {
+                server.udp()
+            } else {
+                server.udp6()
+            };
+            let ip: IpAddr = if server.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            };
+            Client::udp_from(UdpSocket::bind((ip, 0)).unwrap(), server)
+        };
+        let mut first = udp();
+        first.allocate();
+        udp().with_user("bob", "builder").allocate();
+        let mut stream = Client::new(&server, tcp);
+        stream.allocate();
+        let mut late = udp();
+        assert_eq!(late.try_allocate(|p| p).code(), 486);
+        let mut stranger = udp().with_user("bob", "builder");
+        assert_eq!(stranger.try_allocate(|p| p).code(), 486);
+        first.delete();
+        late.allocate();
+        drop(stream);
+        eventually("the release by a closed connection", || {
+            stranger.try_allocate(|p| p).code() == 0
+        });
+    }
+    Client::udp(&server).allocate();
 }
 
 /// SEC-12: of the whole server, over all workers.

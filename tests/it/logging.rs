@@ -12,7 +12,7 @@ use sha1::Sha1;
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
 
 use crate::harness::attribute as a;
-use crate::harness::{Client, Packet, Process, method, own_ipv4, unix_s};
+use crate::harness::{Client, Packet, Peer, Process, method, own_ipv4, unix_s};
 
 const SECRET: &str = "north-secret-that-nobody-may-read-in-a-log";
 
@@ -181,6 +181,59 @@ fn refused_peers_and_requests_have_a_line() {
             "limits.allocations_per_user reached",
         ],
     );
+}
+
+/// SEC-12: who has too many allocations may be an address rather than a user.
+#[test]
+fn the_quota_of_an_address_has_a_line() {
+    let mut process = start("limits.allocations_per_address = 1");
+    let [mut first, mut second] = [0; 2].map(|_| Client::tcp_to(process.tcp[0]));
+    first.allocate();
+    assert_eq!(second.try_allocate(|packet| packet).code(), 486);
+    let line = process.wait_for("request refused");
+    let reason = "reason=limits.allocations_per_address reached";
+    assert_has(&line, &["user=alice", "code=486", reason]);
+}
+
+/// SEC-11: choppy video has a line when it begins, with the limit to raise, and the last line has
+/// the extent. 1 kbit/s lets the largest datagram through, which is 65 of these.
+#[test]
+fn packets_beyond_the_bandwidth_have_a_line() {
+    for limit in ["limits.allocation_kbit_per_s", "limits.user_kbit_per_s"] {
+        let mut process = start(&format!("peers.allow_loopback = true\n{limit} = 1"));
+        let mut client = Client::udp_to(process.udp[0]);
+        let peer = Peer::new();
+        let relayed = client.allocate();
+        client.bind(0x4000, peer.address());
+        for _ in 0..200 {
+            client.send_channel(0x4000, &[0; 972]);
+        }
+        let common = ["user=alice", &format!("client={}", client.local())];
+        let reason = format!("reason={limit} reached");
+        let line = process.wait_for("packets dropped");
+        assert_has(&line, &common);
+        assert_has(&line, &[&reason, "way=to peers"]);
+        for _ in 0..200 {
+            peer.send(&[0; 972], relayed);
+        }
+        let line = process.wait_for("packets dropped");
+        assert_has(&line, &[&reason, "way=to the client"]);
+        client.delete();
+        let line = process.wait_for("allocation closed");
+        assert_has(&line, &common);
+        let number = |key: &str| -> u64 {
+            let (_, rest) = line.split_once(&format!(" {key}=")).unwrap();
+            rest.split(' ').next().unwrap().parse().unwrap()
+        };
+        let passed = number("packets_to_peers");
+        assert_eq!(passed + number("limited_to_peers"), 200);
+        assert!(passed >= 65 && number("limited_to_client") > 0, "{line}");
+        let told = process
+            .log
+            .iter()
+            .filter(|it| it.contains("packets dropped"));
+        assert_eq!(told.count(), 2);
+    }
 }
 
 /// SEC-15: at the most talkative level, in both formats, through everything that has to do with

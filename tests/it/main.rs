@@ -6,6 +6,7 @@ mod harness;
 
 mod allocate;
 mod authentication;
+mod bandwidth;
 mod binding;
 mod channel;
 mod check;

@@ -321,9 +321,11 @@ impl Refusal {
                 .to_owned(),
             (440, _) => "the server has no relay address of either family".to_owned(),
             (441, _) => "the server takes the allocation for another user's".to_owned(),
-            (486, _) => "the user has as many allocations as the server permits; raise its quota, \
-                         or wait until the old ones expire"
-                .to_owned(),
+            (486, _) => {
+                "the user, or this client's address, has as many allocations as the server \
+                         permits; raise its quota, or wait until the old ones expire"
+                    .to_owned()
+            }
             (508, _) => "the server has no relay port or no capacity left".to_owned(),
             _ => format!("the server refuses {}: {self}", self.method.name()),
         }

@@ -87,16 +87,33 @@ impl<'a> Resolver<'a> {
         use defaults as d;
         // A million is far beyond one machine: larger numbers are slips of the finger.
         let many = 1..=1_000_000;
+        // 100 Gbit/s: whoever has more wants no limit.
+        const KBIT_PER_S_MAX: u32 = 100_000_000;
         Limits {
             allocations_per_user: self.number(
                 "limits.allocations_per_user",
                 many.clone(),
                 d::ALLOCATIONS_PER_USER,
             ),
+            allocations_per_address: self.number(
+                "limits.allocations_per_address",
+                many.clone(),
+                d::ALLOCATIONS_PER_ADDRESS,
+            ),
             allocations_total: self.number(
                 "limits.allocations_total",
                 many.clone(),
                 d::ALLOCATIONS_TOTAL,
+            ),
+            allocation_kbit_per_s: self.number(
+                "limits.allocation_kbit_per_s",
+                0..=KBIT_PER_S_MAX,
+                d::ALLOCATION_KBIT_PER_S,
+            ),
+            user_kbit_per_s: self.number(
+                "limits.user_kbit_per_s",
+                0..=KBIT_PER_S_MAX,
+                d::USER_KBIT_PER_S,
             ),
             permissions_per_allocation: self.number(
                 "limits.permissions_per_allocation",

@@ -88,6 +88,26 @@ fn a_full_file_is_understood() {
     assert_eq!(*key.expose(), std::array::from_fn(|index| index as u8));
 }
 
+/// SEC-11: 0 is no limit of bandwidth, but no number of allocations.
+#[test]
+fn limits_of_addresses_and_bandwidth() {
+    let toml = "[limits]\nallocations_per_address = 1\nallocation_kbit_per_s = 0\n\
+                user_kbit_per_s = 100_000_000\n";
+    let limits = Trial::new(toml).load().config.limits;
+    assert_eq!(limits.allocations_per_address, 1);
+    assert_eq!(limits.allocation_kbit_per_s, 0);
+    assert_eq!(limits.user_kbit_per_s, 100_000_000);
+    for (key, value, remedy) in [
+        ("allocations_per_address", 0, "write 1 to 1000000"),
+        ("allocation_kbit_per_s", 100_000_001, "write 0 to 100000000"),
+        ("user_kbit_per_s", 100_000_001, "write 0 to 100000000"),
+    ] {
+        let toml = format!("[limits]\n{key} = {value}\n");
+        let start = format!("turnserver.toml:2: limits.{key}: {value} is out of range");
+        assert_error_around(&toml, &start, remedy);
+    }
+}
+
 #[test]
 fn addresses_are_checked() {
     let f = "turnserver.toml:2: ";

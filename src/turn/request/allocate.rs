@@ -4,9 +4,11 @@
 //! sockets; the success response waits until every one of them is bound, or has failed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::super::action::{Action, RelayFailure};
 use super::super::allocation::{AllocateRequest, Allocation, Relay};
+use super::super::bandwidth::UserBandwidth;
 use super::super::event::{AllocationId, CloseReason, Event, RelayId};
 use super::super::limits::BIND_ATTEMPTS_MAX;
 use super::super::port_pool::{Parity, PortLease, PortPool};
@@ -51,12 +53,13 @@ impl Server {
         }
         check_client(&exchange.client)?;
         let wanted = self.read_allocate(exchange.message)?;
-        self.shared
-            .quota
-            .acquire(&identity.user, &self.options.limits)?;
-        let leased = self.lease_ports(exchange, identity, &wanted);
+        let (ip, now) = (exchange.client.five_tuple.client.ip(), exchange.now.time);
+        let (quota, limits) = (&self.shared.quota, &self.options.limits);
+        let bandwidth = quota.acquire(&identity.user, ip, limits, now)?;
+        let leased = self.lease_ports(exchange, identity, &wanted, bandwidth);
         if leased.is_err() {
-            self.shared.quota.release(&identity.user);
+            let (quota, limits) = (&self.shared.quota, &self.options.limits);
+            quota.release(&identity.user, ip, limits, now);
         }
         leased
     }
@@ -160,6 +163,7 @@ impl Server {
         exchange: &Exchange<'_, '_>,
         identity: &Identity,
         wanted: &Wanted,
+        bandwidth: Arc<UserBandwidth>,
     ) -> Handled {
         let preferred = exchange.client.five_tuple.server.ip();
         let mut leases: Vec<(Family, PortLease)> = Vec::new();
@@ -194,8 +198,13 @@ impl Server {
             token,
             missing,
         };
-        let owner = identity.clone();
-        let mut allocation = Allocation::new(exchange.client, owner, request, exchange.now.time);
+        let mut allocation = Allocation::new(
+            exchange.client,
+            identity.clone(),
+            bandwidth,
+            request,
+            exchange.now.time,
+        );
         let expires = exchange.now.time.plus_secs(wanted.lifetime_s);
         // Another port than the reserved one is of no use to whoever shows a token.
         let attempts = if wanted.token.is_some() {
@@ -343,7 +352,7 @@ impl Server {
             return;
         }
         if allocation.next_expiry().is_none() {
-            self.fail_allocate(id);
+            self.fail_allocate(now, id);
             return;
         }
         let expires = now.time.plus_secs(allocation.request.lifetime_s);
@@ -406,9 +415,9 @@ impl Server {
     }
 
     /// No socket could be had: 508, and nothing is left of the allocation.
-    fn fail_allocate(&mut self, id: AllocationId) {
+    fn fail_allocate(&mut self, now: Now, id: AllocationId) {
         let allocation = self.table.remove(id).expect("it was there a moment ago");
-        self.shared.quota.release(&allocation.owner.user);
+        self.release_quota(now.time, &allocation);
         let AllocateRequest {
             transaction_id,
             has_fingerprint,

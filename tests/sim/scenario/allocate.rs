@@ -1,8 +1,9 @@
 //! Allocate (RFC 8656 §7.2).
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
-use turnstone::turn::{CloseReason, Event, Limits, RelayFailure};
+use turnstone::turn::{CloseReason, Event, Limits, Reject, RelayFailure};
 use turnstone::wire::{AttributeType as A, Method};
 
 use crate::client::TestClient;
@@ -290,6 +291,57 @@ fn quotas() {
     client(4004).by(bob()).allocate(&mut host);
     host.advance_s(601);
     client(4002).allocate(&mut host);
+}
+
+/// SEC-12: an IPv4 address, and an IPv6 /64, whoever asks from there and over which transport. The
+/// refusal is signed, and given back is what deletion and expiry end.
+#[test]
+fn the_quota_of_an_address() {
+    for (here, too, elsewhere) in [
+        ("198.51.100.1:", "198.51.100.1:", "198.51.100.2:"),
+        (
+            "[2001:db8::1]:",
+            "[2001:db8::2:0:0:1]:",
+            "[2001:db8:0:1::1]:",
+        ),
+    ] {
+        let mut host = Host::new(Setup {
+            limits: Limits {
+                allocations_per_address: 2,
+                ..Limits::default()
+            },
+            shards: 3,
+            ..Setup::default()
+        });
+        let client = |ip: &str, port: u16| TestClient::udp(&format!("{ip}{port}"));
+        client(here, 4000).allocate(&mut host);
+        TestClient::tcp(&format!("{too}4001"))
+            .by(bob())
+            .allocate(&mut host);
+        for ip in [here, too] {
+            client(ip, 4002).allocate_with(&mut host, |_| {}).error(486);
+        }
+        assert!(host.events.iter().any(|(_, event)| matches!(
+            event,
+            Event::RequestRefused {
+                reject: Reject::AddressQuota,
+                ..
+            }
+        )));
+        client(elsewhere, 4003).allocate(&mut host);
+        client(here, 4000).refresh(&mut host, 0).success();
+        client(too, 4002).allocate(&mut host);
+        assert_eq!(host.shared.quota.of_address(ip_of(here)), 2);
+        host.advance_s(601);
+        assert_eq!(host.shared.quota.of_address(ip_of(here)), 0);
+        client(too, 4004).allocate(&mut host);
+        client(here, 4005).allocate(&mut host);
+    }
+}
+
+/// The address of text that a port is to follow.
+fn ip_of(text: &str) -> IpAddr {
+    address(&format!("{text}1")).ip()
 }
 
 /// ALLOC-22: other processes may hold ports. The server tries others, but not for ever.

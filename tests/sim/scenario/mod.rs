@@ -2,6 +2,7 @@
 
 mod allocate;
 mod auth;
+mod bandwidth;
 mod channel;
 mod data;
 mod errors;

@@ -104,6 +104,7 @@ impl World {
                 Event::ClientRefused { five_tuple, .. } => {
                     assert!(!self.model.lists.serve(five_tuple.client.ip()));
                 }
+                Event::BandwidthExceeded { .. } => panic!("there is no limit"),
                 Event::RequestRefused { .. }
                 | Event::PeerRefused { .. }
                 | Event::AllocationRefreshed { .. }

@@ -97,6 +97,10 @@ impl World {
         };
         let limits = Limits {
             allocations_per_user: 2 + rng.below(6) as u32,
+            allocations_per_address: 2 + rng.below(6) as u32,
+            // How much may be relayed in a time is the matter of `scenario::bandwidth`.
+            allocation_kbit_per_s: 0,
+            user_kbit_per_s: 0,
             allocations_total: 6 + rng.below(12) as u32,
             permissions_per_allocation: 2 + rng.below(4) as u32,
             channels_per_allocation: 1 + rng.below(3) as u32,

@@ -1,6 +1,6 @@
 //! What requests should lead to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use turnstone::turn::CloseReason;
 use turnstone::wire::{Family, Method};
@@ -155,6 +155,12 @@ impl Model {
         let (user, _) = user_and_end(&request.account.username);
         let of_user = self.allocations.values().filter(|it| it.user == user);
         if of_user.count() >= self.limits.allocations_per_user as usize {
+            return Err(Answer::Error(486));
+        }
+        let address = subscriber(key.1.ip());
+        let of_address = self.allocations.keys();
+        let of_address = of_address.filter(|key| subscriber(key.1.ip()) == address);
+        if of_address.count() >= self.limits.allocations_per_address as usize {
             return Err(Answer::Error(486));
         }
         if self.allocations.len() >= self.limits.allocations_total as usize {
@@ -459,6 +465,14 @@ impl Model {
         allocation.channels.retain(|_, (_, expires)| *expires > now);
         allocation.channels.insert(number, (peer, now + 600_000));
         Ok(())
+    }
+}
+
+/// Whom an address is: of IPv6 its first 64 bits.
+fn subscriber(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
