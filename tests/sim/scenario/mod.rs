@@ -1,6 +1,7 @@
 //! Stories with one or two clients. Each names the requirements that it proves.
 
 mod allocate;
+mod attacks;
 mod auth;
 mod channel;
 mod data;
