@@ -9,6 +9,7 @@ mod errors;
 mod idempotency;
 mod messages;
 mod permission;
+mod randomness;
 mod refresh;
 mod reservation;
 mod security;
