@@ -10,6 +10,7 @@ mod idempotency;
 mod messages;
 mod permission;
 mod randomness;
+mod reflection;
 mod refresh;
 mod reservation;
 mod security;
