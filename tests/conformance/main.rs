@@ -1,7 +1,9 @@
 //! `docs/conformance.md` against the tests: what the table calls tested has tests that exist and say
-//! so, and what tests say they are about is in the table.
+//! so, and what tests say they are about is in the table. Likewise `docs/advisories.md`.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod advisories;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -147,14 +149,20 @@ fn complaints(document: &str, tests: &Tests) -> Vec<String> {
     complaints
 }
 
-#[test]
-fn the_table_is_true() {
+/// Every test of the repository but those of these files, where wrong ones are in strings.
+fn every_test() -> Tests {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut tests = Tests::new();
     tests_below(&root.join("src"), "", &mut tests);
     tests_below(&root.join("tests"), "", &mut tests);
-    // The wrong tests below are in strings of this file.
     tests.retain(|name, _| !name.starts_with("conformance::"));
+    tests
+}
+
+#[test]
+fn the_table_is_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = every_test();
     let document = fs::read_to_string(root.join("docs/conformance.md")).unwrap();
     assert!(rows(&document).len() > 200, "the table was not found");
     assert!(tests.len() > 300, "the tests were not found");

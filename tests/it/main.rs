@@ -5,6 +5,7 @@
 mod harness;
 
 mod allocate;
+mod attacks;
 mod authentication;
 mod bandwidth;
 mod binding;

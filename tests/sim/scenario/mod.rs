@@ -1,6 +1,7 @@
 //! Stories with one or two clients. Each names the requirements that it proves.
 
 mod allocate;
+mod attacks;
 mod auth;
 mod bandwidth;
 mod channel;
@@ -9,6 +10,8 @@ mod errors;
 mod idempotency;
 mod messages;
 mod permission;
+mod randomness;
+mod reflection;
 mod refresh;
 mod reservation;
 mod security;

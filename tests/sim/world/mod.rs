@@ -23,7 +23,7 @@ use self::intent::{Ask, Intent, Packet, Request};
 use self::lists::Lists;
 use self::model::{Key, Model, ShouldSend, key_of};
 use self::requests::{Answer, Outcome};
-use self::rng::Rng;
+pub(crate) use self::rng::Rng;
 use crate::host::{Binds, Host, Setup, Socket, ip, relay};
 use crate::message::{Account, Delivered, Reply, Scheme};
 
