@@ -25,6 +25,8 @@ use tokio::sync::{mpsc, watch};
 
 pub use listen::ListenError;
 pub use settings::{Settings, StreamLimits};
+#[cfg(fuzzing)]
+pub use stream::StreamInput;
 
 use crate::turn::{PortPool, Server, Shared};
 use worker::{ConnectionSlots, Parts};

@@ -132,6 +132,12 @@ impl Input {
     pub(crate) const fn has_begun(&self) -> bool {
         self.seen_stun
     }
+
+    /// Bytes of memory that wait for the rest of a frame.
+    #[cfg(fuzzing)]
+    pub(super) const fn held(&self) -> usize {
+        self.partial.capacity()
+    }
 }
 
 /// The connections of a worker.
