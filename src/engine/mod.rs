@@ -26,6 +26,8 @@ use zeroize::Zeroizing;
 
 pub use listen::ListenError;
 pub use settings::{Settings, StreamLimits};
+#[cfg(fuzzing)]
+pub use stream::StreamInput;
 
 use crate::turn::{PortPool, Server, Shared};
 use listen::Listeners;

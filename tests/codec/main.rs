@@ -2,6 +2,7 @@
 //! against two codecs that other people wrote.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agreement;
 mod invariants;
 mod mutations;
 mod oracle_stun;

@@ -3,7 +3,7 @@
 use turnstone::wire::{ClassicRequest, Message};
 
 use crate::vectors::vectors;
-use crate::{invariants, oracle_stun, oracle_stun_types};
+use crate::{agreement, invariants, oracle_stun};
 
 /// MSG-03, MSG-04, MSG-23, STREAM-01: a cut message is never a message, and never a panic.
 #[test]
@@ -58,7 +58,7 @@ fn every_bit_flipped_means_the_same_to_others() {
         for bit in 0..packet.len() * 8 {
             packet[bit / 8] ^= 0x80 >> (bit % 8);
             oracle_stun::compare(&packet);
-            oracle_stun_types::compare(&packet);
+            agreement::compare(&packet);
             packet[bit / 8] ^= 0x80 >> (bit % 8);
         }
     }

@@ -167,6 +167,12 @@ impl Input {
         }
     }
 
+    /// Bytes of memory that wait for the rest of a frame.
+    #[cfg(fuzzing)]
+    pub(super) const fn held(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Frames that were given up since this was last asked.
     pub(crate) const fn take_lost(&mut self) -> u64 {
         std::mem::replace(&mut self.lost, 0)

@@ -82,7 +82,8 @@ impl Server {
             return false;
         }
         if !allocation.is_pending() {
-            self.send_allocate_success(exchange.now, allocation.id);
+            let has_fingerprint = exchange.message.has_fingerprint();
+            self.send_allocate_success(exchange.now, allocation.id, has_fingerprint);
         }
         true
     }
@@ -370,19 +371,19 @@ impl Server {
             relayed: allocation.relayed(&self.shared.ports),
             lifetime_s: allocation.request.lifetime_s,
         };
+        let has_fingerprint = allocation.request.has_fingerprint;
         self.report(event);
         self.reschedule(id);
-        self.send_allocate_success(now, id);
+        self.send_allocate_success(now, id, has_fingerprint);
     }
 
     /// The success response, or its repetition with the lifetime that is left.
-    fn send_allocate_success(&mut self, now: Now, id: AllocationId) {
+    fn send_allocate_success(&mut self, now: Now, id: AllocationId, has_fingerprint: bool) {
         let Some(allocation) = self.table.get(id) else {
             return;
         };
         let AllocateRequest {
             transaction_id,
-            has_fingerprint,
             token,
             missing,
             ..

@@ -294,6 +294,30 @@ fn pipelined_requests() {
     }
 }
 
+/// FP-04: a repetition that lost its FINGERPRINT, which integrity does not cover, or got one.
+#[test]
+fn a_repetition_is_answered_with_the_fingerprint_that_it_has() {
+    for first_has in [true, false] {
+        let mut host = Host::new(Setup::default());
+        let mut client = client();
+        client.challenge(&mut host, Method::Allocate);
+        let nonce = client.nonce.clone().unwrap();
+        let id = client.id();
+        for has in [first_has, !first_has, first_has] {
+            let packet = build(Class::Request, Method::Allocate, id, |builder| {
+                builder.u32(A::REQUESTED_TRANSPORT, UDP);
+                crate::message::sign(builder, &alice(), &nonce, Scheme::Old);
+                if has {
+                    builder.fingerprint();
+                }
+            });
+            let reply = client.exchange(&mut host, &packet).unwrap();
+            assert_eq!(reply.class(), Class::Success);
+        }
+        assert_eq!(host.sockets.len(), 1);
+    }
+}
+
 /// FP-02, FP-04: echoed in every kind of answer, and wrong ones dropped.
 #[test]
 fn fingerprints_are_echoed() {
