@@ -215,13 +215,14 @@ impl Trial {
         }
     }
 
-    /// The host reports on a socket that was closed meanwhile.
+    /// The host reports on a socket whose allocation ended meanwhile.
     fn late_report(&mut self, which: u8, outcome: Result<(), turnstone::turn::RelayFailure>) {
-        let gone = |it: &&Socket| {
-            let is = |other: &Socket| other.relay == it.relay;
-            !self.host.waiting.iter().any(is) && !self.host.sockets.values().any(is)
+        let is_there = |it: &Socket| {
+            let mut views = self.host.shards[0].inspect(self.host.time());
+            views.any(|view| view.id() == it.relay.allocation)
         };
-        let gone: Vec<Socket> = self.asked.iter().filter(gone).copied().collect();
+        let gone = self.asked.iter().filter(|it| !is_there(it));
+        let gone: Vec<Socket> = gone.copied().collect();
         if let Some(socket) = gone.get(usize::from(which) % gone.len().max(1)) {
             let (now, shard) = (self.host.now(), &mut self.host.shards[0]);
             match outcome {
@@ -255,6 +256,8 @@ impl Trial {
                 } => {
                     self.ledger.close(id, five_tuple, usage);
                 }
+                Event::RequestRefused { reject, .. } => assert_line(&reject.to_string()),
+                Event::PeerRefused { refusal, .. } => assert_line(&refusal.to_string()),
                 _ => {}
             }
         }
@@ -334,4 +337,9 @@ impl Trial {
         assert_eq!(shared.reservations.held(), 0);
         assert!(self.host.replies.is_empty() && self.host.events.is_empty());
     }
+}
+
+/// What goes into a log line is one line.
+fn assert_line(text: &str) {
+    assert!(!text.is_empty() && !text.contains(|c: char| c.is_control()));
 }

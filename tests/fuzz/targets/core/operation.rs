@@ -114,7 +114,7 @@ pub(crate) enum Part {
 #[derive(Clone, Copy)]
 pub(crate) struct Peer(u8);
 
-const PEERS: [&str; 14] = [
+const PEERS: [&str; 32] = [
     "9.9.9.1:5000",
     "9.9.9.2:5000",
     "9.9.9.1:5001",
@@ -129,6 +129,24 @@ const PEERS: [&str; 14] = [
     "192.0.2.15:3478",
     "[::ffff:9.9.9.1]:5000",
     "[64:ff9b::7f00:1]:5000",
+    "0.0.0.0:5000",
+    "169.254.169.254:80",
+    "224.0.0.1:5000",
+    "255.255.255.255:5000",
+    "100.100.100.200:80",
+    "100.64.0.1:5000",
+    "192.168.0.1:5000",
+    "198.18.0.1:5000",
+    "198.51.100.1:1001",
+    "[::]:5000",
+    "[::1]:5000",
+    "[fe80::1]:5000",
+    "[fd00::1]:5000",
+    "[ff02::1]:5000",
+    "[2002:7f00:1::]:5000",
+    "[2001::1]:5000",
+    "[::7f00:1]:5000",
+    "[64:ff9b::909:901]:5000",
 ];
 
 const CLIENTS: [(Transport, &str, &str); 6] = [
@@ -264,7 +282,7 @@ impl Packet {
                 let class = [Class::Indication, Class::Success, Class::Error];
                 Self::Other {
                     class: class[usize::from(head / 64) % 3],
-                    method: if head % 2 == 0 {
+                    method: if head.is_multiple_of(2) {
                         Method::Send
                     } else {
                         METHODS[usize::from(head / 2 % 8)]
