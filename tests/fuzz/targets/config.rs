@@ -33,8 +33,8 @@ const OPTIONS: [(&str, &str, char); 9] = [
 /// Keys that `Config::to_toml` shows as a count.
 const HIDDEN: [&str; 3] = ["static_auth_secret", "users", "nonce_secret"];
 
-/// A secret shorter than this may be part of a message by chance.
-const SECRET_MIN: usize = 8;
+/// A secret without this word may be part of a message by chance.
+const MARK: &str = "horse";
 
 /// With one of these, the input may name a file of this machine.
 const PATHS: [&str; 2] = ["/", "~"];
@@ -96,16 +96,16 @@ fn written(text: &str) -> PathBuf {
 
 /// A machine with a public address of each family.
 fn host() -> Host {
-    static HOST: LazyLock<Host> = LazyLock::new(Host::probe);
-    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    Host {
-        route_sources: vec![address("203.0.113.10"), address("2001:db8::10")],
-        interface_addresses: vec![],
-        ipv6: true,
-        cpus: 4,
-        bindable: |_| true,
-        ..HOST.clone()
-    }
+    static HOST: LazyLock<Host> = LazyLock::new(|| {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut host = Host::probe().accepting_any_address();
+        host.route_sources = vec![address("203.0.113.10"), address("2001:db8::10")];
+        host.interface_addresses.clear();
+        host.ipv6 = true;
+        host.cpus = 4;
+        host
+    });
+    HOST.clone()
 }
 
 fn variables(text: &str) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
@@ -162,9 +162,7 @@ fn secrets(input: &str, file: &str, sources: &Sources) -> Vec<String> {
         found.extend(flag.values.iter().cloned());
     }
     // What is also somewhere else, such as in the name of a user, may be shown from there.
-    let once = |it: &String| it.len() >= SECRET_MIN && input.matches(it.as_str()).count() == 1;
-    let is_ordinary = |it: &String| it.bytes().any(|byte| byte.is_ascii_digit());
-    found.retain(|it| once(it) && is_ordinary(it));
+    found.retain(|it| it.contains(MARK) && input.matches(it.as_str()).count() == 1);
     found
 }
 

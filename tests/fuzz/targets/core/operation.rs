@@ -282,7 +282,7 @@ impl Packet {
                 let class = [Class::Indication, Class::Success, Class::Error];
                 Self::Other {
                     class: class[usize::from(head / 64) % 3],
-                    method: if head % 2 == 0 {
+                    method: if head.is_multiple_of(2) {
                         Method::Send
                     } else {
                         METHODS[usize::from(head / 2 % 8)]
