@@ -59,12 +59,7 @@ fn unquoted(text: &str) -> Option<&str> {
 }
 
 /// What is wrong with the proof of a row; its tests go to `cited`.
-fn wrong_proof(
-    proof: &str,
-    tests: &Tests,
-    keys: &BTreeMap<String, String>,
-    cited: &mut BTreeSet<String>,
-) -> Vec<String> {
+fn wrong_proof(proof: &str, tests: &Tests, cited: &mut BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     if let Some(reason) = proof.strip_prefix("none:") {
         if reason.trim().is_empty() {
@@ -72,26 +67,14 @@ fn wrong_proof(
         }
         return wrong;
     }
-    for part in proof.split(';').map(str::trim) {
-        if let Some(key) = part.strip_prefix("not yet:") {
-            match unquoted(key.trim()) {
-                None => wrong.push(format!("{part:?} names no key")),
-                Some(key) if keys.contains_key(key) => {
-                    wrong.push(format!("{key} exists: name its tests"));
-                }
-                Some(_) => {}
+    for name in proof.split(',').map(str::trim) {
+        match unquoted(name) {
+            None => wrong.push(format!("{name:?} is no test, and no reason")),
+            Some(name) if !tests.contains_key(name) => {
+                wrong.push(format!("there is no test {name}"));
             }
-            continue;
-        }
-        for name in part.split(',').map(str::trim) {
-            match unquoted(name) {
-                None => wrong.push(format!("{name:?} is no test, and no reason")),
-                Some(name) if !tests.contains_key(name) => {
-                    wrong.push(format!("there is no test {name}"));
-                }
-                Some(name) => {
-                    cited.insert(name.to_owned());
-                }
+            Some(name) => {
+                cited.insert(name.to_owned());
             }
         }
     }
@@ -99,7 +82,7 @@ fn wrong_proof(
 }
 
 /// What is wrong with the tables of attacks.
-fn wrong_attacks(document: &str, tests: &Tests, keys: &BTreeMap<String, String>) -> Vec<String> {
+fn wrong_attacks(document: &str, tests: &Tests) -> Vec<String> {
     let mut wrong = Vec::new();
     let (mut listed, mut cited) = (BTreeSet::new(), BTreeSet::new());
     for row in rows(document, "id") {
@@ -113,7 +96,7 @@ fn wrong_attacks(document: &str, tests: &Tests, keys: &BTreeMap<String, String>)
         if !listed.insert(id) {
             wrong.push(format!("{id}: is there twice"));
         }
-        let proof = wrong_proof(proof, tests, keys, &mut cited);
+        let proof = wrong_proof(proof, tests, &mut cited);
         wrong.extend(proof.into_iter().map(|it| format!("{id}: {it}")));
     }
     for name in tests.keys() {
@@ -124,10 +107,8 @@ fn wrong_attacks(document: &str, tests: &Tests, keys: &BTreeMap<String, String>)
     wrong
 }
 
-/// What is wrong with the table of limits: it has all of them, with the values of the example; and
-/// what is said not to be there is not.
+/// What is wrong with the table of limits: it has all of them, with the values of the example.
 fn wrong_limits(document: &str, keys: &BTreeMap<String, String>) -> Vec<String> {
-    const LATER: &str = " *(not yet)*";
     let mut wrong = Vec::new();
     let mut listed = BTreeSet::new();
     for row in rows(document, "limit") {
@@ -135,19 +116,17 @@ fn wrong_limits(document: &str, keys: &BTreeMap<String, String>) -> Vec<String> 
             wrong.push(format!("{}: {} cells instead of 3", row[0], row.len()));
             continue;
         };
-        let later = key.strip_suffix(LATER);
-        let Some(name) = unquoted(later.unwrap_or(key)) else {
+        let Some(name) = unquoted(key) else {
             wrong.push(format!("{key:?} names no key"));
             continue;
         };
         listed.insert(name);
-        match (keys.get(name), later) {
-            (Some(_), Some(_)) => wrong.push(format!("{name} exists: it is not \"not yet\"")),
-            (None, None) => wrong.push(format!("{name} does not exist")),
-            (Some(default), None) if default != value => {
+        match keys.get(name) {
+            None => wrong.push(format!("{name} does not exist")),
+            Some(default) if default != value => {
                 wrong.push(format!("{name} is {default} and not {value}"));
             }
-            _ => {}
+            Some(_) => {}
         }
         if value.is_empty() || effect.is_empty() {
             wrong.push(format!("{name}: an empty cell"));
@@ -168,14 +147,12 @@ fn read(path: &str) -> String {
 #[test]
 fn the_attacks_have_their_tests() {
     let document = read("docs/advisories.md");
-    let keys = keys(&read("turnserver.toml.example"));
     let tests = every_test();
     assert!(
         rows(&document, "id").len() > 60,
         "the tables were not found"
     );
-    assert!(keys.contains_key("peers.deny"), "the keys were not found");
-    let wrong = wrong_attacks(&document, &tests, &keys);
+    let wrong = wrong_attacks(&document, &tests);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -191,28 +168,15 @@ fn the_limits_are_those_of_the_configuration() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The keys of the samples.
-fn sample_keys() -> BTreeMap<String, String> {
-    keys("# Words = words\n#realm = \"a\"\n[limits]\n#here = 5\n\n# e.g. there = [1]\n")
-}
-
 #[test]
 fn a_wrong_row_of_attacks_is_found() {
-    let keys = sample_keys();
-    assert_eq!(
-        keys.iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect::<Vec<_>>(),
-        ["limits.here=5", "limits.there=[1]", "realm=\"a\""]
-    );
     let tests: Tests = ["it::attacks::first", "it::other::second"]
         .map(|name| (name.to_owned(), BTreeSet::new()))
         .into();
     let head = "| no table |\n\n| id | what | here | proof |\n|---|---|---|---|\n";
-    let first =
-        "| A | b | c | `it::attacks::first`, `it::other::second`; not yet: `limits.later` |\n";
+    let first = "| A | b | c | `it::attacks::first`, `it::other::second` |\n";
     let right = format!("{head}{first}| B | b | c | none: because |\n");
-    assert_eq!(wrong_attacks(&right, &tests, &keys), [""; 0]);
+    assert_eq!(wrong_attacks(&right, &tests), [""; 0]);
 
     let cases = [
         ("| C | b | c | |", "C: \"\" is no test"),
@@ -229,38 +193,32 @@ fn a_wrong_row_of_attacks_is_found() {
             "is no test, and no reason",
         ),
         ("| C | b | c | none: |", "C: no test, and no reason"),
-        ("| C | b | c | not yet: soon |", "names no key"),
-        (
-            "| C | b | c | not yet: `limits.here` |",
-            "C: limits.here exists: name its tests",
-        ),
-        (
-            "| C | b | c | `it::other::second`; not yet: `limits.there` |",
-            "limits.there exists",
-        ),
         ("| C | | c | none: because |", "C: an empty cell"),
         ("| C | b | | none: because |", "C: an empty cell"),
         ("| A | b | c | none: because |", "A: is there twice"),
         ("| C | b | none: because |", "C: 3 cells instead of 4"),
     ];
     for (line, expected) in cases {
-        let found = wrong_attacks(&format!("{right}{line}\n"), &tests, &keys);
+        let found = wrong_attacks(&format!("{right}{line}\n"), &tests);
         assert_eq!(found.len(), 1, "{line}: {found:?}");
         assert!(found[0].contains(expected), "{line}: {found:?}");
     }
     let without = format!("{head}| B | b | c | none: because |\n");
-    let found = wrong_attacks(&without, &tests, &keys);
+    let found = wrong_attacks(&without, &tests);
     assert_eq!(found, ["it::attacks::first: is in no row"]);
 }
 
 #[test]
 fn a_wrong_limit_is_found() {
-    let keys = sample_keys();
-    let head = "| limit | default | what |\n|---|---|---|\n";
-    let right = format!(
-        "{head}| `limits.here` | 5 | a |\n| `limits.there` | [1] | a |\n\
-         | `limits.later` *(not yet)* | 7 | a |\n"
+    let keys = keys("# Words = words\n#realm = \"a\"\n[limits]\n#here = 5\n\n# e.g. there = [1]\n");
+    assert_eq!(
+        keys.iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>(),
+        ["limits.here=5", "limits.there=[1]", "realm=\"a\""]
     );
+    let head = "| limit | default | what |\n|---|---|---|\n";
+    let right = format!("{head}| `limits.here` | 5 | a |\n| `limits.there` | [1] | a |\n");
     assert_eq!(wrong_limits(&right, &keys), [""; 0]);
     let cases = [
         (
@@ -269,13 +227,8 @@ fn a_wrong_limit_is_found() {
             "limits.here is 5 and not 6",
         ),
         (
-            "`limits.here` |",
-            "`limits.here` *(not yet)* |",
-            "limits.here exists",
-        ),
-        (
-            "`limits.later` *(not yet)* |",
-            "`limits.later` |",
+            "| `limits.there`",
+            "| `limits.later` | 7 | a |\n| `limits.there`",
             "limits.later does not exist",
         ),
         (
@@ -283,9 +236,7 @@ fn a_wrong_limit_is_found() {
             "",
             "limits.there is not listed",
         ),
-        ("| 7 | a |", "| 7 | |", "limits.later: an empty cell"),
-        ("| 7 | a |", "| 7 |", "2 cells instead of 3"),
-        ("`limits.later`", "limits.later", "names no key"),
+        ("| 5 | a |", "| 5 | |", "limits.here: an empty cell"),
     ];
     for (from, to, expected) in cases {
         let found = wrong_limits(&right.replace(from, to), &keys);

@@ -19,7 +19,7 @@ const HEADERS: [usize; 2] = [28, 48];
 
 /// Bytes on the wire, out and in: no reply to a stranger over UDP is more than this many times its
 /// request, for a realm of this length.
-const WORST: (usize, usize) = (120, 48);
+const WORST: (usize, usize) = (116, 48);
 
 const METHODS: [Method; 4] = [
     Method::Allocate,
