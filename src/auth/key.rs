@@ -17,7 +17,7 @@ pub enum PasswordAlgorithm {
 }
 
 /// The key of both integrity attributes. Never printed, erased when dropped.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub enum LongTermKey {
     /// MD5 of `username:realm:password`
     Md5([u8; 16]),

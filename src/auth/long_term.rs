@@ -49,17 +49,6 @@ pub struct KnownUser<'a> {
     pub key: &'a LongTermKey,
 }
 
-/// What the nonce of a request proves: who repeats it has received it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressProof {
-    /// Nothing: there is none, or it was not made by this server for this client.
-    None,
-    /// That the address was the requester's when the nonce was made, longer ago than nonces live.
-    Earlier,
-    /// That the address is the requester's.
-    Now,
-}
-
 /// Why a request is not authenticated.
 #[derive(Clone, Debug)]
 pub enum AuthFailure {
@@ -202,19 +191,17 @@ impl Authenticator {
         }
     }
 
-    /// What a request's nonce says about the address that it came from, whatever else is wrong.
-    pub fn address_proof(
+    /// Whether a request's nonce proves that the address it came from is the requester's, whatever
+    /// else is wrong: who repeats a nonce has received it. One that is past its time does not:
+    /// somebody else may have had the address then.
+    pub fn proves_address(
         &self,
         request: &Message<'_>,
         client: SocketAddr,
         now_unix_s: u64,
-    ) -> AddressProof {
+    ) -> bool {
         let nonce = request.first(AttributeType::NONCE);
-        match nonce.map(|nonce| self.check_nonce(nonce, client, now_unix_s)) {
-            Some(Ok(())) => AddressProof::Now,
-            Some(Err(NonceError::Expired)) => AddressProof::Earlier,
-            Some(Err(NonceError::Foreign)) | None => AddressProof::None,
-        }
+        nonce.is_some_and(|nonce| self.check_nonce(nonce, client, now_unix_s).is_ok())
     }
 
     fn check_nonce(

@@ -113,6 +113,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -122,20 +124,23 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Waits for one that ends the server. SIGHUP does not: a terminal that closes, or a habit, must
-    /// not cost calls.
+    /// Waits for one that ends the server. The signals by which other servers reload do not: a
+    /// terminal that closes, or a habit, must not cost calls.
     async fn stop(&mut self) -> &'static str {
         loop {
-            tokio::select! {
+            let ignored = tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP ignored: a changed configuration needs a restart");
-                }
-            }
+                _ = self.hang_up.recv() => "SIGHUP",
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            tracing::warn!("{ignored} ignored: a changed configuration needs a restart");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! shards; touched when an allocation begins or ends, never by a packet.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use super::bandwidth::UserBandwidth;
 use super::limits::Limits;
 use super::reject::Reject;
+use super::source::SourcePrefix;
 use super::time::Time;
 
 /// Counts of live allocations. Users and addresses stand in it only while they have one, and a user
@@ -24,7 +25,8 @@ pub struct Quota {
 struct Counts {
     total: u32,
     users: HashMap<Box<str>, User, RandomState>,
-    addresses: HashMap<ClientAddress, u32, RandomState>,
+    /// By address, IPv6 by /64.
+    subscribers: HashMap<SourcePrefix, u32, RandomState>,
     /// Users without an allocation whose bandwidth is not whole, each at most once.
     leaving: VecDeque<Box<str>>,
 }
@@ -34,25 +36,6 @@ struct User {
     allocations: u32,
     bandwidth: Arc<UserBandwidth>,
     is_leaving: bool,
-}
-
-/// Whom the limit of an address counts an allocation for. An IPv6 subscriber has at least a /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ClientAddress {
-    V4(Ipv4Addr),
-    V6([u8; 8]),
-}
-
-impl From<IpAddr> for ClientAddress {
-    fn from(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
-            }
-        }
-    }
 }
 
 impl Quota {
@@ -71,12 +54,12 @@ impl Quota {
     ) -> Result<Arc<UserBandwidth>, Reject> {
         let mut counts = self.counts();
         counts.forget_leaving(limits, now);
-        let address = ClientAddress::from(client);
+        let address = SourcePrefix::subscriber(client);
         let of_user = counts.users.get(user).map_or(0, |user| user.allocations);
         if of_user >= limits.allocations_per_user {
             return Err(Reject::UserQuota);
         }
-        let of_address = counts.addresses.get(&address).copied().unwrap_or(0);
+        let of_address = counts.subscribers.get(&address).copied().unwrap_or(0);
         if of_address >= limits.allocations_per_address {
             return Err(Reject::AddressQuota);
         }
@@ -84,7 +67,7 @@ impl Quota {
             return Err(Reject::ServerFull);
         }
         counts.total += 1;
-        *counts.addresses.entry(address).or_insert(0) += 1;
+        *counts.subscribers.entry(address).or_insert(0) += 1;
         let user = counts.users.entry(user.into()).or_default();
         user.allocations += 1;
         Ok(Arc::clone(&user.bandwidth))
@@ -95,14 +78,14 @@ impl Quota {
         let mut counts = self.counts();
         counts.forget_leaving(limits, now);
         counts.total -= 1;
-        let address = ClientAddress::from(client);
+        let address = SourcePrefix::subscriber(client);
         let of_address = counts
-            .addresses
+            .subscribers
             .get_mut(&address)
             .expect("an address with an allocation is counted");
         *of_address -= 1;
         if *of_address == 0 {
-            counts.addresses.remove(&address);
+            counts.subscribers.remove(&address);
         }
         counts.release_user(user, limits, now);
     }
@@ -121,7 +104,7 @@ impl Quota {
     /// Live allocations of clients at an address, or in its /64.
     pub fn of_address(&self, client: IpAddr) -> u32 {
         let counts = self.counts();
-        let count = counts.addresses.get(&ClientAddress::from(client));
+        let count = counts.subscribers.get(&SourcePrefix::subscriber(client));
         count.copied().unwrap_or(0)
     }
 }
@@ -179,7 +162,7 @@ mod tests {
         let counts = quota.counts();
         counts.total == 0
             && counts.users.is_empty()
-            && counts.addresses.is_empty()
+            && counts.subscribers.is_empty()
             && counts.leaving.is_empty()
     }
 

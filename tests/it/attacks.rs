@@ -430,6 +430,8 @@ fn signals_do_not_disturb_calls() {
     let storm = || {
         for signal in [
             Signal::HUP,
+            Signal::USR1,
+            Signal::USR2,
             Signal::PIPE,
             Signal::WINCH,
             Signal::CONT,
@@ -461,7 +463,9 @@ fn signals_do_not_disturb_calls() {
             client.delete();
         }
     }
-    process.wait_for("SIGHUP");
+    for signal in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        process.wait_for(&format!("{signal} ignored"));
+    }
     process.terminate();
     assert!(process.wait().success());
 }

@@ -4,7 +4,7 @@
 //! holds nothing of a client that is not connected.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::ending::Ending;
 use crate::engine::settings::StreamLimits;
+use crate::turn::SourcePrefix;
 
 /// The connections of the server.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ pub(in crate::engine) struct Admission {
 #[derive(Debug, Default)]
 struct Census {
     open: u32,
-    /// Connections of each address that has any.
-    per_address: HashMap<IpAddr, u32>,
+    /// Connections of each address that has any, IPv6 by /64.
+    per_address: HashMap<SourcePrefix, u32>,
     /// Connections that the server has not answered, in the order of their opening.
     half_open: BTreeMap<u64, HalfOpen>,
     next: u64,
@@ -86,7 +87,7 @@ impl Admission {
     /// # Errors
     /// The limit, if every connection that counts towards it has been answered.
     pub(super) fn admit(&self, client: SocketAddr, waker: &Arc<Waker>) -> Result<Admitted, Ending> {
-        let address = counted_as(client.ip());
+        let address = SourcePrefix::subscriber(client.ip());
         let mut census = lock(&self.census);
         let of_address = census.per_address.get(&address).copied().unwrap_or(0);
         let limit = if of_address >= self.per_address {
@@ -119,7 +120,7 @@ impl Admission {
 }
 
 impl Census {
-    fn enter(&mut self, address: IpAddr, client: SocketAddr, waker: Arc<Waker>) -> u64 {
+    fn enter(&mut self, address: SourcePrefix, client: SocketAddr, waker: Arc<Waker>) -> u64 {
         let serial = self.next;
         self.next += 1;
         self.open += 1;
@@ -128,7 +129,7 @@ impl Census {
         serial
     }
 
-    fn leave(&mut self, serial: u64, address: IpAddr) {
+    fn leave(&mut self, serial: u64, address: SourcePrefix) {
         self.half_open.remove(&serial);
         self.open -= 1;
         let of_address = self.per_address.get_mut(&address);
@@ -140,13 +141,13 @@ impl Census {
     }
 
     /// Ends the oldest half-open connection, of one address or of any, and says whose it was.
-    fn make_room(&mut self, of: Option<IpAddr>) -> Option<SocketAddr> {
+    fn make_room(&mut self, of: Option<SourcePrefix>) -> Option<SocketAddr> {
         let is_it = |half_open: &HalfOpen| {
-            of.is_none_or(|address| counted_as(half_open.client.ip()) == address)
+            of.is_none_or(|address| SourcePrefix::subscriber(half_open.client.ip()) == address)
         };
         let (&serial, _) = self.half_open.iter().find(|(_, it)| is_it(it))?;
         let HalfOpen { client, waker } = self.half_open.remove(&serial)?;
-        self.leave(serial, counted_as(client.ip()));
+        self.leave(serial, SourcePrefix::subscriber(client.ip()));
         // Under the lock, so that its place sees that it is counted no more.
         waker.gave_way.store(true, Ordering::Relaxed);
         waker.wake();
@@ -158,7 +159,7 @@ impl Census {
 #[derive(Debug)]
 pub(super) struct Place {
     serial: u64,
-    address: IpAddr,
+    address: SourcePrefix,
     waker: Arc<Waker>,
     census: Arc<Mutex<Census>>,
 }
@@ -175,17 +176,6 @@ impl Drop for Place {
         let mut census = lock(&self.census);
         if !self.waker.gave_way() {
             census.leave(self.serial, self.address);
-        }
-    }
-}
-
-/// What connections are counted by: an IPv4 address, or the /64 that an IPv6 host can choose from.
-const fn counted_as(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => {
-            let prefix = ip.to_bits() & !(u64::MAX as u128);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
         }
     }
 }

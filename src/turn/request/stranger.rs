@@ -8,7 +8,7 @@ use super::super::server::Server;
 use super::super::source::SourcePrefix;
 use super::super::time::Now;
 use super::Exchange;
-use crate::auth::{AddressProof, AuthFailure, Identity};
+use crate::auth::{AuthFailure, Identity};
 use crate::turn::limits::LOGGED_USERNAME_MAX;
 use crate::wire::{AttributeType, Message};
 
@@ -77,8 +77,8 @@ impl Server {
     }
 
     /// Whether a reply goes to a requester who is not authenticated. It always does where the
-    /// return path is proven: by a connection, by an allocation, or by any nonce that was sent
-    /// there.
+    /// return path is proven: by a connection, by an allocation, or by a nonce that was sent there.
+    /// An old one does not exempt, lest one that was once received be good for ever.
     pub(super) fn admits_stranger(
         &mut self,
         now: Now,
@@ -93,7 +93,7 @@ impl Server {
         if allocation.is_some_and(|allocation| allocation.holds_five_tuple(now.time)) {
             return true;
         }
-        if message.is_some_and(|it| self.address_proof(now, client, it) != AddressProof::None) {
+        if message.is_some_and(|it| self.proves_address(now, client, it)) {
             return true;
         }
         let rate = self.options.limits.reply_rate();
@@ -105,17 +105,16 @@ impl Server {
         admitted
     }
 
-    /// Whether a request that is not authenticated was sent from the address that it came from. An
-    /// old nonce does not say so: somebody else may have had the address then.
+    /// Whether a request that is not authenticated was sent from the address that it came from.
     pub(super) fn is_from_there(&self, exchange: &Exchange<'_, '_>) -> bool {
         let client = &exchange.client;
         client.five_tuple.transport.is_stream()
-            || self.address_proof(exchange.now, client, exchange.message) == AddressProof::Now
+            || self.proves_address(exchange.now, client, exchange.message)
     }
 
-    fn address_proof(&self, now: Now, client: &Client, message: &Message<'_>) -> AddressProof {
+    fn proves_address(&self, now: Now, client: &Client, message: &Message<'_>) -> bool {
         let authenticator = &self.options.authenticator;
-        authenticator.address_proof(message, client.five_tuple.client, now.unix_s)
+        authenticator.proves_address(message, client.five_tuple.client, now.unix_s)
     }
 }
 
