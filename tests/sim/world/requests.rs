@@ -86,34 +86,51 @@ impl Model {
         request: &Request,
         is_allocate: bool,
     ) -> Result<(), Answer> {
+        // A request without credentials has no nonce either.
+        let has_nonce = request.fault != Some(Fault::None);
         let made = self.nonces.get(&request.nonce);
-        let made = made.filter(|it| it.0 == key.1).map(|it| it.1);
-        match request.fault {
-            Some(Fault::None) => return Err(self.stranger(key, Answer::Unsigned(401))),
-            Some(Fault::Incomplete) if made.is_some() => return Err(Answer::Unsigned(400)),
-            Some(Fault::Incomplete) => return Err(self.stranger(key, Answer::Unsigned(400))),
-            Some(Fault::Realm | Fault::Password | Fault::Algorithm) | None => {}
-        }
-        let Some(made) = made else {
-            return Err(self.stranger(key, Answer::Unsigned(438)));
+        let made = made.filter(|it| has_nonce && it.0 == key.1).map(|it| it.1);
+        let is_current =
+            made.is_some_and(|made| self.unix_s - made <= u64::from(self.nonce_lifetime_s));
+        let code = match (request.fault, made) {
+            (Some(Fault::None), _) => Some(401),
+            (Some(Fault::Incomplete), _) => Some(400),
+            (_, None) => Some(438),
+            (Some(Fault::Algorithm), _) => Some(400),
+            (Some(Fault::Realm), _) => Some(401),
+            (Some(Fault::Password) | None, _) => None,
         };
-        match request.fault {
-            Some(Fault::Algorithm) => return Err(Answer::Unsigned(400)),
-            Some(Fault::Realm) => return Err(Answer::Unsigned(401)),
-            _ => self.try_password(key, request)?,
+        if let Some(code) = code {
+            return Err(self.unsigned(key, is_current, code));
+        }
+        if !self.try_password(key, request) {
+            return Err(match self.unsigned(key, is_current, 401) {
+                Answer::Silence => Answer::Silence,
+                answer => self.failure(key, answer),
+            });
         }
         let (_, end) = user_and_end(&request.account.username);
         let holder = self.holder(key).filter(|it| {
             it.account == request.account && it.scheme.password() == request.scheme.password()
         });
         if is_allocate && holder.is_none() && end.is_some_and(|end| end < self.unix_s) {
-            return Err(Answer::Unsigned(401));
+            return Err(self.unsigned(key, is_current, 401));
         }
-        if self.unix_s - made > u64::from(self.nonce_lifetime_s) {
+        if !is_current {
             self.repetition(key, request)?;
-            return Err(Answer::Unsigned(438));
+            return Err(self.unsigned(key, is_current, 438));
         }
         Ok(())
+    }
+
+    /// An error for somebody who has not proven who he is, but perhaps where.
+    fn unsigned(&mut self, key: Key, is_proven: bool, code: u16) -> Answer {
+        let answer = Answer::Unsigned(code);
+        if is_proven {
+            answer
+        } else {
+            self.stranger(key, answer)
+        }
     }
 
     /// The allocation that is in the way of another one.

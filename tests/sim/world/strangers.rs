@@ -95,7 +95,7 @@ impl Model {
     }
 
     /// Whether name and password of a request do.
-    pub(crate) fn try_password(&mut self, key: Key, request: &Request) -> Result<(), Answer> {
+    pub(crate) fn try_password(&mut self, key: Key, request: &Request) -> bool {
         let username = &request.account.username;
         let is_right =
             request.fault != Some(Fault::Password) && user_and_end(username).0 != "mallory";
@@ -106,26 +106,23 @@ impl Model {
             let pair = (self.shard(key), (subscriber(key), username.clone()));
             let left = left(&mut self.strangers.failures, pair, allowance, self.now);
             if left.shares < allowance.period_ms {
-                return Err(self.failure(key));
+                return false;
             }
             if !is_right {
                 left.shares -= allowance.period_ms;
             }
         }
-        if is_right {
-            Ok(())
-        } else {
-            Err(self.failure(key))
-        }
+        is_right
     }
 
-    fn failure(&mut self, key: Key) -> Answer {
+    /// The answer to a wrong password, if there is one.
+    pub(crate) fn failure(&mut self, key: Key, answer: Answer) -> Answer {
         let from = (self.shard(key), subscriber(key));
         let allowance = self.failures(20);
         let replies = &mut self.strangers.failure_replies;
         match allowance {
             Some(of) if !spend(replies, from, of, self.now) => Answer::Silence,
-            _ => Answer::Unsigned(401),
+            _ => answer,
         }
     }
 }
