@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
-use turnstone::config::{Config, Flag, Host, Loaded, Origin, Problem, Sources, load};
+use turnstone::config::{Config, Environment, Flag, Host, Loaded, Origin, Problem, Sources, load};
 
 /// The options of `turnstone run`: name, key, and what stands between a pair.
 const OPTIONS: [(&str, &str, char); 9] = [
@@ -59,16 +59,17 @@ static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
 fuzz_target!(|input: &str| {
     let mut parts = input.splitn(3, "\n---\n");
     let [file, environment, options] = [(); 3].map(|()| parts.next().unwrap_or_default());
-    let names_file = input.contains("_file") || input.contains("_FILE") || input.contains("-file");
+    let names_file = ["_file", "_FILE", "-file", "CREDENTIALS_DIRECTORY"];
+    let names_file = names_file.iter().any(|it| input.contains(it));
     if names_file && PATHS.iter().any(|it| input.contains(it)) {
         return;
     }
     let sources = Sources {
         file: Some(written(file)),
-        environment: variables(environment),
+        environment: set(environment),
         flags: flags(options),
     };
-    let secrets = secrets(input, file, &sources);
+    let secrets = secrets(input, file, environment, &sources);
     match load(&sources, &host()) {
         Ok(Loaded { config, warnings }) => {
             warnings.iter().for_each(|it| check_problem(it, &secrets));
@@ -98,7 +99,7 @@ fn written(text: &str) -> PathBuf {
 fn host() -> Host {
     static HOST: LazyLock<Host> = LazyLock::new(|| {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let mut host = Host::probe().accepting_any_address();
+        let mut host = Host::probe().of_any_machine();
         host.route_sources = vec![address("203.0.113.10"), address("2001:db8::10")];
         host.interface_addresses.clear();
         host.ipv6 = true;
@@ -108,11 +109,14 @@ fn host() -> Host {
     HOST.clone()
 }
 
-fn variables(text: &str) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect()
+fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| line.split_once('='))
+}
+
+fn set(text: &str) -> Environment {
+    let mut environment = Environment::default();
+    variables(text).for_each(|(name, value)| environment.push(name, value));
+    environment
 }
 
 fn flags(text: &str) -> Vec<Flag> {
@@ -122,7 +126,9 @@ fn flags(text: &str) -> Vec<Flag> {
         .collect();
     let flag = |(name, key, separator): &(&'static str, &'static str, char)| {
         let values = given.iter().filter(|(given, _)| given == name);
-        let values: Vec<String> = values.map(|(_, value)| (*value).to_owned()).collect();
+        let values: Vec<_> = values
+            .map(|(_, value)| (*value).to_owned().into())
+            .collect();
         Flag {
             key,
             name,
@@ -138,7 +144,7 @@ fn flags(text: &str) -> Vec<Flag> {
 }
 
 /// The secrets of the input that can be told from the rest of it.
-fn secrets(input: &str, file: &str, sources: &Sources) -> Vec<String> {
+fn secrets(input: &str, file: &str, environment: &str, sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(table) = file.parse::<toml::Table>()
         && let Some(auth) = table.get("auth").and_then(toml::Value::as_table)
@@ -147,10 +153,10 @@ fn secrets(input: &str, file: &str, sources: &Sources) -> Vec<String> {
             texts(auth.get(key), &mut found);
         }
     }
-    for (name, value) in &sources.environment {
+    for (name, value) in variables(environment) {
         let is_secret = name == "TURNSERVER_AUTH__STATIC_AUTH_SECRET"
             || name == "TURNSERVER_AUTH__NONCE_SECRET";
-        if let (true, Some(value)) = (is_secret, value.to_str()) {
+        if is_secret {
             found.push(value.to_owned());
         }
     }
@@ -159,7 +165,7 @@ fn secrets(input: &str, file: &str, sources: &Sources) -> Vec<String> {
         .iter()
         .filter(|it| it.key == "auth.static_auth_secret")
     {
-        found.extend(flag.values.iter().cloned());
+        found.extend(flag.values.iter().map(|it| it.to_string()));
     }
     // What is also somewhere else, such as in the name of a user, may be shown from there.
     found.retain(|it| it.contains(MARK) && input.matches(it.as_str()).count() == 1);
