@@ -36,30 +36,30 @@ struct Census {
 #[derive(Debug)]
 struct HalfOpen {
     client: SocketAddr,
-    waker: Arc<Waker>,
+    notice: Arc<Notice>,
 }
 
-/// Wakes a connection's task, from any thread.
+/// What a connection's task is told by others, on any thread.
 #[derive(Debug, Default)]
-pub(super) struct Waker {
+pub(super) struct Notice {
     notify: Notify,
-    gave_way: AtomicBool,
+    eviction: AtomicBool,
 }
 
-impl Waker {
-    /// There is something to do for the connection.
-    pub(super) fn wake(&self) {
+impl Notice {
+    /// Wakes the task: there is something to do.
+    pub(super) fn give(&self) {
         self.notify.notify_one();
     }
 
-    /// Waits for [`Waker::wake`]; one that came before counts.
-    pub(super) async fn woken(&self) {
+    /// Waits for [`Notice::give`]; one that came before counts.
+    pub(super) async fn given(&self) {
         self.notify.notified().await;
     }
 
-    /// Whether the connection had to make room for another.
-    pub(super) fn gave_way(&self) -> bool {
-        self.gave_way.load(Ordering::Relaxed)
+    /// Whether the connection has made room for another.
+    pub(super) fn is_eviction(&self) -> bool {
+        self.eviction.load(Ordering::Relaxed)
     }
 }
 
@@ -86,7 +86,11 @@ impl Admission {
     ///
     /// # Errors
     /// The limit, if every connection that counts towards it has been answered.
-    pub(super) fn admit(&self, client: SocketAddr, waker: &Arc<Waker>) -> Result<Admitted, Ending> {
+    pub(super) fn admit(
+        &self,
+        client: SocketAddr,
+        notice: &Arc<Notice>,
+    ) -> Result<Admitted, Ending> {
         let address = SourcePrefix::subscriber(client.ip());
         let mut census = lock(&self.census);
         let of_address = census.per_address.get(&address).copied().unwrap_or(0);
@@ -107,12 +111,12 @@ impl Admission {
                 Some((census.make_room(only).ok_or(limit)?, limit))
             }
         };
-        let serial = census.enter(address, client, Arc::clone(waker));
+        let serial = census.enter(address, client, Arc::clone(notice));
         drop(census);
         let place = Place {
             serial,
             address,
-            waker: Arc::clone(waker),
+            notice: Arc::clone(notice),
             census: Arc::clone(&self.census),
         };
         Ok(Admitted { place, instead_of })
@@ -120,12 +124,12 @@ impl Admission {
 }
 
 impl Census {
-    fn enter(&mut self, address: SourcePrefix, client: SocketAddr, waker: Arc<Waker>) -> u64 {
+    fn enter(&mut self, address: SourcePrefix, client: SocketAddr, notice: Arc<Notice>) -> u64 {
         let serial = self.next;
         self.next += 1;
         self.open += 1;
         *self.per_address.entry(address).or_insert(0) += 1;
-        self.half_open.insert(serial, HalfOpen { client, waker });
+        self.half_open.insert(serial, HalfOpen { client, notice });
         serial
     }
 
@@ -146,11 +150,11 @@ impl Census {
             of.is_none_or(|address| SourcePrefix::subscriber(half_open.client.ip()) == address)
         };
         let (&serial, _) = self.half_open.iter().find(|(_, it)| is_it(it))?;
-        let HalfOpen { client, waker } = self.half_open.remove(&serial)?;
+        let HalfOpen { client, notice } = self.half_open.remove(&serial)?;
         self.leave(serial, SourcePrefix::subscriber(client.ip()));
         // Under the lock, so that its place sees that it is counted no more.
-        waker.gave_way.store(true, Ordering::Relaxed);
-        waker.wake();
+        notice.eviction.store(true, Ordering::Relaxed);
+        notice.give();
         Some(client)
     }
 }
@@ -160,7 +164,7 @@ impl Census {
 pub(super) struct Place {
     serial: u64,
     address: SourcePrefix,
-    waker: Arc<Waker>,
+    notice: Arc<Notice>,
     census: Arc<Mutex<Census>>,
 }
 
@@ -174,7 +178,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut census = lock(&self.census);
-        if !self.waker.gave_way() {
+        if !self.notice.is_eviction() {
             census.leave(self.serial, self.address);
         }
     }
@@ -259,18 +263,18 @@ mod tests {
             ((9, 2, 9), "192.0.2.2", Ending::AddressLimit),
         ] {
             let admission = admission(limits.0, limits.1, limits.2);
-            let wakers: [Arc<Waker>; 3] = Default::default();
+            let notices: [Arc<Notice>; 3] = Default::default();
             let talker = established(&admission, "192.0.2.9");
             let clients = ["192.0.2.1", "192.0.2.2", "192.0.2.2"].map(client);
             let silent: Vec<Admitted> = clients
                 .iter()
-                .zip(&wakers)
-                .map(|(&client, waker)| admission.admit(client, waker).unwrap())
+                .zip(&notices)
+                .map(|(&client, notice)| admission.admit(client, notice).unwrap())
                 .collect();
             assert!(silent.iter().all(|it| it.instead_of.is_none()));
             let one_more = admit(&admission, "192.0.2.2").unwrap();
             assert_eq!(one_more.instead_of, Some((client(gives_way), limit)));
-            let gone = wakers.each_ref().map(|waker| waker.gave_way());
+            let gone = notices.each_ref().map(|notice| notice.is_eviction());
             assert_eq!(gone.iter().filter(|gone| **gone).count(), 1);
             assert!(gone[if gives_way.ends_with('1') { 0 } else { 1 }]);
             drop((talker, silent, one_more));

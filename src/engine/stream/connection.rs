@@ -7,7 +7,7 @@ use std::sync::Arc;
 use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::admission::{Place, Waker};
+use super::admission::{Notice, Place};
 use super::budget::Budget;
 use super::ending::Ending;
 use super::input::Input;
@@ -29,8 +29,8 @@ pub(crate) enum Loss {
 pub(crate) struct Connection {
     five_tuple: FiveTuple,
     output: Rc<OwnedWriteHalf>,
-    /// Wakes the connection's task: there is something to send, or it is to end.
-    waker: Arc<Waker>,
+    /// To the connection's task: there is something to send, or it is to end.
+    notice: Arc<Notice>,
     /// Not there while it is read from.
     input: Option<Input>,
     queue: SendQueue,
@@ -49,7 +49,7 @@ impl Connection {
     pub(super) fn new(
         five_tuple: FiveTuple,
         output: Rc<OwnedWriteHalf>,
-        waker: Arc<Waker>,
+        notice: Arc<Notice>,
         place: Place,
         queue_max: usize,
         budget: &Budget,
@@ -58,7 +58,7 @@ impl Connection {
         Self {
             five_tuple,
             output,
-            waker,
+            notice,
             input: Some(Input::new(budget.clone())),
             queue: SendQueue::new(queue_max, budget.clone()),
             place,
@@ -101,7 +101,7 @@ impl Connection {
             return Ok(());
         }
         let pushed = self.queue.push(frame, sent, priority, self.has_allocation);
-        self.waker.wake();
+        self.notice.give();
         match pushed {
             Pushed::Queued => Ok(()),
             Pushed::QueueFull => Err(Loss::Slow),
@@ -159,7 +159,7 @@ impl Connection {
     /// Has the connection's task end it.
     fn end(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
-        self.waker.wake();
+        self.notice.give();
     }
 
     /// Why it is to end.

@@ -13,7 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
-use super::admission::{Admitted, Place, Waker};
+use super::admission::{Admitted, Notice, Place};
 use super::connection::Connection;
 use super::ending::Ending;
 use crate::engine::clock;
@@ -68,8 +68,8 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     if worker.borrow_mut().refuses(five_tuple) {
         return;
     }
-    let waker = Arc::new(Waker::default());
-    let Some(place) = worker.borrow_mut().admit(five_tuple.client, &waker) else {
+    let notice = Arc::new(Notice::default());
+    let Some(place) = worker.borrow_mut().admit(five_tuple.client, &notice) else {
         return;
     };
     if set_options(&stream).is_err() {
@@ -82,7 +82,7 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
         let connection = Connection::new(
             five_tuple,
             Rc::clone(&output),
-            Arc::clone(&waker),
+            Arc::clone(&notice),
             place,
             worker.stream_limits.send_queue_bytes,
             &worker.budget,
@@ -92,15 +92,15 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     };
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let ending = serve(&worker, &mut input, &output, &waker, link).await;
+        let ending = serve(&worker, &mut input, &output, &notice, link).await;
         worker.borrow_mut().disconnect(link, ending);
     });
 }
 
 impl Worker {
     /// Lets a connection in, or says why not.
-    fn admit(&mut self, client: SocketAddr, waker: &Arc<Waker>) -> Option<Place> {
-        match self.admission.admit(client, waker) {
+    fn admit(&mut self, client: SocketAddr, notice: &Arc<Notice>) -> Option<Place> {
+        match self.admission.admit(client, notice) {
             Ok(Admitted { place, instead_of }) => {
                 if let Some((closed, limit)) = instead_of {
                     self.endings.count(limit);
@@ -135,7 +135,7 @@ async fn serve(
     worker: &RefCell<Worker>,
     input: &mut OwnedReadHalf,
     output: &OwnedWriteHalf,
-    waker: &Waker,
+    notice: &Notice,
     link: Link,
 ) -> Option<Ending> {
     loop {
@@ -143,7 +143,7 @@ async fn serve(
             let mut worker = worker.borrow_mut();
             let connection = worker.connections.get_mut(link)?;
             // Where it gave way, the one that it made room for has been told.
-            if waker.gave_way() || connection.ending().is_some() {
+            if notice.is_eviction() || connection.ending().is_some() {
                 return connection.ending();
             }
             connection.has_output()
@@ -163,7 +163,7 @@ async fn serve(
                     return None;
                 }
             }
-            () = waker.woken() => {}
+            () = notice.given() => {}
         }
     }
 }
