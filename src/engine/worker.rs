@@ -95,6 +95,15 @@ impl Traffic {
         }
         true
     }
+
+    /// Has the frames told that were lost to the memory of all since they last were; `tell` says
+    /// whether it did, and if not they are told with the next ones.
+    fn tell_budget_drops(&mut self, tell: impl FnOnce(u64) -> bool) {
+        let dropped = self.budget_drops - self.budget_drops_told;
+        if dropped > 0 && tell(dropped) {
+            self.budget_drops_told = self.budget_drops;
+        }
+    }
 }
 
 /// What a worker is started with.
@@ -506,11 +515,9 @@ impl Worker {
             connection.tick(now.time, has_allocation, &self.stream_limits);
         }
         self.write_events();
-        let dropped = self.traffic.budget_drops - self.traffic.budget_drops_told;
-        if dropped > 0 {
-            self.traffic.budget_drops_told = self.traffic.budget_drops;
-            self.log.frames_dropped(dropped);
-        }
+        let log = &mut self.log;
+        self.traffic
+            .tell_budget_drops(|frames| log.frames_dropped(frames));
         self.log.tick(now.time);
         let (counters, network) = (self.server.counters(), self.server.last_limited());
         self.log.tell_limits(now.time, counters, network);
@@ -622,5 +629,27 @@ const fn fields(source: Option<std::net::IpAddr>, ip: IpHeader) -> HeaderFields 
         source,
         ttl: ip.ttl,
         tos: ip.tos,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SEC-18: a line that the limit of lines keeps back takes no number along.
+    #[test]
+    fn lost_frames_are_told_once_there_is_a_line_for_them() {
+        let mut traffic = Traffic::default();
+        let mut told = Vec::new();
+        for (lost, has_line) in [(2, true), (3, false), (0, false), (4, true), (0, true)] {
+            for _ in 0..lost {
+                assert!(traffic.count_frame(Some(Err(Loss::BudgetSpent))));
+            }
+            traffic.tell_budget_drops(|frames| {
+                told.push((frames, has_line));
+                has_line
+            });
+        }
+        assert_eq!(told, [(2, true), (3, false), (3, false), (7, true)]);
     }
 }

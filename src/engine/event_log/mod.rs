@@ -140,12 +140,14 @@ impl EventLog {
         }
     }
 
-    /// Streams have lost frames since this was last said.
-    pub(super) fn frames_dropped(&mut self, frames: u64) {
+    /// Streams have lost frames since this was last said. Returns whether it is said now.
+    pub(super) fn frames_dropped(&mut self, frames: u64) -> bool {
         let limit = Ending::MemoryLimit;
-        if self.connection_limits.admits(clock::time()) {
+        let admitted = self.connection_limits.admits(clock::time());
+        if admitted {
             warn!(frames, "frames of slow TCP clients dropped: {limit}");
         }
+        admitted
     }
 
     /// Says what the limits on strangers have held back since it was said last, and whom the last
