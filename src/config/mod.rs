@@ -204,9 +204,9 @@ pub struct Limits {
     pub unauthenticated_replies_per_s: u32,
     /// Failed authentications of one address as one user, in a minute; 0 is no limit.
     pub failed_authentications_per_minute: u32,
-    /// Open TCP connections of clients.
+    /// Open TCP connections of clients. Those without an allocation make room for new ones.
     pub tcp_connections: u32,
-    /// Of them, those of one IPv4 address or IPv6 /64.
+    /// Of them, those of one IPv4 address or IPv6 /64, likewise.
     pub tcp_connections_per_address: u32,
     /// TCP connections without a valid message so far.
     pub tcp_half_open: u32,

@@ -31,8 +31,8 @@ pub struct Settings {
 /// Bounds of TCP clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Open connections of the whole server. One more is closed at once, if there is no half-open
-    /// one to close in its place.
+    /// Open connections of the whole server. One more is closed at once, if all have an allocation;
+    /// otherwise one without is.
     pub connections: u32,
     /// Of them, those of one IPv4 address or IPv6 /64, likewise.
     pub connections_per_address: u32,

@@ -566,8 +566,11 @@ impl Worker {
                 self.traffic.unsent += u64::from(sent.is_err());
             }
             Transport::Tcp => {
-                let connection = self.connections.of_client(client);
-                let sent = connection.map(|c| c.send(message, priority));
+                let has_allocation = self.server.has_allocation(&client.five_tuple);
+                let sent = self.connections.of_client(client).map(|connection| {
+                    connection.set_allocation(has_allocation);
+                    connection.send(message, priority)
+                });
                 self.traffic.count_frame(sent);
             }
         }

@@ -44,26 +44,31 @@ fn try_talk(server: SocketAddr) -> Option<Client> {
     matches!(stream.read(&mut [0; 64]), Ok(32)).then_some(client)
 }
 
-/// SEC-12: on whichever worker they are; other addresses have their own.
+/// SEC-12: on whichever worker they are, if all have an allocation; other addresses have their own.
 #[test]
 fn an_address_has_so_many_connections() {
     let server = TestServer::with(|setup| {
         setup.stream.connections_per_address = 3;
         setup.workers = 2;
     });
-    let mut open: Vec<Client> = (0..3).map(|_| Client::tcp(&server)).collect();
-    open.iter_mut().for_each(Client::expect_nothing);
+    let owner = |ip| {
+        let mut client = client_from(ip, server.tcp());
+        client.allocate();
+        client
+    };
+    let mut open = vec!["127.0.0.1"; 3]
+        .into_iter()
+        .map(owner)
+        .collect::<Vec<_>>();
     assert_eq!(Client::tcp(&server).expect_close(), b"");
-    let mut others: Vec<Client> = (0..3)
-        .map(|_| client_from("127.0.0.2", server.tcp()))
-        .collect();
-    others.iter_mut().for_each(Client::expect_nothing);
+    let mut others = ["127.0.0.2"; 3].map(owner);
     let refused = &mut client_from("127.0.0.2", server.tcp());
     assert_eq!(refused.expect_close(), b"");
     Client::tcp_to(server.tcp6()).expect_nothing();
     open.pop();
     eventually("room", || try_talk(server.tcp()).is_some());
-    others.iter_mut().for_each(Client::expect_nothing);
+    open.iter_mut().for_each(Client::assert_alive);
+    others.iter_mut().for_each(Client::assert_alive);
 }
 
 /// SEC-12, SEC-17: the oldest of those that have said nothing.
@@ -86,31 +91,74 @@ fn a_silent_connection_gives_way_to_a_new_one() {
     talker.expect_nothing();
 }
 
+/// A server with room for four connections in all, or of one address.
+fn server_for_four(of_one_address: bool) -> TestServer {
+    TestServer::with(|setup| {
+        let stream = &mut setup.stream;
+        let limit = if of_one_address {
+            &mut stream.connections_per_address
+        } else {
+            &mut stream.connections
+        };
+        *limit = 4;
+    })
+}
+
 /// SEC-12, SEC-17: the server's and an address's limits let nobody be kept out by silence either.
 #[test]
 fn silence_does_not_fill_the_server() {
-    for per_address in [false, true] {
-        let server = TestServer::with(|setup| {
-            let stream = &mut setup.stream;
-            let limit = if per_address {
-                &mut stream.connections_per_address
-            } else {
-                &mut stream.connections
-            };
-            *limit = 4;
-        });
+    for of_one_address in [false, true] {
+        let server = server_for_four(of_one_address);
         let mut silent = [(); 4].map(|()| Client::tcp(&server));
-        let mut talkers: Vec<Client> = silent
+        let mut owners: Vec<Client> = silent
             .iter_mut()
             .map(|silent| {
-                let mut talker = Client::tcp(&server);
-                talker.expect_nothing();
+                let mut owner = Client::tcp(&server);
+                owner.allocate();
                 assert_eq!(silent.expect_close(), b"");
-                talker
+                owner
             })
             .collect();
+        // There is nobody left who could make room.
         assert_eq!(Client::tcp(&server).expect_close(), b"");
-        talkers.iter_mut().for_each(Client::expect_nothing);
+        owners.iter_mut().for_each(Client::assert_alive);
+    }
+}
+
+/// SEC-12, SEC-17: strangers who talk make room for a client, the first of them first, and a call
+/// lives on however many come.
+#[test]
+fn talk_does_not_fill_the_server() {
+    for of_one_address in [false, true] {
+        let server = server_for_four(of_one_address);
+        let peer = Peer::new();
+        let mut call = Client::tcp(&server);
+        let relayed = call.allocate();
+        call.bind(0x4000, peer.address());
+        let talker = || {
+            let mut talker = Client::tcp(&server);
+            talker.expect_nothing();
+            talker
+        };
+        let mut strangers = [talker(), talker(), talker()];
+        let mut honest = Client::tcp(&server);
+        honest.allocate();
+        assert_eq!(strangers[0].expect_close(), b"");
+        for round in 0..20 {
+            let stranger = &mut strangers[(round + 1) % 2 + 1];
+            stranger.expect_nothing();
+            let newcomer = talker();
+            let mut closed = std::mem::replace(&mut strangers[round % 2 + 1], newcomer);
+            assert_eq!(closed.expect_close(), b"", "round {round}");
+            call.send_channel(0x4000, &[round as u8]);
+            peer.expect(&[round as u8], relayed);
+        }
+        honest.assert_alive();
+        // A client whose call is over is one without an allocation.
+        assert_eq!(honest.try_refresh(Some(0)).lifetime(), 0);
+        let _others = [talker(), talker(), talker()];
+        assert_eq!(honest.expect_close(), b"");
+        call.assert_alive();
     }
 }
 
@@ -170,10 +218,15 @@ fn a_storm_of_connections_leaves_the_counts_right() {
         }
     }
     drop(rest);
+    let mut open = Vec::new();
     eventually("room for all", || {
-        let open: Vec<Client> = (0..LIMIT).map_while(|_| try_talk(server.tcp())).collect();
-        open.len() == LIMIT && try_talk(server.tcp()).is_none()
+        open = (0..LIMIT).map_while(|_| try_talk(server.tcp())).collect();
+        open.len() == LIMIT && !open.iter().any(|client| is_closed(client.stream()))
     });
+    for client in &mut open {
+        client.allocate();
+    }
+    assert!(try_talk(server.tcp()).is_none());
 }
 
 /// SEC-17: neither many messages nor wrong ones are a reason to stay.
@@ -328,22 +381,22 @@ fn start(more: &str) -> Process {
 fn every_limit_is_named_in_the_log() {
     let mut process = start(
         "limits.tcp_connections = 4\nlimits.tcp_connections_per_address = 2\n\
-         limits.tcp_half_open = 1\nlimits.tcp_first_message_s = 1",
+         limits.tcp_half_open = 1",
     );
     let server = process.tcp[0];
-    let talker = |ip| {
+    let owner = |ip| {
         let mut client = client_from(ip, server);
-        client.expect_nothing();
+        client.allocate();
         client
     };
-    let mut open = ["127.0.0.1", "127.0.0.1"].map(talker);
+    let mut open = ["127.0.0.1", "127.0.0.1"].map(owner);
     let refused = connect_from("127.0.0.1", server);
     let line = process.wait_for("refused: limits.tcp_connections_per_address reached");
     let client = format!("client={}", refused.local_addr().unwrap());
     assert!(line.contains(" WARN ") && line.contains(&client), "{line}");
 
     let silent = connect_from("127.0.0.2", server);
-    let _others = ["127.0.0.3", "127.0.0.3"].map(talker);
+    let _others = ["127.0.0.3", "127.0.0.3"].map(owner);
     let line = process.wait_for("closed for a new one: limits.tcp_half_open reached");
     let client = format!("client={}", silent.local_addr().unwrap());
     assert!(line.contains(" WARN ") && line.contains(&client), "{line}");
@@ -353,9 +406,9 @@ fn every_limit_is_named_in_the_log() {
     open[1].send(b"\xFF");
     let line = process.wait_for("neither STUN nor ChannelData");
     assert!(line.contains(" DEBUG "), "{line}");
-    let _silent = connect_from("127.0.0.5", server);
-    process.wait_for("no valid message within limits.tcp_first_message_s");
-    open[0].send(&[0, 1, 0xFF, 0xFC]);
+    let mut talker = client_from("127.0.0.5", server);
+    talker.expect_nothing();
+    talker.send(&[0, 1, 0xFF, 0xFC]);
     process.wait_for("longer than requests are");
     process.terminate();
     let line = process.wait_for("worker stopped");
@@ -363,12 +416,37 @@ fn every_limit_is_named_in_the_log() {
         "address_limit=1",
         "connection_limit=1",
         "half_open_limit=1",
-        "no_first_message=1",
         "not_turn=1",
         "frame_too_long=1",
     ] {
         assert!(line.contains(counter), "{counter} in {line}");
     }
+}
+
+/// SEC-17, SEC-18
+#[test]
+fn both_deadlines_are_named_in_the_log() {
+    let mut process = start("limits.tcp_first_message_s = 3\nlimits.tcp_idle_s = 5");
+    let mut talker = client_from("127.0.0.1", process.tcp[0]);
+    talker.expect_nothing();
+    let silent = connect_from("127.0.0.2", process.tcp[0]);
+    for (stream, text) in [
+        (
+            &silent,
+            "no valid message within limits.tcp_first_message_s",
+        ),
+        (talker.stream(), "no allocation for limits.tcp_idle_s"),
+    ] {
+        let line = process.wait_for(text);
+        let client = format!("client={}", stream.local_addr().unwrap());
+        assert!(line.contains(" DEBUG ") && line.contains(&client), "{line}");
+    }
+    process.terminate();
+    let line = process.wait_for("worker stopped");
+    assert!(
+        line.contains("no_first_message=1 no_allocation=1"),
+        "{line}"
+    );
 }
 
 /// SEC-12, SEC-18: frames lost for want of memory are one line a second.

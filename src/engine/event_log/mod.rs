@@ -112,7 +112,7 @@ impl EventLog {
         }
     }
 
-    /// A limit has a silent connection closed for a new one.
+    /// A limit has a connection without an allocation closed for a new one.
     pub(super) fn connection_gave_way(
         &mut self,
         client: SocketAddr,
@@ -123,7 +123,7 @@ impl EventLog {
             .connection_limits
             .admits_from(clock::time(), client.ip())
         {
-            warn!(client = %closed, new_client = %client, "silent TCP connection closed for a new one: {limit}");
+            warn!(client = %closed, new_client = %client, "TCP connection without an allocation closed for a new one: {limit}");
         }
     }
 

@@ -1,9 +1,9 @@
-//! How many connections there are, of whom, and which have said nothing yet.
+//! How many connections there are, of whom, and which may be closed for others.
 //!
-//! Shared by the workers, and touched when a connection opens, is first answered, and ends. It
-//! holds nothing of a client that is not connected.
+//! Shared by the workers, and touched when a connection opens, is first answered, gets or loses its
+//! allocation, and ends. It holds nothing of a client that is not connected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,16 +11,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::ending::Ending;
+use super::evictable::{Candidate, Evictable};
 use crate::engine::settings::StreamLimits;
 use crate::turn::SourcePrefix;
+
+/// How far a client has come. Who has come less far goes first when room is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The server has not answered anything yet.
+    HalfOpen,
+    /// It has, and there is no allocation.
+    Answered,
+    /// There is an allocation: the connection is never closed for another.
+    Allocated,
+}
 
 /// The connections of the server.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Admission {
+    limits: Limits,
+    census: Arc<Mutex<Census>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
     connections: u32,
     per_address: u32,
     half_open: u32,
-    census: Arc<Mutex<Census>>,
 }
 
 #[derive(Debug, Default)]
@@ -28,15 +45,10 @@ struct Census {
     open: u32,
     /// Connections of each address that has any, IPv6 by /64.
     per_address: HashMap<SourcePrefix, u32>,
-    /// Connections that the server has not answered, in the order of their opening.
-    half_open: BTreeMap<u64, HalfOpen>,
-    next: u64,
-}
-
-#[derive(Debug)]
-struct HalfOpen {
-    client: SocketAddr,
-    notice: Arc<Notice>,
+    half_open: Evictable,
+    answered: Evictable,
+    /// The next to enter one of these is behind all others there.
+    next_turn: u64,
 }
 
 /// What a connection's task is told by others, on any thread.
@@ -67,25 +79,27 @@ impl Notice {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) place: Place,
-    /// The connection that had to go for it, and the limit that asked for that.
-    pub(super) instead_of: Option<(SocketAddr, Ending)>,
+    /// The connections that had to go for it, and the limits that asked for that.
+    pub(super) instead_of: Vec<(SocketAddr, Ending)>,
 }
 
 impl Admission {
     pub(in crate::engine) fn new(limits: &StreamLimits) -> Self {
         Self {
-            connections: limits.connections,
-            per_address: limits.connections_per_address,
-            half_open: limits.half_open,
+            limits: Limits {
+                connections: limits.connections,
+                per_address: limits.connections_per_address,
+                half_open: limits.half_open,
+            },
             census: Arc::default(),
         }
     }
 
-    /// Lets a connection in. At a limit the oldest one that counts towards it and has said nothing
-    /// goes: silence must not keep clients out.
+    /// Lets a connection in. At a limit one goes that counts towards it and has no allocation:
+    /// neither silence nor talk must keep clients out.
     ///
     /// # Errors
-    /// The limit, if every connection that counts towards it has been answered.
+    /// The limit, if every connection that counts towards it has an allocation.
     pub(super) fn admit(
         &self,
         client: SocketAddr,
@@ -93,48 +107,62 @@ impl Admission {
     ) -> Result<Admitted, Ending> {
         let address = SourcePrefix::subscriber(client.ip());
         let mut census = lock(&self.census);
-        let of_address = census.per_address.get(&address).copied().unwrap_or(0);
-        let limit = if of_address >= self.per_address {
-            Some(Ending::AddressLimit)
-        } else if census.open >= self.connections {
-            Some(Ending::ConnectionLimit)
-        } else if census.half_open.len() >= self.half_open as usize {
-            Some(Ending::HalfOpenLimit)
-        } else {
-            None
-        };
-        // One that goes makes room at every limit it counts towards.
-        let instead_of = match limit {
-            None => None,
-            Some(limit) => {
-                let only = (limit == Ending::AddressLimit).then_some(address);
-                Some((census.make_room(only).ok_or(limit)?, limit))
+        let mut instead_of = Vec::new();
+        // One that goes may make room at the limits behind as well.
+        for limit in [
+            Ending::AddressLimit,
+            Ending::ConnectionLimit,
+            Ending::HalfOpenLimit,
+        ] {
+            if census.has_reached(limit, address, self.limits) {
+                let closed = census.make_room(limit, address).ok_or(limit)?;
+                instead_of.push((closed, limit));
             }
-        };
-        let serial = census.enter(address, client, Arc::clone(notice));
-        drop(census);
-        let place = Place {
-            serial,
-            address,
+        }
+        census.open += 1;
+        *census.per_address.entry(address).or_insert(0) += 1;
+        let mut place = Place {
+            client,
+            stage: Stage::HalfOpen,
+            turn: 0,
             notice: Arc::clone(notice),
             census: Arc::clone(&self.census),
         };
+        place.enter(&mut census);
+        drop(census);
         Ok(Admitted { place, instead_of })
     }
 }
 
 impl Census {
-    fn enter(&mut self, address: SourcePrefix, client: SocketAddr, notice: Arc<Notice>) -> u64 {
-        let serial = self.next;
-        self.next += 1;
-        self.open += 1;
-        *self.per_address.entry(address).or_insert(0) += 1;
-        self.half_open.insert(serial, HalfOpen { client, notice });
-        serial
+    fn has_reached(&self, limit: Ending, address: SourcePrefix, limits: Limits) -> bool {
+        match limit {
+            Ending::AddressLimit => {
+                let of_address = self.per_address.get(&address).copied().unwrap_or(0);
+                of_address >= limits.per_address
+            }
+            Ending::ConnectionLimit => self.open >= limits.connections,
+            _ => self.half_open.len() >= limits.half_open as usize,
+        }
     }
 
-    fn leave(&mut self, serial: u64, address: SourcePrefix) {
-        self.half_open.remove(&serial);
+    /// Ends a connection that counts towards a limit, a half-open one if there is any, and says
+    /// whose it was.
+    fn make_room(&mut self, limit: Ending, address: SourcePrefix) -> Option<SocketAddr> {
+        let of = (limit == Ending::AddressLimit).then_some(address);
+        let half_open = self.half_open.pop(of);
+        let Candidate { client, notice } = match half_open {
+            None if limit != Ending::HalfOpenLimit => self.answered.pop(of)?,
+            half_open => half_open?,
+        };
+        self.leave(SourcePrefix::subscriber(client.ip()));
+        // Under the lock, so that its place sees that it is counted no more.
+        notice.eviction.store(true, Ordering::Relaxed);
+        notice.give();
+        Some(client)
+    }
+
+    fn leave(&mut self, address: SourcePrefix) {
         self.open -= 1;
         let of_address = self.per_address.get_mut(&address);
         let of_address = of_address.expect("an address with a connection is counted");
@@ -144,34 +172,67 @@ impl Census {
         }
     }
 
-    /// Ends the oldest half-open connection, of one address or of any, and says whose it was.
-    fn make_room(&mut self, of: Option<SourcePrefix>) -> Option<SocketAddr> {
-        let is_it = |half_open: &HalfOpen| {
-            of.is_none_or(|address| SourcePrefix::subscriber(half_open.client.ip()) == address)
-        };
-        let (&serial, _) = self.half_open.iter().find(|(_, it)| is_it(it))?;
-        let HalfOpen { client, notice } = self.half_open.remove(&serial)?;
-        self.leave(serial, SourcePrefix::subscriber(client.ip()));
-        // Under the lock, so that its place sees that it is counted no more.
-        notice.eviction.store(true, Ordering::Relaxed);
-        notice.give();
-        Some(client)
+    /// Where the connections of a stage are that may be closed.
+    const fn evictable(&mut self, stage: Stage) -> Option<&mut Evictable> {
+        match stage {
+            Stage::HalfOpen => Some(&mut self.half_open),
+            Stage::Answered => Some(&mut self.answered),
+            Stage::Allocated => None,
+        }
     }
 }
 
 /// The place of one connection, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    serial: u64,
-    address: SourcePrefix,
+    client: SocketAddr,
+    stage: Stage,
+    /// Among those of its stage.
+    turn: u64,
     notice: Arc<Notice>,
     census: Arc<Mutex<Census>>,
 }
 
 impl Place {
-    /// The client has sent a valid message: the connection is not half open any more.
-    pub(super) fn establish(&self) {
-        lock(&self.census).half_open.remove(&self.serial);
+    pub(super) const fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The client has come to another stage.
+    pub(super) fn set_stage(&mut self, stage: Stage) {
+        if stage == self.stage {
+            return;
+        }
+        let census = Arc::clone(&self.census);
+        let mut census = lock(&census);
+        // One that has made room is not in the census any more.
+        if !self.notice.is_eviction() {
+            self.exit(&mut census);
+            self.stage = stage;
+            self.enter(&mut census);
+        }
+    }
+
+    fn enter(&mut self, census: &mut Census) {
+        self.turn = census.next_turn;
+        census.next_turn += 1;
+        if let Some(evictable) = census.evictable(self.stage) {
+            let candidate = Candidate {
+                client: self.client,
+                notice: Arc::clone(&self.notice),
+            };
+            evictable.insert(self.turn, candidate);
+        }
+    }
+
+    fn exit(&self, census: &mut Census) {
+        if let Some(evictable) = census.evictable(self.stage) {
+            evictable.remove(self.turn, self.address());
+        }
+    }
+
+    fn address(&self) -> SourcePrefix {
+        SourcePrefix::subscriber(self.client.ip())
     }
 }
 
@@ -179,7 +240,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut census = lock(&self.census);
         if !self.notice.is_eviction() {
-            census.leave(self.serial, self.address);
+            self.exit(&mut census);
+            census.leave(self.address());
         }
     }
 }
@@ -213,30 +275,38 @@ mod tests {
         admission.admit(client(address), &Arc::default())
     }
 
-    fn established(admission: &Admission, address: &str) -> Place {
-        let admitted = admit(admission, address).unwrap();
-        assert!(admitted.instead_of.is_none());
-        admitted.place.establish();
-        admitted.place
+    fn at_stage(admission: &Admission, address: &str, stage: Stage) -> Place {
+        let Admitted {
+            mut place,
+            instead_of,
+        } = admit(admission, address).unwrap();
+        assert_eq!(instead_of, []);
+        place.set_stage(stage);
+        place
+    }
+
+    fn allocated(admission: &Admission, address: &str) -> Place {
+        at_stage(admission, address, Stage::Allocated)
     }
 
     fn assert_empty(admission: &Admission) {
         let census = lock(&admission.census);
         assert_eq!(census.open, 0);
-        assert!(census.per_address.is_empty() && census.half_open.is_empty());
+        assert!(census.per_address.is_empty());
+        assert_eq!((census.half_open.len(), census.answered.len()), (0, 0));
     }
 
     /// SEC-12
     #[test]
     fn one_connection_more_than_an_address_may_have() {
         let admission = admission(9, 2, 9);
-        let both = ["2001:db8::1", "2001:db8::ffff:0:0:1"].map(|ip| established(&admission, ip));
+        let both = ["2001:db8::1", "2001:db8::ffff:0:0:1"].map(|ip| allocated(&admission, ip));
         let refused = admit(&admission, "2001:db8::2").unwrap_err();
         assert_eq!(refused, Ending::AddressLimit);
         let others = ["2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"];
-        let others = others.map(|ip| established(&admission, ip));
+        let others = others.map(|ip| allocated(&admission, ip));
         drop(both);
-        let place = established(&admission, "2001:db8::2");
+        let place = allocated(&admission, "2001:db8::2");
         drop((place, others));
         assert_empty(&admission);
     }
@@ -245,12 +315,12 @@ mod tests {
     #[test]
     fn one_connection_more_than_there_may_be() {
         let admission = admission(2, 9, 9);
-        let first = established(&admission, "192.0.2.1");
-        let second = established(&admission, "192.0.2.2");
+        let first = allocated(&admission, "192.0.2.1");
+        let second = allocated(&admission, "192.0.2.2");
         let refused = admit(&admission, "192.0.2.3").unwrap_err();
         assert_eq!(refused, Ending::ConnectionLimit);
         drop(first);
-        drop((established(&admission, "192.0.2.3"), second));
+        drop((allocated(&admission, "192.0.2.3"), second));
         assert_empty(&admission);
     }
 
@@ -258,27 +328,72 @@ mod tests {
     #[test]
     fn the_oldest_silent_connection_gives_way() {
         for (limits, gives_way, limit) in [
-            ((9, 9, 3), "192.0.2.1", Ending::HalfOpenLimit),
-            ((4, 9, 9), "192.0.2.1", Ending::ConnectionLimit),
+            ((9, 9, 2), "192.0.2.1", Ending::HalfOpenLimit),
+            ((5, 9, 9), "192.0.2.1", Ending::ConnectionLimit),
             ((9, 2, 9), "192.0.2.2", Ending::AddressLimit),
         ] {
             let admission = admission(limits.0, limits.1, limits.2);
-            let notices: [Arc<Notice>; 3] = Default::default();
-            let talker = established(&admission, "192.0.2.9");
-            let clients = ["192.0.2.1", "192.0.2.2", "192.0.2.2"].map(client);
-            let silent: Vec<Admitted> = clients
-                .iter()
-                .zip(&notices)
-                .map(|(&client, notice)| admission.admit(client, notice).unwrap())
-                .collect();
-            assert!(silent.iter().all(|it| it.instead_of.is_none()));
+            let owner = allocated(&admission, "192.0.2.9");
+            let talkers = ["192.0.2.9", "192.0.2.2"];
+            let talkers = talkers.map(|ip| at_stage(&admission, ip, Stage::Answered));
+            let silent = ["192.0.2.1", "192.0.2.2"].map(|ip| admit(&admission, ip).unwrap());
+            assert!(silent.iter().all(|it| it.instead_of.is_empty()));
             let one_more = admit(&admission, "192.0.2.2").unwrap();
-            assert_eq!(one_more.instead_of, Some((client(gives_way), limit)));
-            let gone = notices.each_ref().map(|notice| notice.is_eviction());
-            assert_eq!(gone.iter().filter(|gone| **gone).count(), 1);
-            assert!(gone[if gives_way.ends_with('1') { 0 } else { 1 }]);
-            drop((talker, silent, one_more));
+            assert_eq!(one_more.instead_of, [(client(gives_way), limit)]);
+            let gone = silent.each_ref().map(|it| it.place.notice.is_eviction());
+            assert_eq!(gone, ["192.0.2.1", "192.0.2.2"].map(|ip| ip == gives_way));
+            assert!(talkers.iter().all(|it| !it.notice.is_eviction()));
+            drop((owner, talkers, silent, one_more));
             assert_empty(&admission);
         }
+    }
+
+    /// SEC-12, SEC-17: talk without an allocation keeps nobody out. The one goes that has been
+    /// without an allocation for longest, and none that has one.
+    #[test]
+    fn where_none_is_silent_one_without_an_allocation_gives_way() {
+        for (limits, limit) in [
+            ((3, 9, 9), Ending::ConnectionLimit),
+            ((9, 3, 9), Ending::AddressLimit),
+        ] {
+            let admission = admission(limits.0, limits.1, limits.2);
+            let mut places =
+                [Stage::Allocated; 3].map(|stage| at_stage(&admission, "192.0.2.1", stage));
+            for index in [1, 0] {
+                places[index].set_stage(Stage::Answered);
+            }
+            let next = || admit(&admission, "192.0.2.1");
+            for gone in [1, 0] {
+                let mut newcomer = next().unwrap();
+                assert_eq!(newcomer.instead_of, [(client("192.0.2.1"), limit)]);
+                assert!(places[gone].notice.is_eviction());
+                // What comes too late changes nothing.
+                places[gone].set_stage(Stage::Allocated);
+                newcomer.place.set_stage(Stage::Allocated);
+                std::mem::swap(&mut places[gone], &mut newcomer.place);
+            }
+            assert_eq!(next().unwrap_err(), limit);
+            assert!(places.iter().all(|place| !place.notice.is_eviction()));
+            drop(places);
+            assert_empty(&admission);
+        }
+    }
+
+    /// SEC-12: an address at its limit, whose connections are answered, while as many as may be
+    /// are half open elsewhere.
+    #[test]
+    fn room_at_one_limit_is_not_always_room_at_the_next() {
+        let admission = admission(9, 1, 1);
+        let talker = at_stage(&admission, "192.0.2.1", Stage::Answered);
+        let silent = admit(&admission, "192.0.2.2").unwrap();
+        let both = [
+            (client("192.0.2.1"), Ending::AddressLimit),
+            (client("192.0.2.2"), Ending::HalfOpenLimit),
+        ];
+        let newcomer = admit(&admission, "192.0.2.1").unwrap();
+        assert_eq!(newcomer.instead_of, both);
+        assert_eq!(lock(&admission.census).half_open.len(), 1);
+        drop((talker, silent, newcomer));
+        assert_empty(&admission);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::admission::{Notice, Place};
+use super::admission::{Notice, Place, Stage};
 use super::budget::Budget;
 use super::ending::Ending;
 use super::input::Input;
@@ -35,10 +35,6 @@ pub(crate) struct Connection {
     input: Option<Input>,
     queue: SendQueue,
     place: Place,
-    /// Whether the server has answered anything.
-    is_established: bool,
-    /// Whether there was an allocation the last time that it showed.
-    has_allocation: bool,
     /// When the connection came, or its allocation was last seen.
     alone_since: Time,
     ending: Option<Ending>,
@@ -62,11 +58,18 @@ impl Connection {
             input: Some(Input::new(budget.clone())),
             queue: SendQueue::new(queue_max, budget.clone()),
             place,
-            is_established: false,
-            has_allocation: false,
             alone_since: now,
             ending: None,
         }
+    }
+
+    /// The client is answered, and has an allocation now or not.
+    pub(crate) fn set_allocation(&mut self, has_allocation: bool) {
+        self.place.set_stage(if has_allocation {
+            Stage::Allocated
+        } else {
+            Stage::Answered
+        });
     }
 
     /// Sends a frame, or queues what the kernel does not take at once.
@@ -76,15 +79,6 @@ impl Connection {
     pub(crate) fn send(&mut self, frame: &[u8], priority: Priority) -> Result<(), Loss> {
         if self.ending.is_some() {
             return Err(Loss::Slow);
-        }
-        match priority {
-            // Nobody else is sent any.
-            Priority::Data => self.has_allocation = true,
-            Priority::Control if self.is_established => {}
-            Priority::Control => {
-                self.is_established = true;
-                self.place.establish();
-            }
         }
         let sent = if self.queue.is_empty() {
             self.output.try_write(frame)
@@ -100,7 +94,8 @@ impl Connection {
         if sent == frame.len() {
             return Ok(());
         }
-        let pushed = self.queue.push(frame, sent, priority, self.has_allocation);
+        let has_allocation = self.place.stage() == Stage::Allocated;
+        let pushed = self.queue.push(frame, sent, priority, has_allocation);
         self.notice.give();
         match pushed {
             Pushed::Queued => Ok(()),
@@ -143,13 +138,15 @@ impl Connection {
     /// A look at the clock: a connection that has not said anything valid, or has no allocation,
     /// has its time.
     pub(crate) fn tick(&mut self, now: Time, has_allocation: bool, limits: &StreamLimits) {
-        self.has_allocation = has_allocation;
+        if has_allocation || self.place.stage() == Stage::Allocated {
+            self.set_allocation(has_allocation);
+        }
         if has_allocation {
             self.alone_since = now;
             return;
         }
         let alone_s = (now - self.alone_since).as_secs();
-        if !self.is_established && alone_s >= limits.first_message_s.into() {
+        if self.place.stage() == Stage::HalfOpen && alone_s >= limits.first_message_s.into() {
             self.end(Ending::NoFirstMessage);
         } else if alone_s >= limits.idle_s.into() {
             self.end(Ending::NoAllocation);

@@ -7,6 +7,7 @@ mod admission;
 mod budget;
 mod connection;
 mod ending;
+mod evictable;
 mod input;
 mod queue;
 mod tcp;

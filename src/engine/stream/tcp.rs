@@ -102,7 +102,7 @@ impl Worker {
     fn admit(&mut self, client: SocketAddr, notice: &Arc<Notice>) -> Option<Place> {
         match self.admission.admit(client, notice) {
             Ok(Admitted { place, instead_of }) => {
-                if let Some((closed, limit)) = instead_of {
+                for (closed, limit) in instead_of {
                     self.endings.count(limit);
                     self.log.connection_gave_way(client, closed, limit);
                 }
