@@ -36,7 +36,8 @@ pub struct StreamLimits {
     pub connections: u32,
     /// Of them, those of one IPv4 address or IPv6 /64, likewise.
     pub connections_per_address: u32,
-    /// Connections that have not sent a valid message. The oldest goes for one more.
+    /// Connections that have not sent a valid message. The oldest of the address that has
+    /// the most goes for one more.
     pub half_open: u32,
     /// Bytes that wait for one slow client before whole frames of data are dropped.
     pub send_queue_bytes: usize,

@@ -162,6 +162,23 @@ fn talk_does_not_fill_the_server() {
     }
 }
 
+/// SEC-12: silence from one address takes the room of that address, not of a slow client that was
+/// there before.
+#[test]
+fn a_crowd_of_silent_connections_makes_room_among_itself() {
+    let server = TestServer::with(|setup| setup.stream.half_open = 3);
+    let mut slow = client_from("127.0.0.2", server.tcp());
+    slow.send(&Packet::binding().bytes()[..19]);
+    let mut crowd = Vec::from([(); 2].map(|()| Client::tcp(&server)));
+    for _ in 0..20 {
+        crowd.push(Client::tcp(&server));
+        assert_eq!(crowd.remove(0).expect_close(), b"");
+    }
+    slow.send(&Packet::binding().bytes()[19..]);
+    assert_eq!(slow.recv().len(), 32);
+    slow.allocate();
+}
+
 /// SEC-12: the limit is of all workers together, and so is the oldest one.
 #[test]
 fn silent_connections_give_way_across_workers() {

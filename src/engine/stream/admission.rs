@@ -146,13 +146,15 @@ impl Census {
         }
     }
 
-    /// Ends a connection that counts towards a limit, a half-open one if there is any, and says
-    /// whose it was.
+    /// Ends a connection that counts towards a limit, a half-open one if there is any, for one of
+    /// an address, and says whose it was.
     fn make_room(&mut self, limit: Ending, address: SourcePrefix) -> Option<SocketAddr> {
-        let of = (limit == Ending::AddressLimit).then_some(address);
-        let half_open = self.half_open.pop(of);
-        let Candidate { client, notice } = match half_open {
-            None if limit != Ending::HalfOpenLimit => self.answered.pop(of)?,
+        let pop = |evictable: &mut Evictable| match limit {
+            Ending::AddressLimit => evictable.pop_of(address),
+            _ => evictable.pop_for(address),
+        };
+        let Candidate { client, notice } = match pop(&mut self.half_open) {
+            None if limit != Ending::HalfOpenLimit => pop(&mut self.answered)?,
             half_open => half_open?,
         };
         self.leave(SourcePrefix::subscriber(client.ip()));
@@ -327,10 +329,10 @@ mod tests {
     /// SEC-12, SEC-17: at every limit, and of one address only where it is the address's.
     #[test]
     fn the_oldest_silent_connection_gives_way() {
-        for (limits, gives_way, limit) in [
-            ((9, 9, 2), "192.0.2.1", Ending::HalfOpenLimit),
-            ((5, 9, 9), "192.0.2.1", Ending::ConnectionLimit),
-            ((9, 2, 9), "192.0.2.2", Ending::AddressLimit),
+        for (limits, newcomer, gives_way, limit) in [
+            ((9, 9, 2), "192.0.2.3", "192.0.2.1", Ending::HalfOpenLimit),
+            ((5, 9, 9), "192.0.2.3", "192.0.2.1", Ending::ConnectionLimit),
+            ((9, 2, 9), "192.0.2.2", "192.0.2.2", Ending::AddressLimit),
         ] {
             let admission = admission(limits.0, limits.1, limits.2);
             let owner = allocated(&admission, "192.0.2.9");
@@ -338,7 +340,7 @@ mod tests {
             let talkers = talkers.map(|ip| at_stage(&admission, ip, Stage::Answered));
             let silent = ["192.0.2.1", "192.0.2.2"].map(|ip| admit(&admission, ip).unwrap());
             assert!(silent.iter().all(|it| it.instead_of.is_empty()));
-            let one_more = admit(&admission, "192.0.2.2").unwrap();
+            let one_more = admit(&admission, newcomer).unwrap();
             assert_eq!(one_more.instead_of, [(client(gives_way), limit)]);
             let gone = silent.each_ref().map(|it| it.place.notice.is_eviction());
             assert_eq!(gone, ["192.0.2.1", "192.0.2.2"].map(|ip| ip == gives_way));
