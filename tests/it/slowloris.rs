@@ -1,14 +1,23 @@
 //! Connections that take their time, while others hold a call.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Client, Packet, TestServer};
 
-/// Of each kind.
-const ATTACKERS: usize = 250;
+const ATTACKERS: usize = 500;
 
-/// Packets each way between two bytes of the attackers.
+/// Addresses that they come from.
+const ADDRESSES: usize = 5;
+
+/// Between two bytes of an attacker. A second on a server as installed, whose deadlines are 10 and
+/// 60 s, is so much where they are 5 and 10 s.
+const DRIP: Duration = Duration::from_millis(250);
+
+/// Packets each way between two bytes, far below what an allocation may relay.
 const CALL_PACKETS: u32 = 50;
 
 /// Both sides of a call through the server, each knowing the other by its relayed address.
@@ -47,21 +56,51 @@ fn endless() -> Vec<u8> {
     Packet::binding().attr(0x8FFF, &[7; 4000]).into_bytes()
 }
 
-/// Sends one more byte. False once the server has closed the connection.
-fn drip(mut stream: &TcpStream, bytes: &[u8], sent: usize) -> bool {
-    let goes_on = match stream.write_all(&bytes[sent..=sent]) {
-        Ok(()) => match stream.read(&mut [0; 64]) {
-            Ok(0) => false,
+/// A connection that says its request a byte at a time.
+struct Attacker {
+    stream: TcpStream,
+    sent: usize,
+}
+
+impl Attacker {
+    /// Connects, and has something answered first if it `talks`.
+    fn connect(server: SocketAddr, number: usize, talks: bool) -> Self {
+        let ip: IpAddr = Ipv4Addr::new(127, 0, 1, (number % ADDRESSES) as u8).into();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        socket.connect(&server.into()).unwrap();
+        let mut client = Client::tcp_over(socket.into());
+        if talks {
+            client.expect_nothing();
+        }
+        let stream = client.stream().try_clone().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self { stream, sent: 0 }
+    }
+
+    /// Sends one more byte. False once the server has closed the connection.
+    fn drip(&mut self, bytes: &[u8]) -> bool {
+        if self
+            .stream
+            .write_all(&bytes[self.sent..=self.sent])
+            .is_err()
+        {
+            return false;
+        }
+        match self.stream.read(&mut [0; 64]) {
+            Ok(0) => return false,
             Ok(len) => panic!("{len} bytes of an answer"),
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        },
-        Err(_) => false,
-    };
-    assert!(
-        sent + 1 < bytes.len() || !goes_on,
-        "{sent} bytes were not too slow"
-    );
-    goes_on
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+        self.sent += 1;
+        assert!(
+            self.sent < bytes.len(),
+            "{} bytes were not too slow",
+            self.sent
+        );
+        true
+    }
 }
 
 /// SEC-17: 500 connections that send a byte now and then, half of which have said something
@@ -69,38 +108,36 @@ fn drip(mut stream: &TcpStream, bytes: &[u8], sent: usize) -> bool {
 #[test]
 fn a_call_survives_five_hundred_slow_connections() {
     let server = TestServer::with(|setup| {
-        setup.stream.connections = 600;
-        setup.stream.connections_per_address = 600;
-        setup.stream.half_open = 600;
-        setup.stream.first_message_s = 2;
-        setup.stream.idle_s = 4;
+        setup.stream.connections = 4000;
+        setup.stream.connections_per_address = 256;
+        setup.stream.half_open = 512;
+        setup.stream.first_message_s = 5;
+        setup.stream.idle_s = 10;
     });
     let mut call = Call::new(&server);
-    let connect = |talks: bool| {
-        let mut client = Client::tcp(&server);
-        if talks {
-            client.expect_nothing();
-        }
-        let stream = client.stream().try_clone().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        stream
-    };
-    let mut attackers: Vec<TcpStream> = (0..2 * ATTACKERS)
-        .map(|index| connect(index % 2 == 0))
-        .collect();
     let bytes = endless();
-    let mut sent = 0;
+    let mut attackers: Vec<Attacker> = (0..ATTACKERS)
+        .map(|number| {
+            let mut attacker = Attacker::connect(server.tcp(), number, number % 2 == 0);
+            assert!(attacker.drip(&bytes), "the first byte of {number}");
+            attacker
+        })
+        .collect();
+    let mut dripped = 0;
     while !attackers.is_empty() {
-        attackers.retain(|stream| drip(stream, &bytes, sent));
-        sent += 1;
+        let next = Instant::now() + DRIP;
         for _ in 0..CALL_PACKETS {
             call.exchange();
         }
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        attackers.retain_mut(|attacker| {
+            let goes_on = attacker.drip(&bytes);
+            dripped += usize::from(goes_on && attacker.sent == 2);
+            goes_on
+        });
     }
-    assert!(sent > 1, "the attack was over before it began");
-    for _ in 0..CALL_PACKETS {
-        call.exchange();
-    }
+    assert_eq!(dripped, ATTACKERS, "so many of them sent bytes one by one");
+    call.exchange();
     for (client, _) in &mut call.sides {
         client.assert_alive();
     }

@@ -198,8 +198,8 @@ fn requests_before_a_half_close_are_answered() {
 #[test]
 fn silence_ends_connections_without_an_allocation() {
     let server = TestServer::with(|setup| {
-        setup.stream.first_message_s = 1;
-        setup.stream.idle_s = 1;
+        setup.stream.first_message_s = 3;
+        setup.stream.idle_s = 3;
     });
     let mut owner = Client::tcp(&server);
     owner.allocate();
@@ -218,7 +218,7 @@ fn silence_ends_connections_without_an_allocation() {
         let _ = silent.stream().peek(&mut [0]);
         sent.is_err()
     });
-    assert!(closed.is_some(), "a byte each 0.2 s is too slow for 1 s");
+    assert!(closed.is_some(), "20 bytes in 4 s are too slow for 3 s");
     silent.stream().set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(silent.expect_close(), b"");
     assert_eq!(idle.expect_close(), b"");

@@ -249,7 +249,7 @@ fn a_storm_of_connections_leaves_the_counts_right() {
 /// SEC-17: neither many messages nor wrong ones are a reason to stay.
 #[test]
 fn nothing_that_is_said_replaces_an_allocation() {
-    let server = TestServer::with(|setup| setup.stream.idle_s = 1);
+    let server = TestServer::with(|setup| setup.stream.idle_s = 3);
     let mut client = Client::tcp(&server);
     client.expect_nothing();
     let mut answers = 0_u32;
@@ -278,8 +278,8 @@ fn nothing_that_is_said_replaces_an_allocation() {
 #[test]
 fn half_a_frame_lasts_as_long_as_the_allocation() {
     let server = TestServer::with(|setup| {
-        setup.stream.first_message_s = 2;
-        setup.stream.idle_s = 2;
+        setup.stream.first_message_s = 3;
+        setup.stream.idle_s = 3;
     });
     let peer = Peer::new();
     let mut client = Client::tcp(&server);

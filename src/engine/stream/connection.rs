@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -145,11 +146,8 @@ impl Connection {
             self.alone_since = now;
             return;
         }
-        let alone_s = (now - self.alone_since).as_secs();
-        if self.place.stage() == Stage::HalfOpen && alone_s >= limits.first_message_s.into() {
-            self.end(Ending::NoFirstMessage);
-        } else if alone_s >= limits.idle_s.into() {
-            self.end(Ending::NoAllocation);
+        if let Some(ending) = overdue(now - self.alone_since, self.place.stage(), limits) {
+            self.end(ending);
         }
     }
 
@@ -173,6 +171,18 @@ impl Connection {
         Client {
             five_tuple: self.five_tuple,
             link,
+        }
+    }
+}
+
+/// What is over for a connection after so much time without an allocation.
+fn overdue(alone: Duration, stage: Stage, limits: &StreamLimits) -> Option<Ending> {
+    let has_passed = |limit_s: u32| alone >= Duration::from_secs(limit_s.into());
+    match stage {
+        Stage::Allocated => None,
+        Stage::HalfOpen if has_passed(limits.first_message_s) => Some(Ending::NoFirstMessage),
+        Stage::HalfOpen | Stage::Answered => {
+            has_passed(limits.idle_s).then_some(Ending::NoAllocation)
         }
     }
 }
@@ -208,5 +218,37 @@ impl Connections {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slab.iter_mut().map(|(_, connection)| connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SEC-17, STREAM-05: at the millisecond, for a client that has said nothing and for one that
+    /// has; and whatever is configured, neither deadline is one of an allocation.
+    #[test]
+    fn deadlines_end_at_their_edge() {
+        let limits = |first_message_s, idle_s| StreamLimits {
+            connections: 0,
+            connections_per_address: 0,
+            half_open: 0,
+            send_queue_bytes: 0,
+            queues_total_bytes: 0,
+            first_message_s,
+            idle_s,
+        };
+        let installed = limits(10, 60);
+        let patient = limits(300, 60);
+        for (limits, stage, edge_ms, ending) in [
+            (installed, Stage::HalfOpen, 10_000, Ending::NoFirstMessage),
+            (installed, Stage::Answered, 60_000, Ending::NoAllocation),
+            (patient, Stage::HalfOpen, 60_000, Ending::NoAllocation),
+        ] {
+            let at = |ms| overdue(Duration::from_millis(ms), stage, &limits);
+            assert_eq!((at(edge_ms - 1), at(edge_ms)), (None, Some(ending)));
+            let allocated = overdue(Duration::from_secs(9999), Stage::Allocated, &limits);
+            assert_eq!(allocated, None);
+        }
     }
 }
