@@ -56,7 +56,7 @@ fn one(
     let before = Memory::of(server.pid())?.rss;
     let address = server.address;
     let strangers = thread::spawn(move || match flood {
-        Some(flood) => Strangers::new()?.send(flood, address, count, rate),
+        Some(flood) => Strangers::new(0)?.send(flood, address, count, rate),
         None => Ok(Echo::default()),
     });
     let seconds = rate.map_or(3.0, |rate| count as f64 / f64::from(rate));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use turnstone::engine::udp::sys::{
     Batch, BufferSizes, Datagram, HEADROOM, HeaderFields, ListenerOptions, SendQueue, UdpSocket,
@@ -13,8 +13,11 @@ use turnstone::wire::{AttributeType, Class, MessageBuilder, Method, TransactionI
 /// Datagrams sent, or received, in one system call.
 const BATCH: usize = 64;
 
-/// Datagrams that a flood makes up for after it was held up.
-const CATCH_UP_MAX: u64 = 1024;
+/// Between two looks at the clock, and at a full send buffer.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// A flood of which the kernel has taken nothing for so long has failed.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// Strangers are the addresses from 127.16.0.0, over a million of them, on one port.
 const FIRST_STRANGER: u32 = 0x7F10_0000;
@@ -79,7 +82,7 @@ impl fmt::Display for Flood {
     }
 }
 
-/// What was sent, and what came back. Bytes are those of the UDP payloads.
+/// What the kernel took, and what came back. Bytes are those of the UDP payloads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Echo {
     pub(crate) sent: u64,
@@ -93,11 +96,14 @@ pub(crate) struct Echo {
 pub(crate) struct Strangers {
     socket: UdpSocket,
     inbox: Batch,
+    /// Who has the next turn.
+    next: u64,
     echo: Echo,
 }
 
 impl Strangers {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Strangers of whom this one is the first: who has sent before is not to come again.
+    pub(crate) fn new(first: u64) -> io::Result<Self> {
         let options = ListenerOptions {
             buffers: BufferSizes {
                 receive: Some(8 << 20),
@@ -108,13 +114,14 @@ impl Strangers {
         Ok(Self {
             socket: UdpSocket::listener((Ipv4Addr::UNSPECIFIED, 0).into(), &options)?,
             inbox: Batch::new(BATCH),
+            next: first,
             echo: Echo::default(),
         })
     }
 
     /// Sends `count` packets to a server, each from the next address; `rate` is packets a second,
-    /// `None` for as many as the thread can. Replies are counted, late ones as far as they come in
-    /// a fifth of a second.
+    /// `None` for as many as the thread can. What the kernel does not take is sent again, and counted
+    /// once. Replies are counted, late ones as far as they come in a fifth of a second.
     pub(crate) fn send(
         mut self,
         flood: Flood,
@@ -128,38 +135,45 @@ impl Strangers {
             .collect();
         let mut queue = SendQueue::new(BATCH);
         let started = Instant::now();
+        let mut last_sent = started;
         while self.echo.sent < count {
             let due = rate.map_or(count, |rate| {
                 (started.elapsed().as_secs_f64() * f64::from(rate)) as u64
             });
-            let missing = due.min(count).saturating_sub(self.echo.sent);
-            for _ in 0..missing.min(CATCH_UP_MAX) {
-                let slot = (self.echo.sent % BATCH as u64) as usize;
+            let missing = due.min(count) - self.echo.sent;
+            for (slot, &len) in lengths.iter().enumerate().take(missing as usize) {
                 let datagram = Datagram {
                     slot,
-                    range: HEADROOM..HEADROOM + lengths[slot],
+                    range: HEADROOM..HEADROOM + len,
                     to: server,
                     fields: HeaderFields {
-                        source: Some(stranger(self.echo.sent)),
+                        source: Some(stranger(self.next + slot as u64)),
                         ..HeaderFields::default()
                     },
                 };
-                queue.push(datagram).expect("flushed when full");
-                self.echo.sent += 1;
-                self.echo.bytes_sent += lengths[slot] as u64;
-                if queue.is_full() {
-                    queue.flush(&self.socket, &packets);
-                }
+                queue.push(datagram).expect("room for a batch");
             }
-            queue.flush(&self.socket, &packets);
+            let flushed = queue.flush(&self.socket, &packets);
+            let sent = flushed.sent as u64;
+            self.next += sent;
+            self.echo.sent += sent;
+            // Packets of a flood are equally long.
+            self.echo.bytes_sent += sent * lengths[0] as u64;
             self.receive()?;
-            if missing == 0 {
-                std::thread::sleep(std::time::Duration::from_micros(100));
+            if sent > 0 {
+                last_sent = Instant::now();
+            } else if missing > 0 && last_sent.elapsed() > STUCK {
+                return Err(flushed
+                    .last_error
+                    .unwrap_or_else(|| io::ErrorKind::TimedOut.into()));
+            }
+            if missing == 0 || flushed.dropped > 0 {
+                std::thread::sleep(PAUSE);
             }
         }
         self.echo.seconds = started.elapsed().as_secs_f64();
         for _ in 0..200 {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
             self.receive()?;
         }
         Ok(self.echo)
