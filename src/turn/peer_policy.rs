@@ -519,6 +519,23 @@ mod tests {
         assert_eq!(policy.check(peer(5001)), Err(PeerRefusal::Private));
     }
 
+    /// SEC-03, SEC-07: a listener is one port of an own address, behind NAT64 too.
+    #[test]
+    fn an_own_address_in_disguise_is_a_peer_by_port() {
+        let policy = PeerPolicy {
+            allow: rules(&["64:ff9b::/96", "9.9.9.9"]),
+            own: vec!["9.9.9.9".parse().unwrap()],
+            listeners: vec!["0.0.0.0:3478".parse().unwrap()],
+            ..PeerPolicy::default()
+        };
+        for ip in ["9.9.9.9", "64:ff9b::909:909"].map(|ip| ip.parse().unwrap()) {
+            assert_eq!(policy.check_ip(ip), Ok(Reach::ByPort), "{ip}");
+            let check = |port| policy.check(SocketAddr::new(ip, port));
+            assert_eq!(check(3478), Err(PeerRefusal::OwnAddress), "{ip}");
+            assert_eq!(check(3479), Ok(()), "{ip}");
+        }
+    }
+
     /// ACL-02, SEC-06
     #[test]
     fn a_rule_with_ports_opens_and_closes_these_alone() {
