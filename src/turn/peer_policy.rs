@@ -173,25 +173,29 @@ impl PeerPolicy {
     /// # Errors
     /// Why none is.
     pub fn check_ip(&self, ip: IpAddr) -> Result<Reach, PeerRefusal> {
-        self.check_ports(ip, |peer| self.check(peer))
+        self.check_ports(&[ip], |port| self.check(SocketAddr::new(ip, port)))
     }
 
-    /// Asks about every port of an address at which an answer can begin to be another one.
+    /// Asks about every port of an address at which an answer can begin to be another one. `names`
+    /// are all that rules may call it.
     fn check_ports(
         &self,
-        ip: IpAddr,
-        check: impl Fn(SocketAddr) -> Result<(), PeerRefusal>,
+        names: &[IpAddr],
+        check: impl Fn(u16) -> Result<(), PeerRefusal>,
     ) -> Result<Reach, PeerRefusal> {
-        let at_first = check(SocketAddr::new(ip, 1));
-        let is_own = forms(ip).any(|form| self.is_own(form));
-        if !is_own && self.port_rules(ip).next().is_none() {
+        let at_first = check(1);
+        let is_own = names
+            .iter()
+            .any(|&name| forms(name).any(|form| self.is_own(form)));
+        if !is_own && !self.has_port_rules(names) {
             return at_first.map(|()| Reach::EveryPort);
         }
-        let rules = self.port_rules(ip).flat_map(NetworkRule::port_edges);
+        let rules = names.iter().flat_map(|&name| self.port_rules(name));
+        let rules = rules.flat_map(NetworkRule::port_edges);
         let listeners = self.listeners.iter().map(SocketAddr::port);
         let listeners = listeners.flat_map(|port| [port, port.saturating_add(1)]);
         let mut edges = rules.chain(listeners);
-        if edges.any(|port| check(SocketAddr::new(ip, port)).is_ok()) {
+        if edges.any(|port| check(port).is_ok()) {
             Ok(Reach::ByPort)
         } else {
             at_first.map(|()| Reach::ByPort)
@@ -204,6 +208,13 @@ impl PeerPolicy {
         rules.filter(move |rule| {
             rule.has_ports() && forms(ip).any(|form| rule.network().contains(&form))
         })
+    }
+
+    /// Whether any rule is about some ports of an address, by any of its names.
+    fn has_port_rules(&self, names: &[IpAddr]) -> bool {
+        names
+            .iter()
+            .any(|&name| self.port_rules(name).next().is_some())
     }
 
     /// Whether an address is this host's, as far as the policy knows.
@@ -274,7 +285,7 @@ impl<'a> PeerGate<'a> {
                 Ok(())
             };
         }
-        if policy.is_denied(peer) {
+        if self.is_denied(peer) {
             Err(PeerRefusal::Denied)
         } else if ports.is_live(peer) {
             Ok(())
@@ -290,22 +301,41 @@ impl<'a> PeerGate<'a> {
     /// Decides on an IP address, as [`PeerPolicy::check_ip`] does. A relay address is a peer also
     /// while nobody is there.
     pub(super) fn check_ip(self, ip: IpAddr) -> Result<Reach, PeerRefusal> {
+        let peer = |port| SocketAddr::new(ip, port);
         if !self.ports.is_relay_ip(ip) {
-            return self.policy.check_ports(ip, |peer| self.check(peer));
+            return self
+                .policy
+                .check_ports(&[ip], |port| self.check(peer(port)));
         }
-        let not_denied = |peer| {
-            if self.policy.is_denied(peer) {
+        let names = self.names(peer(0)).map(|name| name.ip());
+        let reach = self.policy.check_ports(&names, |port| {
+            if self.is_denied(peer(port)) {
                 Err(PeerRefusal::Denied)
             } else {
                 Ok(())
             }
-        };
-        let reach = self.policy.check_ports(ip, not_denied)?;
-        if self.policy.port_rules(ip).next().is_some() {
+        })?;
+        if self.policy.has_port_rules(&names) {
             Ok(reach)
         } else {
             Ok(Reach::Relayed)
         }
+    }
+
+    /// What a transport address is called. Behind 1:1 NAT a relayed address has two names, and a
+    /// packet to either goes to the same socket.
+    fn names(self, peer: SocketAddr) -> [SocketAddr; 3] {
+        [
+            peer,
+            self.ports.to_bound(peer),
+            self.ports.to_advertised(peer),
+        ]
+    }
+
+    /// Whether the operator closed a transport address by any of its names.
+    fn is_denied(self, peer: SocketAddr) -> bool {
+        let mut names = self.names(peer).into_iter();
+        names.any(|name| self.policy.is_denied(name))
     }
 
     /// Decides on a packet to or from a peer of whose address so much is permitted. Only where the
@@ -489,6 +519,23 @@ mod tests {
         assert_eq!(policy.check(peer(5001)), Err(PeerRefusal::Private));
     }
 
+    /// SEC-03, SEC-07: a listener is one port of an own address, behind NAT64 too.
+    #[test]
+    fn an_own_address_in_disguise_is_a_peer_by_port() {
+        let policy = PeerPolicy {
+            allow: rules(&["64:ff9b::/96", "9.9.9.9"]),
+            own: vec!["9.9.9.9".parse().unwrap()],
+            listeners: vec!["0.0.0.0:3478".parse().unwrap()],
+            ..PeerPolicy::default()
+        };
+        for ip in ["9.9.9.9", "64:ff9b::909:909"].map(|ip| ip.parse().unwrap()) {
+            assert_eq!(policy.check_ip(ip), Ok(Reach::ByPort), "{ip}");
+            let check = |port| policy.check(SocketAddr::new(ip, port));
+            assert_eq!(check(3478), Err(PeerRefusal::OwnAddress), "{ip}");
+            assert_eq!(check(3479), Ok(()), "{ip}");
+        }
+    }
+
     /// ACL-02, SEC-06
     #[test]
     fn a_rule_with_ports_opens_and_closes_these_alone() {
@@ -611,5 +658,46 @@ mod tests {
         assert_eq!(gate.check_packet(advertised, Reach::Relayed), own);
         assert_eq!(gate.check(advertised), own);
         assert_eq!(gate.check_again(advertised), Ok(()), "it has left");
+    }
+
+    /// SEC-01, SEC-07: both names of a relay address are one host, and what closes one closes the
+    /// other.
+    #[test]
+    fn behind_nat_a_rule_holds_for_both_names() {
+        let [bound, advertised] = ["10.0.0.5", "9.9.9.9"].map(|ip| ip.parse().unwrap());
+        let ports = PortPool::new(&[RelayAddress { bound, advertised }], 50_000..=50_000, &[]);
+        let lease = ports.acquire(Family::V4, Parity::Any, bound, 0).unwrap();
+        ports.go_live(lease);
+        let denied = Err(PeerRefusal::Denied);
+        for (allow, deny, port) in [
+            ("9.9.9.9", "10.0.0.0/8", 53),
+            ("9.9.9.9", "10.0.0.5:53", 53),
+            ("10.0.0.5", "9.9.9.9:53", 53),
+            ("192.168.0.0/16", "10.0.0.5", 50_000),
+            ("192.168.0.0/16", "9.9.9.9", 50_000),
+            ("192.168.0.0/16", "10.0.0.5:50000", 50_000),
+            ("192.168.0.0/16", "9.9.9.9:50000", 50_000),
+        ] {
+            let policy = PeerPolicy {
+                allow: rules(&[allow]),
+                deny: rules(&[deny]),
+                ..PeerPolicy::default()
+            };
+            let gate = PeerGate::new(&policy, &ports);
+            for ip in [bound, advertised] {
+                let peer = SocketAddr::new(ip, port);
+                assert_eq!(gate.check(peer), denied, "{deny}: {peer}");
+                assert_eq!(gate.check_again(peer), denied, "{deny}: {peer}");
+                let reach = gate.check_ip(ip);
+                if deny.contains(':') {
+                    assert_eq!(reach, Ok(Reach::ByPort), "{deny}: {ip}");
+                } else {
+                    assert_eq!(reach, Err(PeerRefusal::Denied), "{deny}: {ip}");
+                }
+                let live = SocketAddr::new(ip, 50_000);
+                let by_rule = gate.check_packet(live, Reach::ByPort);
+                assert_eq!(by_rule.is_ok(), deny.ends_with(":53"), "{deny}: {live}");
+            }
+        }
     }
 }

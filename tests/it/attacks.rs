@@ -1,5 +1,5 @@
 //! Attacks that other servers fell to, over real sockets and against the process.
-//! `docs/security.md` lists them.
+//! `docs/advisories.md` lists them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;

@@ -165,7 +165,9 @@ impl Resolver<'_> {
     /// Both sides of a call may be clients of this server, and then they are each other's peers.
     pub(super) fn warn_of_denied_relay_addresses(&mut self, config: &Config) {
         let relays = config.relay.addresses.iter();
-        let relays: Vec<IpAddr> = relays.map(|&ip| config.relay.advertised(ip)).collect();
+        let relays: Vec<IpAddr> = relays
+            .flat_map(|&ip| [config.relay.advertised(ip), ip])
+            .collect();
         for (index, rule) in config.peers.deny.iter().enumerate() {
             let mut denied = relays
                 .iter()

@@ -97,6 +97,11 @@ fn entries_that_do_not_do_what_they_seem_to() {
             "has 203.0.113.10, the relay address",
         ),
         (
+            "relay.addresses = \"10.0.0.5\"\nrelay.external = { \"10.0.0.5\" = \"9.9.9.9\" }\n\
+             peers.deny = \"10.0.0.0/8\"",
+            "has 10.0.0.5, the relay address",
+        ),
+        (
             "clients.deny = \"0.0.0.0/0\"",
             "no client is served over IPv4",
         ),

@@ -4,7 +4,7 @@ use super::super::channel::BindError;
 use super::super::event::Event;
 use super::super::reject::Reject;
 use super::super::server::Server;
-use super::{Exchange, Handled, check_client};
+use super::{Exchange, Handled, check_client, read_peer};
 use crate::auth::Identity;
 use crate::wire::{AttributeType, decode_channel_number};
 
@@ -30,7 +30,8 @@ impl Server {
             .message
             .first(AttributeType::XOR_PEER_ADDRESS)
             .ok_or(Reject::Missing(AttributeType::XOR_PEER_ADDRESS))?;
-        let (peer, reach) = self.read_peer(exchange, identity, id, peer)?;
+        let peer = read_peer(exchange.message, peer)?;
+        let reach = self.judge_peer(exchange, identity, id, peer)?;
         if peer.port() == 0 {
             return Err(Reject::Malformed(AttributeType::XOR_PEER_ADDRESS));
         }

@@ -1,12 +1,13 @@
 //! CreatePermission (RFC 8656 §10.2).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::event::Event;
 use super::super::peer_policy::Reach;
 use super::super::reject::Reject;
 use super::super::server::Server;
-use super::{Exchange, Handled};
+use super::{Exchange, Handled, read_peer};
 use crate::auth::Identity;
 use crate::wire::AttributeType;
 
@@ -20,15 +21,24 @@ impl Server {
         let now = exchange.now.time;
         let id = self.owned_allocation(exchange, identity)?.id;
 
+        let max = self.options.limits.permissions_per_allocation;
         let mut peers: Vec<(IpAddr, Reach)> = Vec::new();
+        let mut seen = BTreeSet::new();
         for value in exchange.message.all(AttributeType::XOR_PEER_ADDRESS) {
-            let (peer, reach) = self.read_peer(exchange, identity, id, value)?;
+            let peer = read_peer(exchange.message, value)?;
+            // A message holds thousands of addresses, and each question goes through all rules.
+            if !seen.insert(peer.ip()) {
+                continue;
+            }
+            if seen.len() > max as usize {
+                return Err(Reject::AllocationFull);
+            }
+            let reach = self.judge_peer(exchange, identity, id, peer)?;
             peers.push((peer.ip(), reach));
         }
         if peers.is_empty() {
             return Err(Reject::Missing(AttributeType::XOR_PEER_ADDRESS));
         }
-        let max = self.options.limits.permissions_per_allocation;
         let allocation = self.table.get_mut(id).expect("it was there a moment ago");
         let added = allocation
             .permissions

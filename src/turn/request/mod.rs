@@ -195,18 +195,15 @@ impl Server {
         Ok(allocation)
     }
 
-    /// Reads a peer's address and decides on it, whatever the port: a family that the allocation has no address of is
-    /// a 443 before the policy is asked (RFC 8656 §10.2, §12.2).
-    fn read_peer(
+    /// Decides on a peer's address, whatever the port: a family that the allocation has no address of
+    /// is a 443 before the policy is asked (RFC 8656 §10.2, §12.2).
+    fn judge_peer(
         &mut self,
         exchange: &Exchange<'_, '_>,
         identity: &Identity,
         allocation: AllocationId,
-        value: &[u8],
-    ) -> Result<(SocketAddr, Reach), Reject> {
-        let id = exchange.message.transaction_id();
-        let peer = decode_xor_address(value, &id)
-            .map_err(|_| Reject::Malformed(AttributeType::XOR_PEER_ADDRESS))?;
+        peer: SocketAddr,
+    ) -> Result<Reach, Reject> {
         let family = Family::of(peer.ip());
         let has_family = self
             .table
@@ -216,7 +213,7 @@ impl Server {
             return Err(Reject::FamilyMismatch);
         }
         match self.peer_gate().check_ip(peer.ip()) {
-            Ok(reach) => Ok((peer, reach)),
+            Ok(reach) => Ok(reach),
             // An IPv4 address in IPv6 form is no way to an IPv4 peer.
             Err(PeerRefusal::EmbeddedIpv4) if Family::of(peer.ip().to_canonical()) != family => {
                 Err(Reject::FamilyMismatch)
@@ -386,6 +383,12 @@ fn write_software(builder: &mut MessageBuilder<'_>, software: Option<&str>) {
     if let Some(software) = software {
         builder.attribute(AttributeType::SOFTWARE, software.as_bytes());
     }
+}
+
+/// A peer's transport address in a request.
+fn read_peer(message: &Message<'_>, value: &[u8]) -> Result<SocketAddr, Reject> {
+    decode_xor_address(value, &message.transaction_id())
+        .map_err(|_| Reject::Malformed(AttributeType::XOR_PEER_ADDRESS))
 }
 
 /// LIFETIME of a request, in seconds.

@@ -180,6 +180,94 @@ impl Reference {
     }
 }
 
+/// A server with relay addresses, and what it says about peers.
+#[derive(Debug, Default)]
+pub(crate) struct ReferenceServer {
+    pub(crate) policy: Reference,
+    /// Where relay sockets are bound, and what peers call it.
+    pub(crate) relays: Vec<(IpAddr, IpAddr)>,
+    /// Where relay sockets are bound just now.
+    pub(crate) live: Vec<SocketAddr>,
+}
+
+impl ReferenceServer {
+    /// What an address is called: a relay address has two names.
+    fn names(&self, ip: IpAddr) -> Vec<IpAddr> {
+        let pairs = self
+            .relays
+            .iter()
+            .map(|&(inside, outside)| [inside, outside]);
+        let pairs = pairs.filter(|pair| pair.contains(&ip));
+        pairs.flatten().chain([ip]).collect()
+    }
+
+    fn is_relay(&self, ip: IpAddr) -> bool {
+        self.names(ip).len() > 1
+    }
+
+    fn is_denied(&self, ip: IpAddr, port: u16) -> bool {
+        let names = self.names(ip).into_iter();
+        let mut names = names.flat_map(|ip| [Some(ip), hidden(ip), isatap(ip)]);
+        names.any(|name| {
+            let mut rules = self.policy.deny.iter();
+            name.is_some_and(|ip| rules.any(|rule| rule.is_about(ip, port)))
+        })
+    }
+
+    /// Whether a transport address is a peer just now.
+    pub(crate) fn is_peer(&self, ip: IpAddr, port: u16) -> bool {
+        if !self.is_relay(ip) {
+            let is_relay_in_disguise = hidden(ip).is_some_and(|ip| self.is_relay(ip));
+            return self.policy.is_peer(ip, port) && !is_relay_in_disguise;
+        }
+        if port == 0 || self.is_denied(ip, port) {
+            return false;
+        }
+        let names = self.names(ip);
+        let is_at = |at: &SocketAddr| at.port() == port && names.contains(&at.ip());
+        if self.live.iter().any(is_at) {
+            return true;
+        }
+        let is_bound = |at: &IpAddr| self.relays.iter().any(|(inside, _)| inside == at);
+        let is_listener = self.policy.listeners.iter().any(|at| {
+            let is_here = at.ip() == ip || (is_bound(&at.ip()) && names.contains(&at.ip()));
+            at.port() == port && (is_here || at.ip().is_unspecified())
+        });
+        let mut named = self
+            .policy
+            .allow
+            .iter()
+            .filter(|rule| rule.names_one_address());
+        let is_loopback = is_in(ip, "127.0.0.0/8") || is_in(ip, "::1/128");
+        let is_opened = named.any(|rule| rule.is_about(ip, port))
+            || (is_loopback && self.policy.allow_loopback);
+        !is_listener && is_opened && self.policy.is_peer(ip, port)
+    }
+
+    /// Whether some of these ports of an address may be a peer, now or later.
+    pub(crate) fn may_be_permitted(&self, ip: IpAddr, ports: &[u16]) -> bool {
+        ports.iter().any(|&port| {
+            if self.is_relay(ip) {
+                port != 0 && !self.is_denied(ip, port)
+            } else {
+                self.is_peer(ip, port)
+            }
+        })
+    }
+
+    /// What a client is told of where a datagram comes from.
+    pub(crate) fn as_told(&self, from: SocketAddr) -> SocketAddr {
+        let relay = self.relays.iter().find(|(inside, _)| *inside == from.ip());
+        relay.map_or(from, |(_, outside)| SocketAddr::new(*outside, from.port()))
+    }
+
+    /// Where a datagram to a peer goes.
+    pub(crate) fn as_sent(&self, to: SocketAddr) -> SocketAddr {
+        let relay = self.relays.iter().find(|(_, outside)| *outside == to.ip());
+        relay.map_or(to, |(inside, _)| SocketAddr::new(*inside, to.port()))
+    }
+}
+
 /// An address as text of zeros and ones.
 fn bits(ip: IpAddr) -> String {
     match ip {

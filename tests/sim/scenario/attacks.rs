@@ -1,4 +1,4 @@
-//! Attacks that other servers fell to, and what they come to here. `docs/security.md` lists them.
+//! Attacks that other servers fell to, and what they come to here. `docs/advisories.md` lists them.
 
 use turnstone::turn::{IpHeader, Limits, RelayFailure};
 use turnstone::wire::{AttributeType as A, Class, IntegrityAlgorithm, MessageBuilder, Method};

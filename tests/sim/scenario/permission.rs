@@ -151,6 +151,54 @@ fn all_or_nothing() {
     assert!(!hears(&mut host, relayed, peer(1, 1)));
 }
 
+/// PERM-09, SEC-12: a message holds thousands of addresses. The policy is asked about as many as there
+/// may be, and about each once.
+#[test]
+fn the_policy_is_asked_about_no_more_than_the_limit() {
+    let limit = 3;
+    let mut host = Host::new(Setup {
+        limits: Limits {
+            permissions_per_allocation: limit.into(),
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
+    let mut client = client(4000);
+    let relayed = client.allocate(&mut host);
+    let asked = |host: &mut Host| {
+        let events = host.events.drain(..);
+        events
+            .filter(|(_, event)| matches!(event, Event::PeerRefused { .. }))
+            .count()
+    };
+    let refused = |last| SocketAddr::from(([10, 0, 0, last], 1));
+    let good: Vec<SocketAddr> = (1..=limit).map(|last| peer(last, 1)).collect();
+
+    let with_one_refused = [&good[1..], &[refused(1)]].concat();
+    client.permit(&mut host, &with_one_refused).error(403);
+    assert_eq!(asked(&mut host), 1, "as many as there may be");
+    let one_more = [&good[..], &[refused(1)]].concat();
+    client.permit(&mut host, &one_more).error(508);
+    assert_eq!(asked(&mut host), 0, "one more");
+    let many: Vec<SocketAddr> = (1..=200).map(|last| peer(last, 1)).collect();
+    client.permit(&mut host, &many).error(508);
+    assert!(!hears(&mut host, relayed, good[0]), "all or none");
+
+    let often: Vec<SocketAddr> = (0..200)
+        .map(|at| SocketAddr::new(good[at % good.len()].ip(), at as u16))
+        .collect();
+    client.permit(&mut host, &often).success();
+    for peer in &good {
+        assert!(hears(&mut host, relayed, *peer));
+    }
+    let installed = host.events.drain(..).find_map(|(_, event)| match event {
+        Event::PermissionsInstalled { peers, .. } => Some(peers),
+        _ => None,
+    });
+    let ips: Vec<_> = good.iter().map(SocketAddr::ip).collect();
+    assert_eq!(installed, Some(ips), "each once, as they came");
+}
+
 /// PERM-09, PERM-06, SEC-12
 #[test]
 fn one_more_than_there_may_be() {

@@ -152,6 +152,60 @@ fn hairpins_can_be_denied() {
     client.permit(&mut host, &[relayed]).error(403);
 }
 
+/// SEC-01, SEC-07, ACL-02: behind 1:1 NAT a relay address has two names. What is closed by one is not
+/// reached by the other.
+#[test]
+fn deny_rules_hold_for_both_names_of_a_relay_address() {
+    let service = 53;
+    for (allow, deny) in [
+        ("9.9.9.9", "10.0.0.0/8"),
+        ("9.9.9.9", "10.0.0.5:53"),
+        ("10.0.0.5", "9.9.9.9:53"),
+        ("9.9.9.9", "10.0.0.5"),
+        ("10.0.0.5", "9.9.9.9"),
+        ("9.9.9.9", "10.0.0.5:50000-50003"),
+        ("10.0.0.5", "9.9.9.9:50000-50003"),
+    ] {
+        let mut host = Host::new(Setup {
+            relays: vec![RelayAddress {
+                bound: ip("10.0.0.5"),
+                advertised: ip("9.9.9.9"),
+            }],
+            ports: 50_000..=50_003,
+            peers: PeerPolicy {
+                allow: rules(&[allow]),
+                deny: rules(&[deny]),
+                ..PeerPolicy::default()
+            },
+            ..Setup::default()
+        });
+        let mut client = TestClient::udp("198.51.100.1:4000");
+        let mut other = TestClient::udp("198.51.100.2:4000").by(bob());
+        client.allocate(&mut host);
+        let live = other.allocate(&mut host).port();
+        let is_closed = |port| !deny.contains(':') || deny.contains(":53") == (port == service);
+        let mut number = 0x4000;
+        for name in ["9.9.9.9", "10.0.0.5"].map(ip) {
+            let peer = |port| SocketAddr::new(name, port);
+            let permitted = client.permit(&mut host, &[peer(1)]).0.code();
+            assert_eq!(permitted.is_none(), deny.contains(':'), "{deny}: {name}");
+            for port in [service, live] {
+                let sent = client.send(&mut host, peer(port), b"x");
+                let bound = client.bind(&mut host, number, peer(port)).0.code();
+                let on_channel = client.send_on(&mut host, number, b"x");
+                number += 1;
+                if is_closed(port) {
+                    let doors = (sent, bound, on_channel);
+                    assert_eq!(doors, (None, Some(403), None), "{deny}: {name}:{port}");
+                } else if port == live {
+                    assert_eq!(sent.map(|it| it.to.port()), Some(live), "{deny}: {name}");
+                    assert_eq!(bound, None, "{deny}: {name}");
+                }
+            }
+        }
+    }
+}
+
 /// SEC-07, PERM-15, ALLOC-25: both sides of a call on one server behind 1:1 NAT, over two shards.
 #[test]
 fn hairpin_by_advertised_addresses() {

@@ -1,5 +1,6 @@
 //! What requests should lead to.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use turnstone::turn::CloseReason;
@@ -423,7 +424,13 @@ impl Model {
     }
 
     fn permit(&mut self, key: Key, peers: &[SocketAddr]) -> Result<(), Answer> {
+        let mut seen = BTreeSet::new();
         for peer in peers {
+            // More than there may be are refused without a look at the rest.
+            seen.insert(peer.ip());
+            if seen.len() > self.limits.permissions_per_allocation as usize {
+                return Err(Answer::Error(508));
+            }
             self.check_peer(key, *peer)?;
         }
         if peers.is_empty() {

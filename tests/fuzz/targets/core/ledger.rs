@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 use turnstone::auth::{LongTermKey, PasswordAlgorithm};
@@ -14,13 +15,21 @@ use turnstone::wire::{
     Method, decode_channel_number, decode_xor_address, verify_integrity,
 };
 
-use crate::host::{Host, Sent};
+use crate::host::{Host, Sent, ip};
+use crate::lists::{Lists, Verdict};
 use crate::message::{Delivered, Reply};
 use crate::operation::accounts;
 
 /// Milliseconds that a permission and a channel last (RFC 8656 §9, §12).
 const PERMISSION_MS: u64 = 300_000;
 const CHANNEL_MS: u64 = 600_000;
+
+/// The relay ports.
+pub(crate) const PORTS: RangeInclusive<u16> = 50_000..=50_007;
+
+/// What the lists, if they are written, have beside those of `tests/sim`: two of the relayed
+/// addresses behind 1:1 NAT, by the name that clients are not told.
+pub(crate) const DENIED_RELAYS: &str = "10.0.0.5:50006-50007";
 
 /// Bytes of the longest reply.
 const REPLY_MAX: usize = 1280;
@@ -94,13 +103,17 @@ impl Grants {
 
 pub(crate) struct Ledger {
     relays: Vec<RelayAddress>,
+    lists: Lists,
     grants: Vec<(FiveTuple, Grants)>,
 }
 
 impl Ledger {
-    pub(crate) const fn new(relays: Vec<RelayAddress>) -> Self {
-        let grants = Vec::new();
-        Self { relays, grants }
+    pub(crate) const fn new(relays: Vec<RelayAddress>, lists: Lists) -> Self {
+        Self {
+            relays,
+            lists,
+            grants: Vec::new(),
+        }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -155,6 +168,11 @@ impl Ledger {
             Some(Method::CreatePermission) => {
                 let peers: Vec<SocketAddr> = peers.collect();
                 assert!(!peers.is_empty(), "PERM-04");
+                for peer in &peers {
+                    let ip = self.bound(*peer).ip();
+                    let is_relay = self.relays.iter().any(|it| it.bound == ip);
+                    assert!(is_relay || self.lists.verdict(ip) == Verdict::Peer, "{ip}");
+                }
                 let grants = self.of(&from.five_tuple);
                 grants
                     .permissions
@@ -191,6 +209,26 @@ impl Ledger {
         relay.map_or(peer, |it| SocketAddr::new(it.advertised, peer.port()))
     }
 
+    /// Whether the lists close a transport address, by any name.
+    fn is_denied(&self, peer: SocketAddr) -> bool {
+        let bound = self.bound(peer);
+        let is_denied_relay = bound.ip() == ip("10.0.0.5") && bound.port() >= 50_006;
+        self.lists.close(peer) || (self.lists.are_written && is_denied_relay)
+    }
+
+    /// Out in the Internet as far as the lists have it, or a relay socket of this server. Nothing
+    /// else.
+    fn assert_is_peer(&self, peer: SocketAddr) {
+        let bound = self.bound(peer);
+        let is_relay = self.relays.iter().any(|it| it.bound == bound.ip());
+        if is_relay {
+            assert!(PORTS.contains(&peer.port()), "{peer}");
+        } else {
+            assert_eq!(self.lists.verdict(peer.ip()), Verdict::Peer, "{peer}");
+        }
+        assert!(!self.is_denied(peer), "{peer}");
+    }
+
     /// A datagram left for a peer: the client may send to it, and this is what it sent.
     pub(crate) fn assert_may_send(&mut self, now: u64, from: &Client, packet: &[u8], sent: &Sent) {
         let peer;
@@ -214,16 +252,7 @@ impl Ledger {
         assert_eq!(sent.to, self.bound(peer));
         assert_eq!(sent.to.is_ipv4(), sent.from.is_ipv4());
         assert!(self.relays.iter().any(|it| it.bound == sent.from.ip()));
-        // Out into the Internet, or to a relay socket of this server. Nowhere else.
-        let is_relay = self.relays.iter().any(|it| it.bound == sent.to.ip());
-        let is_public = match sent.to.ip() {
-            IpAddr::V4(ip) => ip.octets()[0] == 9,
-            IpAddr::V6(ip) => ip.segments()[0] == 0x2606,
-        };
-        assert!(
-            is_public || (is_relay && (50_000..=50_007).contains(&sent.to.port())),
-            "{sent:?}"
-        );
+        self.assert_is_peer(peer);
         let usage = &mut self.of(&from.five_tuple).usage;
         usage[0] += 1;
         usage[1] += data.len() as u64;
@@ -239,6 +268,12 @@ impl Ledger {
         heard: &Delivered,
     ) {
         let peer = self.advertised(peer);
+        // A relay socket that an error is about may be gone.
+        if matches!(heard, Delivered::Icmp { .. }) {
+            assert!(!self.is_denied(peer), "{peer}");
+        } else {
+            self.assert_is_peer(peer);
+        }
         let grants = self.of(&to.five_tuple);
         assert_eq!(grants.id, relay.allocation);
         assert!(grants.allows(now, peer.ip()), "{peer} has no permission");

@@ -2,7 +2,7 @@
 //!
 //! The input is read as `Setting`, then as one `Operation` after another (`operation`). A ledger
 //! of what clients were granted, made of requests and their answers only, says what may be relayed
-//! (`ledger`). Messages and host are those of `tests/sim`.
+//! (`ledger`). Messages, host and the operator's lists are those of `tests/sim`.
 #![no_main]
 #![allow(clippy::unwrap_used, reason = "a failed assertion is a find")]
 
@@ -10,6 +10,8 @@
 #[allow(dead_code, reason = "the simulation needs more of it")]
 mod host;
 mod ledger;
+#[path = "../../../sim/world/lists.rs"]
+mod lists;
 #[path = "../../../sim/message.rs"]
 #[allow(dead_code, reason = "likewise")]
 mod message;
@@ -21,7 +23,8 @@ use turnstone::turn::{Event, IpHeader, Time};
 use turnstone::wire::{Class, ClassicRequest, IcmpAttribute, Message, Method};
 
 use host::{Binds, Host, Setup, Socket, relay};
-use ledger::{Ledger, assert_answer, is_authentic};
+use ledger::{DENIED_RELAYS, Ledger, PORTS, assert_answer, is_authentic};
+use lists::Lists;
 use operation::{Cast, Operation};
 
 /// Operations of one run: a longer input is cut.
@@ -48,7 +51,7 @@ struct Trial {
     /// Sockets that were ever asked for.
     asked: Vec<Socket>,
     limits: turnstone::turn::Limits,
-    ports: std::ops::RangeInclusive<u16>,
+    lists: Lists,
 }
 
 impl Trial {
@@ -69,11 +72,19 @@ impl Trial {
             channels_per_allocation: 2,
             ..Default::default()
         };
-        let ports = 50_000..=50_007;
+        let lists = Lists {
+            are_written: setting & 0x80 != 0,
+        };
+        let mut peers = lists.peers();
+        if lists.are_written {
+            peers.deny.push(DENIED_RELAYS.parse().unwrap());
+        }
         let host = Host::new(Setup {
             relays: relays.clone(),
-            ports: ports.clone(),
+            ports: PORTS,
             limits: limits.clone(),
+            clients: lists.clients(),
+            peers,
             binds: if setting & 0x40 == 0 {
                 Binds::Succeed
             } else {
@@ -86,10 +97,10 @@ impl Trial {
         Self {
             host,
             cast: Cast::new(),
-            ledger: Ledger::new(relays),
+            ledger: Ledger::new(relays, lists),
             asked: Vec::new(),
             limits,
-            ports,
+            lists,
         }
     }
 
@@ -138,7 +149,7 @@ impl Trial {
     fn arrive(&mut self, client: u8, ip: IpHeader, bytes: &[u8]) {
         let from = self.cast.client(client);
         let now = self.host.now_ms;
-        let before = self.host.shards[0].allocations();
+        let before = self.state();
         let sent = self.host.client_packet(from, ip, bytes);
         let message = Message::parse(bytes).ok().filter(|_| bytes[0] < 4);
         let is_request = message.is_some_and(|it| it.class() == Class::Request);
@@ -149,15 +160,13 @@ impl Trial {
             assert!(ip.ttl.is_none_or(|ttl| ttl > 1) || from.five_tuple.transport.is_stream());
         }
         if !is_request || !is_authentic(&message.unwrap()) {
-            let after = self.host.shards[0].allocations();
-            assert_eq!(before, after, "strangers change nothing");
-            assert!(self.host.waiting.len() <= self.asked.len());
+            assert_eq!(before, self.state(), "strangers change nothing");
         }
         self.take_events();
-        let mut replies = std::mem::take(&mut self.host.replies);
-        // A success may be for an earlier Allocate request whose sockets were bound at last.
-        for reply in replies.drain(..) {
+        // Sockets are reported on at once or later, and so a packet brings its own reply alone.
+        if let Some(reply) = self.host.only_reply() {
             assert_eq!(reply.to, from, "TUP-06, MSG-11");
+            assert!(self.lists.serve(from.five_tuple.client.ip()), "ACL-01");
             match message {
                 Some(request) if is_request => {
                     assert_answer(&request, &reply);
@@ -173,6 +182,15 @@ impl Trial {
             }
         }
         self.cast.sent(client, bytes.to_vec());
+    }
+
+    /// What only an authentic request changes: allocations, sockets asked for, and bound ones.
+    fn state(&self) -> (usize, Vec<Socket>, Vec<Socket>) {
+        (
+            self.host.shards[0].allocations(),
+            self.host.waiting.iter().copied().collect(),
+            self.host.sockets.values().copied().collect(),
+        )
     }
 
     fn socket(&self, which: u8) -> Option<Socket> {
@@ -297,7 +315,7 @@ impl Trial {
             .chain(&self.host.waiting)
             .map(|it| it.address)
             .collect();
-        assert!(addresses.iter().all(|it| self.ports.contains(&it.port())));
+        assert!(addresses.iter().all(|it| PORTS.contains(&it.port())));
         addresses.sort();
         assert!(addresses.windows(2).all(|it| it[0] != it[1]), "ALLOC-20");
 

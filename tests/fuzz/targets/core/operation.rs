@@ -114,7 +114,7 @@ pub(crate) enum Part {
 #[derive(Clone, Copy)]
 pub(crate) struct Peer(u8);
 
-const PEERS: [&str; 32] = [
+const PEERS: [&str; 38] = [
     "9.9.9.1:5000",
     "9.9.9.2:5000",
     "9.9.9.1:5001",
@@ -147,6 +147,13 @@ const PEERS: [&str; 32] = [
     "[2001::1]:5000",
     "[::7f00:1]:5000",
     "[64:ff9b::909:901]:5000",
+    // What the lists have a word about.
+    "10.0.0.1:5000",
+    "10.0.0.1:5002",
+    "9.9.9.3:5001",
+    "9.9.9.4:5000",
+    "10.0.0.5:50006",
+    "203.0.113.10:50005",
 ];
 
 const CLIENTS: [(Transport, &str, &str); 6] = [
