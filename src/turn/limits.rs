@@ -47,6 +47,14 @@ pub(super) const FAILURE_WAYS: usize = 8;
 /// credentials are all wrong, as after a change of the secret, should hear of it.
 const FAILURE_REPLIES_FACTOR: u32 = 20;
 
+/// New allocations that a user or an address may make at once, if it may not have even so many at a
+/// time: an ICE restart makes the new ones before it deletes the old.
+const NEW_ALLOCATIONS_AT_ONCE_MIN: u32 = 10;
+
+/// Seconds in which a user or an address may make as many allocations as it may have at a time,
+/// again and again. It bounds the ports at rest and the lines of the log.
+const NEW_ALLOCATIONS_PERIOD_S: u32 = 10;
+
 /// What the operator may set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -109,6 +117,16 @@ impl Limits {
         asked_s.min(self.max_lifetime_s).max(DEFAULT_LIFETIME_S)
     }
 
+    /// Of new allocations of one user.
+    pub(super) const fn user_allocation_rate(&self) -> Rate {
+        new_allocations(self.allocations_per_user)
+    }
+
+    /// Of new allocations at one client address.
+    pub(super) const fn address_allocation_rate(&self) -> Rate {
+        new_allocations(self.allocations_per_address)
+    }
+
     /// Of replies to one network of strangers.
     pub(super) const fn reply_rate(&self) -> Option<Rate> {
         let per_s = self.unauthenticated_replies_per_s;
@@ -128,6 +146,17 @@ impl Limits {
             .saturating_mul(FAILURE_REPLIES_FACTOR);
         Rate::new(per_minute, 60, per_minute)
     }
+}
+
+/// How quickly somebody who may have so many allocations may make new ones.
+const fn new_allocations(at_a_time: u32) -> Rate {
+    let at_once = if at_a_time < NEW_ALLOCATIONS_AT_ONCE_MIN {
+        NEW_ALLOCATIONS_AT_ONCE_MIN
+    } else {
+        at_a_time
+    };
+    let rate = Rate::new(at_once, NEW_ALLOCATIONS_PERIOD_S, at_once);
+    rate.expect("the least is not none")
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn server() -> Server {
         dont_fragment: true,
     };
     let shared = Shared::new(PortPool::new(&[address], 49_152..=65_535, &[]));
-    Server::new(Arc::new(options), Arc::new(shared), [2; 32], NOW.time)
+    Server::new(Arc::new(options), Arc::new(shared), [2; 32])
 }
 
 fn client(index: u16) -> Client {

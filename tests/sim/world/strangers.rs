@@ -1,4 +1,4 @@
-//! How often strangers are answered and passwords tried: counts that fill again, one a sender.
+//! How often strangers are answered, passwords tried and allocations made: counts that fill again, one a sender.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,6 +31,9 @@ pub(crate) struct Strangers {
     replies: Counts<bool>,
     failures: Counts<(IpAddr, String)>,
     failure_replies: Counts<IpAddr>,
+    /// New allocations, over all workers, which count as one.
+    new_of_users: Counts<String>,
+    new_of_addresses: Counts<IpAddr>,
 }
 
 fn left<K: Ord>(counts: &mut Counts<K>, key: (usize, K), of: Allowance, now: u64) -> &mut Left {
@@ -113,6 +116,41 @@ impl Model {
             }
         }
         is_right
+    }
+
+    /// Whether a user at an address may make one more allocation so soon, which the caller has
+    /// found that it may have; spent if `spends`.
+    pub(crate) fn admits_new(&mut self, user: &str, address: IpAddr, spends: bool) -> bool {
+        let allowance = |at_a_time: u32| {
+            let count = u64::from(at_a_time.max(10));
+            Allowance {
+                count,
+                period_ms: 10_000,
+                burst: count,
+            }
+        };
+        let of_user = allowance(self.limits.allocations_per_user);
+        let of_address = allowance(self.limits.allocations_per_address);
+        let strangers = &mut self.strangers;
+        let user = left(
+            &mut strangers.new_of_users,
+            (0, user.into()),
+            of_user,
+            self.now,
+        );
+        let address = (0, address);
+        let address = left(
+            &mut strangers.new_of_addresses,
+            address,
+            of_address,
+            self.now,
+        );
+        let admitted = user.shares >= of_user.period_ms && address.shares >= of_address.period_ms;
+        if admitted && spends {
+            user.shares -= of_user.period_ms;
+            address.shares -= of_address.period_ms;
+        }
+        admitted
     }
 
     /// The answer to a wrong password, if there is one.
