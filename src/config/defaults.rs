@@ -32,7 +32,8 @@ pub const ALLOCATIONS_TOTAL: u32 = 16_000;
 /// Several high-definition video streams at once, and a data channel that is not in a hurry.
 pub const ALLOCATION_KBIT_PER_S: u32 = 50_000;
 
-/// Two allocations at their limit, and a tenth of a common server's link.
+/// Two allocations at their limit, and a tenth of a common server's link. Shares of the allocations
+/// add a quarter at most (`turn::limits`).
 pub const USER_KBIT_PER_S: u32 = 100_000;
 
 /// A call needs one permission a peer address, so a few dozen at most.

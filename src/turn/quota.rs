@@ -321,6 +321,8 @@ mod tests {
         let limits = Limits {
             allocation_kbit_per_s: 0,
             user_kbit_per_s: 8000,
+            // Too many for shares.
+            allocations_per_user: 10_000,
             ..Limits::default()
         };
         let client = ip("198.51.100.1");
