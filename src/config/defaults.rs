@@ -55,8 +55,8 @@ pub const PORT_REST_S: u32 = 30;
 /// trouble: 18 kB a second.
 pub const UNAUTHENTICATED_REPLIES_PER_S: u32 = 200;
 
-/// More than anybody mistypes, and at 14,400 a day no way to find a password that was not in the
-/// first dictionary.
+/// More than anybody mistypes. It is 14,400 a day for an address and worker, ten times that for a
+/// whole network (IPv4 /24, IPv6 /48): no way to find a password that is not in a dictionary.
 pub const FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 10;
 
 /// All TCP clients together: each costs a descriptor and its buffers.

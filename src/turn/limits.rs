@@ -36,16 +36,34 @@ pub(super) const REPLY_BUCKETS: usize = 16_384;
 /// behind a NAT comes back after an outage.
 const REPLY_BURST_S: u32 = 2;
 
-/// Sets of pairs of address and user name whose failures a shard remembers, and of addresses.
+/// Sets of pairs of sender and user name whose failures a shard remembers, and of senders; once for
+/// addresses and once for networks.
 pub(super) const FAILURE_PAIR_SETS: usize = 1024;
-pub(super) const FAILURE_ADDRESS_SETS: usize = 256;
+pub(super) const FAILURE_SENDER_SETS: usize = 256;
 
-/// Places of a set: 128 KiB of pairs and 32 KiB of addresses in all.
+/// Places of a set: 2 times 128 KiB of pairs and 32 KiB of senders in all.
 pub(super) const FAILURE_WAYS: usize = 8;
 
 /// Failures of an address that are answered, in budgets of one pair: users of a NAT whose
 /// credentials are all wrong, as after a change of the secret, should hear of it.
 const FAILURE_REPLIES_FACTOR: u32 = 20;
+
+/// Failures and answers of a network (IPv4 /24, IPv6 /48), in budgets of one address. Somebody with
+/// a /48 has 65,536 addresses in the sense of the limits.
+const FAILURE_NETWORK_FACTOR: u32 = 10;
+
+/// How often authentication may fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailureRates {
+    /// Of one address as one user.
+    pub(super) pair: Rate,
+    /// Of one network as one user.
+    pub(super) network_pair: Rate,
+    /// Answered, of one address.
+    pub(super) address: Rate,
+    /// Answered, of one network.
+    pub(super) network: Rate,
+}
 
 /// New allocations that a user or an address may make at once, if it may not have even so many at a
 /// time: an ICE restart makes the new ones before it deletes the old.
@@ -91,7 +109,7 @@ pub struct Limits {
     /// have proven nothing, in a second. 0 is no limit.
     pub unauthenticated_replies_per_s: u32,
     /// Failed authentications of one client address (IPv6 /64) as one user in a minute, beyond
-    /// which a shard refuses that user there. 0 is no limit.
+    /// which a shard refuses that user there; ten times as many of a network. 0 is no limit.
     pub failed_authentications_per_minute: u32,
 }
 
@@ -145,18 +163,19 @@ impl Limits {
         Rate::new(per_s, 1, per_s.saturating_mul(REPLY_BURST_S))
     }
 
-    /// Of failures of one address as one user.
-    pub(super) const fn failure_rate(&self) -> Option<Rate> {
-        let per_minute = self.failed_authentications_per_minute;
-        Rate::new(per_minute, 60, per_minute)
-    }
-
-    /// Of answers to failures of one address.
-    pub(super) const fn failure_reply_rate(&self) -> Option<Rate> {
-        let per_minute = self
-            .failed_authentications_per_minute
-            .saturating_mul(FAILURE_REPLIES_FACTOR);
-        Rate::new(per_minute, 60, per_minute)
+    /// Of failed authentications; `None` is no limit.
+    pub(super) fn failure_rates(&self) -> Option<FailureRates> {
+        let rate = |factor: u32| {
+            let count = self.failed_authentications_per_minute;
+            let count = count.saturating_mul(factor);
+            Rate::new(count, 60, count)
+        };
+        Some(FailureRates {
+            pair: rate(1)?,
+            network_pair: rate(FAILURE_NETWORK_FACTOR)?,
+            address: rate(FAILURE_REPLIES_FACTOR)?,
+            network: rate(FAILURE_REPLIES_FACTOR * FAILURE_NETWORK_FACTOR)?,
+        })
     }
 }
 

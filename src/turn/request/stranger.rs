@@ -29,7 +29,7 @@ impl Server {
             | Err(AuthFailure::WrongPassword { username }) => (username, false),
             Err(_) => return Ok(()),
         };
-        let Some(rate) = self.options.limits.failure_rate() else {
+        let Some(rates) = self.options.limits.failure_rates() else {
             return Ok(());
         };
         let five_tuple = &exchange.client.five_tuple;
@@ -39,13 +39,13 @@ impl Server {
         if is_owner {
             return Ok(());
         }
-        let from = SourcePrefix::subscriber(five_tuple.client.ip());
+        let from = five_tuple.client.ip();
         let now = exchange.now.time;
-        if !self.failure_limit.admits(now, rate, from, username) {
+        if !self.failure_limit.admits(now, rates, from, username) {
             return Err(Reject::TooManyFailures);
         }
         if !is_right {
-            self.failure_limit.record(now, rate, from, username);
+            self.failure_limit.record(now, rates, from, username);
         }
         Ok(())
     }
@@ -62,14 +62,14 @@ impl Server {
                     AuthFailure::UnknownUser { .. } | AuthFailure::WrongPassword { .. }
                 )
         );
-        let Some(rate) = self.options.limits.failure_reply_rate() else {
+        let Some(rates) = self.options.limits.failure_rates() else {
             return true;
         };
-        let from = SourcePrefix::subscriber(exchange.client.five_tuple.client.ip());
+        let from = exchange.client.five_tuple.client.ip();
         let admitted = !is_failure
             || self
                 .failure_limit
-                .admits_reply(exchange.now.time, rate, from);
+                .admits_reply(exchange.now.time, rates, from);
         if !admitted {
             self.counters.count(DropCause::FailureLimit);
         }

@@ -332,6 +332,37 @@ fn an_ipv6_subscriber_is_one_client() {
     TestClient::udp("[2001:db8:1:3::1]:4000").allocate(&mut host);
 }
 
+/// AUTH-33: somebody with a whole network tries a password ten times as often, and no more: the
+/// next subscriber there is refused, and the user elsewhere is not.
+#[test]
+fn a_network_has_ten_subscribers_worth_of_tries() {
+    type Subscriber = fn(usize) -> String;
+    let networks: [(Subscriber, &str); 2] = [
+        (
+            |n| format!("[2001:db8:1:{n:x}::1]:4000"),
+            "[2001:db8:2::1]:4000",
+        ),
+        (|n| format!("192.0.2.{n}:4000"), "192.0.3.1:4000"),
+    ];
+    for (subscriber, elsewhere) in networks {
+        let mut host = host();
+        for n in 0..100 {
+            let mut client = TestClient::udp(&subscriber(n));
+            fail(&mut host, &mut client).error(401);
+            assert_eq!(reason(&mut host).0, "wrong password", "{n}");
+        }
+        let mut next = TestClient::udp(&subscriber(200));
+        allocate(&mut host, &mut next).error(401);
+        assert_eq!(reason(&mut host).0, TOO_MANY);
+        TestClient::udp(&subscriber(201))
+            .by(bob())
+            .allocate(&mut host);
+        TestClient::udp(elsewhere).allocate(&mut host);
+        host.advance_ms(600);
+        allocate(&mut host, &mut next).success();
+    }
+}
+
 /// AUTH-33: an address that fails under ever new names is not answered any more, and right
 /// credentials there still are.
 #[test]

@@ -30,7 +30,9 @@ pub(crate) struct Strangers {
     /// By family: all IPv4 clients are of one network, and all IPv6 clients.
     replies: Counts<bool>,
     failures: Counts<(IpAddr, String)>,
+    failures_of_networks: Counts<(bool, String)>,
     failure_replies: Counts<IpAddr>,
+    failure_replies_of_networks: Counts<bool>,
     /// New allocations, over all workers, which count as one.
     new_of_users: Counts<String>,
     new_of_addresses: Counts<IpAddr>,
@@ -105,14 +107,21 @@ impl Model {
         let is_owner = self
             .holder(key)
             .is_some_and(|it| it.account.username == *username);
-        if let Some(allowance) = self.failures(1).filter(|_| !is_owner) {
-            let pair = (self.shard(key), (subscriber(key), username.clone()));
-            let left = left(&mut self.strangers.failures, pair, allowance, self.now);
-            if left.shares < allowance.period_ms {
+        let allowances = self.failures(1).zip(self.failures(10));
+        if let Some((of_pair, of_network)) = allowances.filter(|_| !is_owner) {
+            let shard = self.shard(key);
+            let counts = &mut self.strangers;
+            let pair = (shard, (subscriber(key), username.clone()));
+            let pair = left(&mut counts.failures, pair, of_pair, self.now);
+            let network = (shard, (key.1.is_ipv4(), username.clone()));
+            let networks = &mut counts.failures_of_networks;
+            let network = left(networks, network, of_network, self.now);
+            if pair.shares < of_pair.period_ms || network.shares < of_network.period_ms {
                 return false;
             }
             if !is_right {
-                left.shares -= allowance.period_ms;
+                pair.shares -= of_pair.period_ms;
+                network.shares -= of_network.period_ms;
             }
         }
         is_right
@@ -155,12 +164,21 @@ impl Model {
 
     /// The answer to a wrong password, if there is one.
     pub(crate) fn failure(&mut self, key: Key, answer: Answer) -> Answer {
-        let from = (self.shard(key), subscriber(key));
-        let allowance = self.failures(20);
-        let replies = &mut self.strangers.failure_replies;
-        match allowance {
-            Some(of) if !spend(replies, from, of, self.now) => Answer::Silence,
-            _ => answer,
+        let Some((of_address, of_network)) = self.failures(20).zip(self.failures(200)) else {
+            return answer;
+        };
+        let shard = self.shard(key);
+        let counts = &mut self.strangers;
+        let address = (shard, subscriber(key));
+        let address = left(&mut counts.failure_replies, address, of_address, self.now);
+        let network = (shard, key.1.is_ipv4());
+        let networks = &mut counts.failure_replies_of_networks;
+        let network = left(networks, network, of_network, self.now);
+        if address.shares < of_address.period_ms || network.shares < of_network.period_ms {
+            return Answer::Silence;
         }
+        address.shares -= of_address.period_ms;
+        network.shares -= of_network.period_ms;
+        answer
     }
 }
