@@ -36,11 +36,14 @@ pub const ALLOCATION_KBIT_PER_S: u32 = 50_000;
 /// add a quarter at most (`turn::limits`).
 pub const USER_KBIT_PER_S: u32 = 100_000;
 
-/// A call needs one permission a peer address, so a few dozen at most.
-pub const PERMISSIONS_PER_ALLOCATION: u32 = 256;
+/// A peer connection needs one permission for each address among the candidates of its one peer or
+/// conference server: ten or twenty, and those of a restart for five minutes more. Memory is what
+/// more would cost: an allocation with all its permissions and channels has some 14 KB, a full
+/// server some 230 MB. With 256 of each it would be 55 KB and 880 MB.
+pub const PERMISSIONS_PER_ALLOCATION: u32 = 64;
 
-/// As for permissions; RFC 8656 section 12 has 4096 channel numbers.
-pub const CHANNELS_PER_ALLOCATION: u32 = 256;
+/// As for permissions, but by address and port; RFC 8656 section 12 has 4096 channel numbers.
+pub const CHANNELS_PER_ALLOCATION: u32 = 64;
 
 /// Recommended by RFC 8656 section 7.2. Clients get 600 s unless they ask for more.
 pub const MAX_LIFETIME_S: u32 = 3600;
