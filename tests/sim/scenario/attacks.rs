@@ -255,6 +255,14 @@ fn a_captured_request_serves_its_five_tuple_alone() {
     assert_eq!((host.shards[0].allocations(), host.sockets.len()), (1, 1));
     client.repeat(&mut host, &delete).success();
     assert_eq!(host.shards[0].allocations(), 0);
+    // After the end it makes one anew, as long as the nonce lives: the user's, and without permissions.
+    client.repeat(&mut host, &allocate).success();
+    assert_eq!(host.shared.quota.of_user("alice"), 1);
+    assert_eq!(client.send(&mut host, peer, b"x"), None);
+    client.repeat(&mut host, &delete).success();
+    host.advance_s(601);
+    client.repeat(&mut host, &allocate).error(438);
+    assert_eq!(host.shared.quota.of_user("alice"), 0);
 }
 
 /// AUTH-22: with good credentials of one's own, another user's five-tuple is out of reach.
