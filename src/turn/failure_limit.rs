@@ -33,7 +33,8 @@ use super::time::Time;
 ///   them. The bound is the configured one times the number of workers.
 /// - **Come from many networks**: a limit by address cannot help. Passwords that are long can.
 ///
-/// Only who has proven its address comes here, by TCP or by a nonce, and the tables never grow.
+/// Only who has proven its address comes here, by TCP or by a nonce, if perhaps an old one, and the
+/// tables never grow.
 #[derive(Debug)]
 pub(super) struct FailureLimit {
     hash: KeyedHash,
