@@ -105,7 +105,7 @@ impl Bench {
         let algorithm = PasswordAlgorithm::Md5;
         let key = LongTermKey::derive(algorithm, b"alice", "example.org", "wonderland");
         let mut bench = Self {
-            server: Server::new(Arc::new(options), Arc::new(shared), [2; 32], NOW.time),
+            server: Server::new(Arc::new(options), Arc::new(shared), [2; 32]),
             clients: Vec::new(),
             key,
         };

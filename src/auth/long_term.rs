@@ -49,6 +49,18 @@ pub struct KnownUser<'a> {
     pub key: &'a LongTermKey,
 }
 
+/// What the nonce of a request is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonceVerdict {
+    /// Made by this server for this client. It proves that the address which the request came from
+    /// is the requester's, whatever else is wrong: who repeats a nonce has received it.
+    Good,
+    /// The same, too long ago: somebody else may have had the address then.
+    Expired,
+    /// Not made by this server for this client.
+    Foreign,
+}
+
 /// Why a request is not authenticated.
 #[derive(Clone, Debug)]
 pub enum AuthFailure {
@@ -147,12 +159,14 @@ impl Authenticator {
     /// nonce. One step is earlier: a nonce that was never made for this client is refused before
     /// anything is looked up, so that the feature bits which the order depends on are our own.
     ///
+    /// `nonce` is what [`Authenticator::check_nonce`] said of this request.
+    ///
     /// # Errors
     /// The first check that fails.
     pub fn authenticate(
         &self,
         request: &Message<'_>,
-        client: SocketAddr,
+        nonce: Option<NonceVerdict>,
         now_unix_s: u64,
         known: Option<KnownUser<'_>>,
         check_expiry: bool,
@@ -164,12 +178,8 @@ impl Authenticator {
         let realm = request
             .first(AttributeType::REALM)
             .ok_or(AuthFailure::Incomplete)?;
-        let nonce = request
-            .first(AttributeType::NONCE)
-            .ok_or(AuthFailure::Incomplete)?;
-
-        let nonce_verdict = self.check_nonce(nonce, client, now_unix_s);
-        if nonce_verdict == Err(NonceError::Foreign) {
+        let nonce = nonce.ok_or(AuthFailure::Incomplete)?;
+        if nonce == NonceVerdict::Foreign {
             return Err(AuthFailure::ForeignNonce);
         }
         let (algorithm, reply_integrity) = self.negotiated(request)?;
@@ -185,32 +195,22 @@ impl Authenticator {
             key,
             reply_integrity,
         };
-        match nonce_verdict {
-            Ok(()) => Ok(identity),
-            Err(_) => Err(AuthFailure::StaleNonce(Box::new(identity))),
+        match nonce {
+            NonceVerdict::Good => Ok(identity),
+            _ => Err(AuthFailure::StaleNonce(Box::new(identity))),
         }
     }
 
-    /// Whether a request's nonce proves that the address it came from is the requester's, whatever
-    /// else is wrong: who repeats a nonce has received it. One that is past its time does not:
-    /// somebody else may have had the address then.
-    pub fn proves_address(
+    /// What a request's nonce says, if it has one. It costs a MAC for each nonce key, so it is for
+    /// asking once.
+    pub fn check_nonce(
         &self,
         request: &Message<'_>,
         client: SocketAddr,
         now_unix_s: u64,
-    ) -> bool {
-        let nonce = request.first(AttributeType::NONCE);
-        nonce.is_some_and(|nonce| self.check_nonce(nonce, client, now_unix_s).is_ok())
-    }
-
-    fn check_nonce(
-        &self,
-        nonce: &[u8],
-        client: SocketAddr,
-        now_unix_s: u64,
-    ) -> Result<(), NonceError> {
-        nonce::check(
+    ) -> Option<NonceVerdict> {
+        let nonce = request.first(AttributeType::NONCE)?;
+        let checked = nonce::check(
             &self.nonce_keys,
             self.features,
             self.realm(),
@@ -218,7 +218,12 @@ impl Authenticator {
             nonce,
             now_unix_s,
             self.nonce_lifetime_s,
-        )
+        );
+        Some(match checked {
+            Ok(()) => NonceVerdict::Good,
+            Err(NonceError::Expired) => NonceVerdict::Expired,
+            Err(NonceError::Foreign) => NonceVerdict::Foreign,
+        })
     }
 
     /// Which key the request uses and which integrity its reply has. A request without either

@@ -15,7 +15,9 @@ mod rest;
 
 pub use credentials::{CredentialError, Credentials};
 pub use key::{LongTermKey, PasswordAlgorithm, userhash};
-pub use long_term::{AuthFailure, Authenticator, Identity, KnownUser, PASSWORD_ALGORITHMS};
+pub use long_term::{
+    AuthFailure, Authenticator, Identity, KnownUser, NonceVerdict, PASSWORD_ALGORITHMS,
+};
 pub use nonce::{NONCE_LEN, Nonce, NonceKey, SecurityFeatures};
 pub use prepare::{NotOpaqueString, opaque_string, prepare_realm};
 pub use rest::{RestUsername, rest_password};

@@ -253,10 +253,19 @@ fn limits(config: &Config) -> Limits {
         max_lifetime_s: config.limits.max_lifetime_s,
         port_rest_s: config.limits.port_rest_s,
         reservation_s: config.limits.reservation_s,
-        unauthenticated_replies_per_s: config.limits.unauthenticated_replies_per_s,
+        unauthenticated_replies_per_s: share_of_worker(
+            config.limits.unauthenticated_replies_per_s,
+            config.server.workers,
+        ),
         failed_authentications_per_minute: config.limits.failed_authentications_per_minute,
         ..Limits::default()
     }
+}
+
+/// What one of the workers may do of what all of them may. A flood comes from many ports, and so to
+/// every worker. 0 stays no limit, and anything else is one at least.
+fn share_of_worker(per_s: u32, workers: usize) -> u32 {
+    per_s.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1))
 }
 
 fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
@@ -324,7 +333,25 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_core() {
         let host = Host::probe();
-        let config = load(&Sources::default(), &host).unwrap().config;
+        let mut config = load(&Sources::default(), &host).unwrap().config;
+        config.server.workers = 1;
         assert_eq!(limits(&config), Limits::default());
+    }
+
+    /// SEC-09: the operator's number is that of the server, however many workers it has.
+    #[test]
+    fn workers_share_the_replies_to_strangers() {
+        for (configured, workers, of_each) in [
+            (200, 1, 200),
+            (200, 2, 100),
+            (200, 3, 67),
+            (1, 8, 1),
+            (0, 8, 0),
+        ] {
+            assert_eq!(share_of_worker(configured, workers), of_each);
+        }
+        let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
+        config.server.workers = 4;
+        assert_eq!(limits(&config).unauthenticated_replies_per_s, 50);
     }
 }

@@ -32,14 +32,18 @@ pub const ALLOCATIONS_TOTAL: u32 = 16_000;
 /// Several high-definition video streams at once, and a data channel that is not in a hurry.
 pub const ALLOCATION_KBIT_PER_S: u32 = 50_000;
 
-/// Two allocations at their limit, and a tenth of a common server's link.
+/// Two allocations at their limit, and a tenth of a common server's link. Shares of the allocations
+/// add a quarter at most (`turn::limits`).
 pub const USER_KBIT_PER_S: u32 = 100_000;
 
-/// A call needs one permission a peer address, so a few dozen at most.
-pub const PERMISSIONS_PER_ALLOCATION: u32 = 256;
+/// A peer connection needs one permission for each address among the candidates of its one peer or
+/// conference server: ten or twenty, and those of a restart for five minutes more. Memory is what
+/// more would cost: an allocation with all its permissions and channels has some 14 KB, a full
+/// server some 230 MB. With 256 of each it would be 55 KB and 880 MB.
+pub const PERMISSIONS_PER_ALLOCATION: u32 = 64;
 
-/// As for permissions; RFC 8656 section 12 has 4096 channel numbers.
-pub const CHANNELS_PER_ALLOCATION: u32 = 256;
+/// As for permissions, but by address and port; RFC 8656 section 12 has 4096 channel numbers.
+pub const CHANNELS_PER_ALLOCATION: u32 = 64;
 
 /// Recommended by RFC 8656 section 7.2. Clients get 600 s unless they ask for more.
 pub const MAX_LIFETIME_S: u32 = 3600;
@@ -54,8 +58,8 @@ pub const PORT_REST_S: u32 = 30;
 /// trouble: 18 kB a second.
 pub const UNAUTHENTICATED_REPLIES_PER_S: u32 = 200;
 
-/// More than anybody mistypes, and at 14,400 a day no way to find a password that was not in the
-/// first dictionary.
+/// More than anybody mistypes. It is 14,400 a day for an address and worker, ten times that for a
+/// whole network (IPv4 /24, IPv6 /48): no way to find a password that is not in a dictionary.
 pub const FAILED_AUTHENTICATIONS_PER_MINUTE: u32 = 10;
 
 /// All TCP clients together: each costs a descriptor and its buffers.

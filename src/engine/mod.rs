@@ -173,7 +173,7 @@ impl Bound {
             let (options, shared) = (Arc::clone(&options), Arc::clone(&engine.shared));
             let parts = Parts {
                 index,
-                server: Server::new(options, shared, *seed, clock::time()),
+                server: Server::new(options, shared, *seed),
                 listeners,
                 stream_limits: settings.stream,
                 admission: admission.clone(),

@@ -14,6 +14,7 @@ use super::permission::Permissions;
 use super::port_pool::{Parity, PortLease, PortPool};
 use super::reservation::ReservationToken;
 use super::time::Time;
+use super::timer::UNSCHEDULED;
 use crate::auth::{Identity, KnownUser};
 use crate::wire::{ErrorCode, Family, TransactionId};
 
@@ -31,7 +32,7 @@ pub(super) struct Allocation {
     pub(super) unbound: u8,
     relays: [Option<Relay>; 2],
     pub(super) created: Time,
-    /// The wheel's entry that counts.
+    /// The second of its entry among the deadlines.
     pub(super) scheduled_s: u64,
     pub(super) permissions: Permissions,
     pub(super) channels: Channels,
@@ -80,7 +81,7 @@ impl Allocation {
             unbound: 0,
             relays: [None, None],
             created: now,
-            scheduled_s: 0,
+            scheduled_s: UNSCHEDULED,
             permissions: Permissions::default(),
             channels: Channels::default(),
             bandwidth: Bandwidth::new(user_bandwidth),

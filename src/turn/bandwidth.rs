@@ -5,6 +5,10 @@
 //! several shards draw on. A bucket holds one second's worth. An allocation draws a millisecond's
 //! worth from both at a time and pays its packets from that, so that a packet costs a subtraction,
 //! and no allocation writes to what it shares more than about once a millisecond each way.
+//!
+//! Before it asks the user, an allocation draws on a share of its own. First come first served, two
+//! flooded allocations would otherwise take all that their user has, and a call on a third one would
+//! be silent.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -79,6 +83,11 @@ impl Rate {
     fn new(kbit_per_s: u32) -> Option<Self> {
         let bits_per_ms = NonZeroU32::new(kbit_per_s)?;
         Some(Self { bits_per_ms })
+    }
+
+    /// What is drawn at a time.
+    fn draw(self) -> u32 {
+        self.bits_per_ms.get().min(DRAW_MAX)
     }
 
     /// The time in which so many bits come in.
@@ -170,7 +179,9 @@ impl UserBandwidth {
 pub(super) struct Bandwidth {
     user: Arc<UserBandwidth>,
     buckets: [Bucket; 2],
-    /// Bits that were drawn from both buckets and are not used yet.
+    /// What it has beside the user's.
+    shares: [Bucket; 2],
+    /// Bits that were drawn and are not used yet.
     purses: [u32; 2],
 }
 
@@ -179,6 +190,7 @@ impl Bandwidth {
         Self {
             user,
             buckets: [Bucket::FULL; 2],
+            shares: [Bucket::FULL; 2],
             purses: [0; 2],
         }
     }
@@ -214,21 +226,39 @@ impl Bandwidth {
         let Some(slowest) = own.into_iter().chain(user).min() else {
             return Ok(());
         };
-        let bucket = &mut self.buckets[way as usize];
-        let purse = &mut self.purses[way as usize];
-        let drawn = slowest.bits_per_ms.get().min(DRAW_MAX);
-        let drawn = drawn.max(bits - *purse);
-        let spent = match own {
-            Some(rate) => bucket.spend(rate, now, drawn.into()),
-            None => Some(*bucket),
-        };
-        let spent = spent.ok_or(BandwidthLimit::Allocation)?;
+        let short = bits - self.purses[way as usize];
+        if let Some(share) = Rate::new(limits.share_kbit_per_s()) {
+            let drawn = share.min(slowest).draw().max(short);
+            let share = self.shares[way as usize].spend(share, now, drawn.into());
+            if let Some(share) = share
+                && let Some(bucket) = self.spend_own(own, now, way, drawn)
+            {
+                self.shares[way as usize] = share;
+                self.fill(way, bucket, drawn - short);
+                return Ok(());
+            }
+        }
+        let drawn = slowest.draw().max(short);
+        let bucket = self
+            .spend_own(own, now, way, drawn)
+            .ok_or(BandwidthLimit::Allocation)?;
         if user.is_some_and(|rate| !self.user.spend(way, rate, now, drawn.into())) {
             return Err(BandwidthLimit::User);
         }
-        *bucket = spent;
-        *purse = *purse + drawn - bits;
+        self.fill(way, bucket, drawn - short);
         Ok(())
+    }
+
+    /// The allocation's bucket after so many bits more, if it has them or has no limit.
+    fn spend_own(&self, own: Option<Rate>, now: Time, way: Way, bits: u32) -> Option<Bucket> {
+        let bucket = self.buckets[way as usize];
+        own.map_or(Some(bucket), |rate| bucket.spend(rate, now, bits.into()))
+    }
+
+    /// Keeps what was drawn beyond what the datagram needs.
+    const fn fill(&mut self, way: Way, bucket: Bucket, left: u32) {
+        self.buckets[way as usize] = bucket;
+        self.purses[way as usize] = left;
     }
 }
 
@@ -239,8 +269,10 @@ mod tests {
     const START: Time = Time::from_millis(5);
     const LARGE: usize = 65_535;
 
+    /// Without shares: the user may have too many allocations.
     fn limits(allocation: u32, user: u32) -> Limits {
         Limits {
+            allocations_per_user: u32::MAX,
             allocation_kbit_per_s: allocation,
             user_kbit_per_s: user,
             ..Limits::default()
@@ -370,5 +402,36 @@ mod tests {
         let passed = pass(&mut bandwidth, &limits, START, Way::ToPeers, empty);
         assert_eq!(passed, 1_000_000 / 28);
         assert_eq!(wire_len(Family::V6, 100), 148);
+    }
+
+    /// SEC-22: whoever took what the user has, each allocation has its share, every second anew and
+    /// within its own limit; and more is not to be had so.
+    #[test]
+    fn a_share_is_left_when_the_user_has_nothing() {
+        let limits = Limits {
+            allocations_per_user: 20,
+            ..limits(4000, 8000)
+        };
+        let user = Arc::new(UserBandwidth::default());
+        let allocations = || Bandwidth::new(Arc::clone(&user));
+        let mut all: Vec<Bandwidth> = (0..20).map(|_| allocations()).collect();
+        let rate = Rate::new(limits.share_kbit_per_s()).unwrap();
+        let share = rate.burst_ns() * 400 / 8 / NS_PER_MS / 1000;
+        for way in [Way::ToPeers, Way::ToClient] {
+            let mut total = 0;
+            for (index, bandwidth) in all.iter_mut().enumerate() {
+                let passed = pass(bandwidth, &limits, START, way, 1000);
+                assert!(passed >= share && passed <= 500, "{index}: {passed}");
+                total += passed;
+            }
+            assert_eq!(total, 1000 + 20 * share);
+        }
+        // A second later the first has taken what came in for the user, and the last has its share.
+        let (first, last) = all.split_at_mut(19);
+        for bandwidth in first {
+            pass(bandwidth, &limits, later(1000), Way::ToPeers, 1000);
+        }
+        let passed = pass(&mut last[0], &limits, later(1000), Way::ToPeers, 1000);
+        assert_eq!(passed, 50);
     }
 }

@@ -40,6 +40,11 @@ impl Budget {
         self.after_one(rate, now).is_some()
     }
 
+    /// Whether it is as good as new.
+    pub(super) const fn is_full(self, now: Time) -> bool {
+        self.full_at_ns <= now.as_millis() * 1_000_000
+    }
+
     /// Spends one, or says that there is none.
     pub(super) fn spend(&mut self, rate: Rate, now: Time) -> bool {
         let after = self.after_one(rate, now);
@@ -77,6 +82,8 @@ mod tests {
         assert!(budget.has_one(rate, Time::from_millis(5_005)));
         assert_eq!(spend(&mut budget, rate, 5_005), 1);
         assert_eq!(spend(&mut budget, rate, 6_005), 200);
+        assert!(!budget.is_full(Time::from_millis(8_004)));
+        assert!(budget.is_full(Time::from_millis(8_005)));
         assert_eq!(spend(&mut budget, rate, 1_000_000), 400, "never more");
     }
 

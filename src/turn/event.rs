@@ -12,7 +12,7 @@ use super::reject::Reject;
 use crate::wire::{ChannelNumber, Family, Method};
 
 /// Names an allocation of a shard as long as the shard lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AllocationId {
     /// Its place, which a later allocation may have again.
     pub slot: u32,

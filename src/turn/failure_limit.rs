@@ -1,23 +1,29 @@
 //! How often a password may be tried, and how often failures are answered.
 
+use std::net::IpAddr;
+
 use rand_chacha::ChaCha12Rng;
 
 use super::budget::{Budget, Rate};
-use super::limits::{FAILURE_ADDRESS_SETS, FAILURE_PAIR_SETS, FAILURE_WAYS};
+use super::limits::{FAILURE_PAIR_SETS, FAILURE_SENDER_SETS, FAILURE_WAYS, FailureRates};
 use super::source::{KeyedHash, SourcePrefix};
 use super::time::Time;
 
 /// Budgets of failed authentications.
 ///
 /// Who has failed too often is refused whatever the password is: each pair of client address (IPv6
-/// by /64) and user name has a budget of its own, so that neither the neighbours behind a NAT nor
-/// the user at another address notice. Beside it each address has one over all names, beyond which
-/// failures are neither answered nor told; right credentials never meet it.
+/// by /64) and user name has a budget of its own, so that neither the neighbours behind a NAT, who
+/// have other names, nor the user at another address notice. Networks (IPv4 /24, IPv6 /48) have ten
+/// times as much. Beside that each address and each network has a budget over all names, beyond
+/// which failures are neither answered nor told; right credentials of a name that is not refused
+/// never meet it.
 ///
 /// What an attacker can do with it:
 ///
 /// - **Lock somebody out** it can only from the victim's own address, with the victim's name and a
-///   nonce that was sent there; and not from an allocation that lives.
+///   nonce that was sent there; and not from an allocation that lives. A name that many share behind
+///   one address is refused to all of them. From ten addresses it can lock a name out of their
+///   network.
 /// - **Make itself be forgotten** takes pushing its own entry out of its set. The entry with the
 ///   least to answer for goes first, so every one of the eight places must be taken by a pair that
 ///   has failed as often and later. Which names share a set cannot be computed without the key, so
@@ -25,14 +31,17 @@ use super::time::Time;
 ///   ten more tries.
 /// - **Ask several workers**: each has its own table, and the kernel spreads a client's ports over
 ///   them. The bound is the configured one times the number of workers.
-/// - **Come from many addresses**: a limit by address cannot help. Passwords that are long can.
+/// - **Come from many networks**: a limit by address cannot help. Passwords that are long can.
 ///
-/// Only who has proven its address comes here, by TCP or by a nonce, and the table never grows.
+/// Only who has proven its address comes here, by TCP or by a nonce, if perhaps an old one, and the
+/// tables never grow.
 #[derive(Debug)]
 pub(super) struct FailureLimit {
     hash: KeyedHash,
     pairs: Budgets,
+    network_pairs: Budgets,
     addresses: Budgets,
+    networks: Budgets,
 }
 
 impl FailureLimit {
@@ -40,26 +49,43 @@ impl FailureLimit {
         Self {
             hash: KeyedHash::new(random),
             pairs: Budgets::new(FAILURE_PAIR_SETS),
-            addresses: Budgets::new(FAILURE_ADDRESS_SETS),
+            network_pairs: Budgets::new(FAILURE_PAIR_SETS),
+            addresses: Budgets::new(FAILURE_SENDER_SETS),
+            networks: Budgets::new(FAILURE_SENDER_SETS),
         }
     }
 
     /// Whether an address may try this name: whether one more failure is left.
-    pub(super) fn admits(&self, now: Time, rate: Rate, from: SourcePrefix, username: &str) -> bool {
-        let pair = self.pairs.get(self.hash.of((from, username)));
-        pair.has_one(rate, now)
+    pub(super) fn admits(&self, now: Time, rates: FailureRates, from: IpAddr, name: &str) -> bool {
+        let (pair, network_pair) = self.hashes_of_pairs(from, name);
+        self.pairs.get(pair).has_one(rates.pair, now)
+            && self
+                .network_pairs
+                .get(network_pair)
+                .has_one(rates.network_pair, now)
     }
 
     /// Takes note of a failure.
-    pub(super) fn record(&mut self, now: Time, rate: Rate, from: SourcePrefix, username: &str) {
-        let hash = self.hash.of((from, username));
-        self.pairs.spend(hash, rate, now);
+    pub(super) fn record(&mut self, now: Time, rates: FailureRates, from: IpAddr, name: &str) {
+        let (pair, network_pair) = self.hashes_of_pairs(from, name);
+        self.pairs.spend(pair, rates.pair, now);
+        self.network_pairs
+            .spend(network_pair, rates.network_pair, now);
     }
 
     /// Whether a failure is answered and told.
-    pub(super) fn admits_reply(&mut self, now: Time, rate: Rate, from: SourcePrefix) -> bool {
-        let hash = self.hash.of(from);
-        self.addresses.spend(hash, rate, now)
+    pub(super) fn admits_reply(&mut self, now: Time, rates: FailureRates, from: IpAddr) -> bool {
+        let address = self.hash.of(SourcePrefix::subscriber(from));
+        let network = self.hash.of(SourcePrefix::network(from));
+        self.networks.get(network).has_one(rates.network, now)
+            && self.addresses.spend(address, rates.address, now)
+            && self.networks.spend(network, rates.network, now)
+    }
+
+    fn hashes_of_pairs(&self, from: IpAddr, name: &str) -> (u64, u64) {
+        let pair = self.hash.of((SourcePrefix::subscriber(from), name));
+        let network_pair = self.hash.of((SourcePrefix::network(from), name));
+        (pair, network_pair)
     }
 }
 
@@ -107,27 +133,26 @@ impl Budgets {
 mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
+    use super::super::limits::Limits;
     use super::*;
 
     const NOW: Time = Time::from_millis(77_000);
 
-    fn limit() -> (FailureLimit, Rate) {
+    fn limit() -> (FailureLimit, FailureRates) {
         let mut random = ChaCha12Rng::from_seed([5; 32]);
-        (
-            FailureLimit::new(&mut random),
-            Rate::new(10, 60, 10).unwrap(),
-        )
+        let rates = Limits::default().failure_rates();
+        (FailureLimit::new(&mut random), rates.unwrap())
     }
 
-    fn subscriber(ip: &str) -> SourcePrefix {
-        SourcePrefix::subscriber(ip.parse().unwrap())
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     /// AUTH-33: at the edge and one beyond, by address and by name.
     #[test]
     fn a_pair_is_refused_after_ten_failures() {
         let (mut limit, rate) = limit();
-        let (nat, other) = (subscriber("192.0.2.1"), subscriber("192.0.2.2"));
+        let (nat, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
         for _ in 0..10 {
             assert!(limit.admits(NOW, rate, nat, "alice"));
             limit.record(NOW, rate, nat, "alice");
@@ -139,7 +164,7 @@ mod tests {
         limit.record(NOW, rate, nat, "alice");
         assert!(!limit.admits(Time::from_millis(82_999), rate, nat, "alice"));
         assert!(limit.admits(Time::from_millis(83_000), rate, nat, "alice"));
-        let (one, same) = (subscriber("2001:db8::1"), subscriber("2001:db8::2"));
+        let (one, same) = (ip("2001:db8::1"), ip("2001:db8::2"));
         (0..10).for_each(|_| limit.record(NOW, rate, one, "alice"));
         assert!(!limit.admits(NOW, rate, same, "alice"));
     }
@@ -148,7 +173,7 @@ mod tests {
     #[test]
     fn the_worst_are_remembered_longest() {
         let (mut limit, rate) = limit();
-        let from = subscriber("192.0.2.1");
+        let from = ip("192.0.2.1");
         (0..10).for_each(|_| limit.record(NOW, rate, from, "alice"));
         let bytes = |limit: &FailureLimit| size_of_val(&*limit.pairs.0);
         assert_eq!(bytes(&limit), 128 * 1024);
@@ -165,7 +190,7 @@ mod tests {
     /// out begins anew.
     #[test]
     fn a_full_set_replaces_the_least() {
-        let (_, rate) = limit();
+        let rate = Rate::new(10, 60, 10).unwrap();
         let mut budgets = Budgets::new(1);
         for hash in 1..=8 {
             (0..=hash).for_each(|_| _ = budgets.spend(hash, rate, NOW));
@@ -180,11 +205,39 @@ mod tests {
     /// AUTH-33
     #[test]
     fn replies_to_failures_are_limited_by_address() {
-        let (mut limit, _) = limit();
-        let rate = Rate::new(200, 60, 200).unwrap();
-        let (nat, other) = (subscriber("192.0.2.1"), subscriber("192.0.2.2"));
+        let (mut limit, rate) = limit();
+        let (nat, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
         assert!((0..200).all(|_| limit.admits_reply(NOW, rate, nat)));
         assert!(!limit.admits_reply(NOW, rate, nat));
         assert!(limit.admits_reply(NOW, rate, other));
+    }
+
+    /// AUTH-33: somebody with a whole network has ten addresses' worth of failures and answers.
+    #[test]
+    fn a_network_has_ten_times_as_much() {
+        type Address = fn(u32) -> IpAddr;
+        let networks: [(Address, &str); 2] = [
+            (
+                |n| IpAddr::from([0x2001, 0xDB8, 1, n as u16, 0, 0, 0, 1]),
+                "2001:db8:2::1",
+            ),
+            (|n| IpAddr::from([192, 0, 2, n as u8]), "192.0.3.1"),
+        ];
+        for (address, elsewhere) in networks {
+            let (mut limit, rates) = limit();
+            for n in 0..100 {
+                assert!(limit.admits(NOW, rates, address(n), "alice"));
+                limit.record(NOW, rates, address(n), "alice");
+            }
+            assert!(!limit.admits(NOW, rates, address(200), "alice"));
+            assert!(limit.admits(NOW, rates, address(200), "bob"));
+            assert!(limit.admits(NOW, rates, ip(elsewhere), "alice"));
+            let answered = |limit: &mut FailureLimit, n| limit.admits_reply(NOW, rates, address(n));
+            for n in 0..20 {
+                assert!((0..100).all(|_| answered(&mut limit, n)));
+            }
+            assert!(!answered(&mut limit, 200));
+            assert!(limit.admits_reply(NOW, rates, ip(elsewhere)));
+        }
     }
 }

@@ -36,16 +36,46 @@ pub(super) const REPLY_BUCKETS: usize = 16_384;
 /// behind a NAT comes back after an outage.
 const REPLY_BURST_S: u32 = 2;
 
-/// Sets of pairs of address and user name whose failures a shard remembers, and of addresses.
+/// Sets of pairs of sender and user name whose failures a shard remembers, and of senders; once for
+/// addresses and once for networks.
 pub(super) const FAILURE_PAIR_SETS: usize = 1024;
-pub(super) const FAILURE_ADDRESS_SETS: usize = 256;
+pub(super) const FAILURE_SENDER_SETS: usize = 256;
 
-/// Places of a set: 128 KiB of pairs and 32 KiB of addresses in all.
+/// Places of a set: 2 times 128 KiB of pairs and 32 KiB of senders in all.
 pub(super) const FAILURE_WAYS: usize = 8;
 
 /// Failures of an address that are answered, in budgets of one pair: users of a NAT whose
 /// credentials are all wrong, as after a change of the secret, should hear of it.
 const FAILURE_REPLIES_FACTOR: u32 = 20;
+
+/// Failures and answers of a network (IPv4 /24, IPv6 /48), in budgets of one address. Somebody with
+/// a /48 has 65,536 addresses in the sense of the limits.
+const FAILURE_NETWORK_FACTOR: u32 = 10;
+
+/// How often authentication may fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailureRates {
+    /// Of one address as one user.
+    pub(super) pair: Rate,
+    /// Of one network as one user.
+    pub(super) network_pair: Rate,
+    /// Answered, of one address.
+    pub(super) address: Rate,
+    /// Answered, of one network.
+    pub(super) network: Rate,
+}
+
+/// New allocations that a user or an address may make at once, if it may not have even so many at a
+/// time: an ICE restart makes the new ones before it deletes the old.
+const NEW_ALLOCATIONS_AT_ONCE_MIN: u32 = 10;
+
+/// Seconds in which a user or an address may make as many allocations as it may have at a time,
+/// again and again. It bounds the ports at rest and the lines of the log.
+const NEW_ALLOCATIONS_PERIOD_S: u32 = 10;
+
+/// Kbit/s each way that an allocation has beside its user's bandwidth, whatever the user's other
+/// allocations do: a few voice calls.
+const SHARE_KBIT_PER_S_MAX: u32 = 500;
 
 /// What the operator may set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +89,8 @@ pub struct Limits {
     /// What one allocation may relay, in kbit/s each way, with the headers of IP and UDP; dropped
     /// beyond, 0 is no limit.
     pub allocation_kbit_per_s: u32,
-    /// The same of all allocations of one user together.
+    /// The same of all allocations of one user together. Each has a small share of its own beside
+    /// it, so that a flooded one does not silence the others; a quarter more in all by default.
     pub user_kbit_per_s: u32,
     /// Peer addresses that one allocation may permit at a time; 508 beyond.
     pub permissions_per_allocation: u32,
@@ -78,7 +109,7 @@ pub struct Limits {
     /// have proven nothing, in a second. 0 is no limit.
     pub unauthenticated_replies_per_s: u32,
     /// Failed authentications of one client address (IPv6 /64) as one user in a minute, beyond
-    /// which a shard refuses that user there. 0 is no limit.
+    /// which a shard refuses that user there; ten times as many of a network. 0 is no limit.
     pub failed_authentications_per_minute: u32,
 }
 
@@ -90,8 +121,8 @@ impl Default for Limits {
             allocations_total: 16_000,
             allocation_kbit_per_s: 50_000,
             user_kbit_per_s: 100_000,
-            permissions_per_allocation: 256,
-            channels_per_allocation: 256,
+            permissions_per_allocation: 64,
+            channels_per_allocation: 64,
             max_lifetime_s: 3600,
             port_rest_s: 30,
             reservation_s: 30,
@@ -109,25 +140,54 @@ impl Limits {
         asked_s.min(self.max_lifetime_s).max(DEFAULT_LIFETIME_S)
     }
 
+    /// What each allocation may relay before it draws on its user's bandwidth, in kbit/s. All
+    /// shares together are no more than what the user has.
+    pub(super) fn share_kbit_per_s(&self) -> u32 {
+        let even = self.user_kbit_per_s / self.allocations_per_user.max(1);
+        even.min(SHARE_KBIT_PER_S_MAX)
+    }
+
+    /// Of new allocations of one user.
+    pub(super) const fn user_allocation_rate(&self) -> Rate {
+        new_allocations(self.allocations_per_user)
+    }
+
+    /// Of new allocations at one client address.
+    pub(super) const fn address_allocation_rate(&self) -> Rate {
+        new_allocations(self.allocations_per_address)
+    }
+
     /// Of replies to one network of strangers.
     pub(super) const fn reply_rate(&self) -> Option<Rate> {
         let per_s = self.unauthenticated_replies_per_s;
         Rate::new(per_s, 1, per_s.saturating_mul(REPLY_BURST_S))
     }
 
-    /// Of failures of one address as one user.
-    pub(super) const fn failure_rate(&self) -> Option<Rate> {
-        let per_minute = self.failed_authentications_per_minute;
-        Rate::new(per_minute, 60, per_minute)
+    /// Of failed authentications; `None` is no limit.
+    pub(super) fn failure_rates(&self) -> Option<FailureRates> {
+        let rate = |factor: u32| {
+            let count = self.failed_authentications_per_minute;
+            let count = count.saturating_mul(factor);
+            Rate::new(count, 60, count)
+        };
+        Some(FailureRates {
+            pair: rate(1)?,
+            network_pair: rate(FAILURE_NETWORK_FACTOR)?,
+            address: rate(FAILURE_REPLIES_FACTOR)?,
+            network: rate(FAILURE_REPLIES_FACTOR * FAILURE_NETWORK_FACTOR)?,
+        })
     }
+}
 
-    /// Of answers to failures of one address.
-    pub(super) const fn failure_reply_rate(&self) -> Option<Rate> {
-        let per_minute = self
-            .failed_authentications_per_minute
-            .saturating_mul(FAILURE_REPLIES_FACTOR);
-        Rate::new(per_minute, 60, per_minute)
-    }
+/// How quickly somebody who may have so many allocations may make new ones.
+const fn new_allocations(at_a_time: u32) -> Rate {
+    let at_once = if at_a_time < NEW_ALLOCATIONS_AT_ONCE_MIN {
+        NEW_ALLOCATIONS_AT_ONCE_MIN
+    } else {
+        at_a_time
+    };
+    let rate = Rate::new(at_once, NEW_ALLOCATIONS_PERIOD_S, at_once);
+    rate.expect("the least is not none")
 }
 
 #[cfg(test)]
@@ -150,6 +210,26 @@ mod tests {
         ];
         for (asked, granted) in cases {
             assert_eq!(limits.lifetime_s(asked), granted, "{asked:?}");
+        }
+    }
+
+    /// SEC-22: half a megabit at most, and never more than the user has for all together.
+    #[test]
+    fn shares_of_a_user() {
+        for (user, allocations, share) in [
+            (100_000, 50, 500),
+            (100_000, 1000, 100),
+            (1000, 50, 20),
+            (49, 50, 0),
+            (0, 50, 0),
+            (1000, 0, 500),
+        ] {
+            let limits = Limits {
+                user_kbit_per_s: user,
+                allocations_per_user: allocations,
+                ..Limits::default()
+            };
+            assert_eq!(limits.share_kbit_per_s(), share);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How many allocations there are: in all, of each user and of each client address. Shared by the
-//! shards; touched when an allocation begins or ends, never by a packet.
+//! How many allocations there are, in all, of each user and of each client address, and how quickly
+//! users and addresses make new ones. Shared by the shards; touched when an allocation begins or ends, never by a packet.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -9,13 +9,15 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::bandwidth::UserBandwidth;
+use super::budget::{Budget, Rate};
 use super::limits::Limits;
 use super::reject::Reject;
 use super::source::SourcePrefix;
 use super::time::Time;
 
-/// Counts of live allocations. Users and addresses stand in it only while they have one, and a user
-/// until its bandwidth is whole again: otherwise a new allocation would be a new allowance.
+/// Counts of live allocations, and how quickly new ones come. Users and addresses stand in it while
+/// they have one, and until their budgets are whole again: otherwise a new allocation would be a new
+/// allowance.
 #[derive(Debug, Default)]
 pub struct Quota {
     counts: Mutex<Counts>,
@@ -26,16 +28,50 @@ struct Counts {
     total: u32,
     users: HashMap<Box<str>, User, RandomState>,
     /// By address, IPv6 by /64.
-    subscribers: HashMap<SourcePrefix, u32, RandomState>,
-    /// Users without an allocation whose bandwidth is not whole, each at most once.
-    leaving: VecDeque<Box<str>>,
+    subscribers: HashMap<SourcePrefix, Holder, RandomState>,
+    /// Users without an allocation whose budgets are not whole, each at most once.
+    leaving_users: VecDeque<Box<str>>,
+    /// Addresses likewise.
+    leaving_subscribers: VecDeque<SourcePrefix>,
 }
 
 #[derive(Debug, Default)]
 struct User {
-    allocations: u32,
+    holder: Holder,
     bandwidth: Arc<UserBandwidth>,
+}
+
+/// Who has allocations: a user or an address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    allocations: u32,
+    /// Of new allocations.
+    new: Budget,
     is_leaving: bool,
+}
+
+impl Holder {
+    /// Whether it may have one more, as many as it has, and how quickly they come.
+    fn admits(self, at_a_time: u32, rate: Rate, now: Time) -> Result<(), Refused> {
+        if self.allocations >= at_a_time {
+            Err(Refused::Quota)
+        } else if !self.new.has_one(rate, now) {
+            Err(Refused::Rate)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn add(&mut self, rate: Rate, now: Time) {
+        self.allocations += 1;
+        self.new.spend(rate, now);
+    }
+}
+
+/// Which of a holder's limits is reached.
+enum Refused {
+    Quota,
+    Rate,
 }
 
 impl Quota {
@@ -55,21 +91,34 @@ impl Quota {
         let mut counts = self.counts();
         counts.forget_leaving(limits, now);
         let address = SourcePrefix::subscriber(client);
-        let of_user = counts.users.get(user).map_or(0, |user| user.allocations);
-        if of_user >= limits.allocations_per_user {
-            return Err(Reject::UserQuota);
-        }
-        let of_address = counts.subscribers.get(&address).copied().unwrap_or(0);
-        if of_address >= limits.allocations_per_address {
-            return Err(Reject::AddressQuota);
-        }
+        let (user_rate, address_rate) = (
+            limits.user_allocation_rate(),
+            limits.address_allocation_rate(),
+        );
+        let of_user = counts.users.get(user).map(|user| user.holder);
+        of_user
+            .unwrap_or_default()
+            .admits(limits.allocations_per_user, user_rate, now)
+            .map_err(|refused| match refused {
+                Refused::Quota => Reject::UserQuota,
+                Refused::Rate => Reject::UserRate,
+            })?;
+        let of_address = counts.subscribers.get(&address).copied();
+        of_address
+            .unwrap_or_default()
+            .admits(limits.allocations_per_address, address_rate, now)
+            .map_err(|refused| match refused {
+                Refused::Quota => Reject::AddressQuota,
+                Refused::Rate => Reject::AddressRate,
+            })?;
         if counts.total >= limits.allocations_total {
             return Err(Reject::ServerFull);
         }
         counts.total += 1;
-        *counts.subscribers.entry(address).or_insert(0) += 1;
+        let of_address = counts.subscribers.entry(address).or_default();
+        of_address.add(address_rate, now);
         let user = counts.users.entry(user.into()).or_default();
-        user.allocations += 1;
+        user.holder.add(user_rate, now);
         Ok(Arc::clone(&user.bandwidth))
     }
 
@@ -78,15 +127,7 @@ impl Quota {
         let mut counts = self.counts();
         counts.forget_leaving(limits, now);
         counts.total -= 1;
-        let address = SourcePrefix::subscriber(client);
-        let of_address = counts
-            .subscribers
-            .get_mut(&address)
-            .expect("an address with an allocation is counted");
-        *of_address -= 1;
-        if *of_address == 0 {
-            counts.subscribers.remove(&address);
-        }
+        counts.release_subscriber(SourcePrefix::subscriber(client), now);
         counts.release_user(user, limits, now);
     }
 
@@ -98,14 +139,24 @@ impl Quota {
     /// Live allocations of a user.
     pub fn of_user(&self, user: &str) -> u32 {
         let counts = self.counts();
-        counts.users.get(user).map_or(0, |user| user.allocations)
+        counts
+            .users
+            .get(user)
+            .map_or(0, |user| user.holder.allocations)
     }
 
     /// Live allocations of clients at an address, or in its /64.
     pub fn of_address(&self, client: IpAddr) -> u32 {
         let counts = self.counts();
-        let count = counts.subscribers.get(&SourcePrefix::subscriber(client));
-        count.copied().unwrap_or(0)
+        let holder = counts.subscribers.get(&SourcePrefix::subscriber(client));
+        holder.map_or(0, |holder| holder.allocations)
+    }
+
+    /// Users and addresses that it knows: those with an allocation, and those that had one a moment
+    /// ago.
+    pub fn remembered(&self) -> (usize, usize) {
+        let counts = self.counts();
+        (counts.users.len(), counts.subscribers.len())
     }
 }
 
@@ -115,35 +166,73 @@ impl Counts {
             .users
             .get_mut(name)
             .expect("a user with an allocation is counted");
-        user.allocations -= 1;
-        if user.allocations > 0 || user.is_leaving {
+        user.holder.allocations -= 1;
+        if user.holder.allocations > 0 || user.holder.is_leaving {
             return;
         }
-        if user.bandwidth.is_full(limits, now) {
+        if user.is_whole(limits, now) {
             self.users.remove(name);
         } else {
-            user.is_leaving = true;
-            self.leaving.push_back(name.into());
+            user.holder.is_leaving = true;
+            self.leaving_users.push_back(name.into());
         }
     }
 
-    /// Forgets who has neither an allocation nor spent bandwidth any more. Who is not so far keeps
+    fn release_subscriber(&mut self, address: SourcePrefix, now: Time) {
+        let holder = self
+            .subscribers
+            .get_mut(&address)
+            .expect("an address with an allocation is counted");
+        holder.allocations -= 1;
+        if holder.allocations > 0 || holder.is_leaving {
+            return;
+        }
+        if holder.new.is_full(now) {
+            self.subscribers.remove(&address);
+        } else {
+            holder.is_leaving = true;
+            self.leaving_subscribers.push_back(address);
+        }
+    }
+
+    /// Forgets who has neither an allocation nor anything spent any more. Who is not so far keeps
     /// those behind it waiting; with one rate for all it is not for long.
     fn forget_leaving(&mut self, limits: &Limits, now: Time) {
-        while let Some(name) = self.leaving.front() {
+        while let Some(name) = self.leaving_users.front() {
             let user = self
                 .users
                 .get_mut(name)
                 .expect("who is leaving is still there");
-            if user.allocations > 0 {
-                user.is_leaving = false;
-            } else if user.bandwidth.is_full(limits, now) {
+            if user.holder.allocations > 0 {
+                user.holder.is_leaving = false;
+            } else if user.is_whole(limits, now) {
                 self.users.remove(name);
             } else {
-                return;
+                break;
             }
-            self.leaving.pop_front();
+            self.leaving_users.pop_front();
         }
+        while let Some(address) = self.leaving_subscribers.front() {
+            let holder = self
+                .subscribers
+                .get_mut(address)
+                .expect("who is leaving is still there");
+            if holder.allocations > 0 {
+                holder.is_leaving = false;
+            } else if holder.new.is_full(now) {
+                self.subscribers.remove(address);
+            } else {
+                break;
+            }
+            self.leaving_subscribers.pop_front();
+        }
+    }
+}
+
+impl User {
+    /// Whether forgetting it gives it nothing.
+    fn is_whole(&self, limits: &Limits, now: Time) -> bool {
+        self.holder.new.is_full(now) && self.bandwidth.is_full(limits, now)
     }
 }
 
@@ -158,12 +247,15 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn is_empty(quota: &Quota) -> bool {
-        let counts = quota.counts();
+    /// Whether nothing is left once every budget is whole again.
+    fn is_empty(quota: &Quota, limits: &Limits) -> bool {
+        let mut counts = quota.counts();
+        counts.forget_leaving(limits, NOW.plus_secs(60));
         counts.total == 0
             && counts.users.is_empty()
             && counts.subscribers.is_empty()
-            && counts.leaving.is_empty()
+            && counts.leaving_users.is_empty()
+            && counts.leaving_subscribers.is_empty()
     }
 
     /// ALLOC-21, REST-06
@@ -188,7 +280,7 @@ mod tests {
             quota.release(user, client, &limits, NOW);
             assert_eq!(quota.of_user(user), 0);
         }
-        assert!(is_empty(&quota));
+        assert!(is_empty(&quota, &limits));
     }
 
     /// SEC-12: an address is one IPv4 address, or an IPv6 /64, whoever the users are.
@@ -217,7 +309,7 @@ mod tests {
             for (user, client) in [("bob", same), ("carol", other), ("dave", one)] {
                 quota.release(user, ip(client), &limits, NOW);
             }
-            assert!(is_empty(&quota));
+            assert!(is_empty(&quota, &limits));
         }
     }
 
@@ -229,6 +321,8 @@ mod tests {
         let limits = Limits {
             allocation_kbit_per_s: 0,
             user_kbit_per_s: 8000,
+            // Too many for shares.
+            allocations_per_user: 10_000,
             ..Limits::default()
         };
         let client = ip("198.51.100.1");
@@ -242,16 +336,76 @@ mod tests {
             }
             quota.release("alice", client, &limits, NOW);
             assert_eq!(
-                (quota.of_user("alice"), quota.counts().leaving.len()),
+                (quota.of_user("alice"), quota.counts().leaving_users.len()),
                 (0, 1)
             );
         }
         assert_eq!(passed, 1000);
-        for (ms, users) in [(999, 1), (1000, 0)] {
+        for (ms, is_there) in [(999, true), (1000, false)] {
             quota.acquire("bob", client, &limits, later(ms)).unwrap();
-            quota.release("bob", client, &limits, later(ms));
-            assert_eq!(quota.counts().users.len(), users);
+            assert_eq!(quota.counts().users.contains_key("alice"), is_there);
         }
-        assert!(is_empty(&quota));
+        quota.release("bob", client, &limits, later(1000));
+        quota.release("bob", client, &limits, later(1000));
+        assert!(is_empty(&quota, &limits));
+    }
+
+    /// SEC-12: new allocations have a rate, whatever is deleted meanwhile: of a user wherever it is,
+    /// and of an address whoever is there. Fifty calls may start at once.
+    #[test]
+    fn new_allocations_at_the_edge_of_their_rate() {
+        let limits = Limits {
+            allocations_per_address: 20,
+            ..Limits::default()
+        };
+        let later = |ms| Time::from_millis(NOW.as_millis() + ms);
+        let make = |quota: &Quota, user: &str, client, now| {
+            let made = quota.acquire(user, client, &limits, now);
+            made.map(|_| quota.release(user, client, &limits, now))
+        };
+        let quota = Quota::default();
+        for client in 0..50 {
+            let client = IpAddr::from([198, 51, 100, client]);
+            make(&quota, "alice", client, NOW).unwrap();
+        }
+        let client = ip("203.0.113.1");
+        let beyond = make(&quota, "alice", client, NOW);
+        assert!(matches!(beyond, Err(Reject::UserRate)));
+        make(&quota, "bob", client, NOW).unwrap();
+        let early = make(&quota, "alice", client, later(199));
+        assert!(matches!(early, Err(Reject::UserRate)));
+        make(&quota, "alice", client, later(200)).unwrap();
+        make(&quota, "carol", client, later(20_000)).unwrap();
+        assert_eq!(quota.remembered(), (1, 1), "the others are forgotten");
+
+        let quota = Quota::default();
+        for user in 0..20 {
+            make(&quota, &format!("user {user}"), client, NOW).unwrap();
+        }
+        let beyond = make(&quota, "alice", client, NOW);
+        assert!(matches!(beyond, Err(Reject::AddressRate)));
+        make(&quota, "alice", client, later(500)).unwrap();
+        assert!(matches!(
+            make(&quota, "alice", client, later(999)),
+            Err(Reject::AddressRate)
+        ));
+    }
+
+    /// SEC-12: a small quota leaves room for an ICE restart.
+    #[test]
+    fn ten_at_once_with_the_smallest_quota() {
+        let quota = Quota::default();
+        let limits = Limits {
+            allocations_per_user: 1,
+            ..Limits::default()
+        };
+        let client = ip("198.51.100.1");
+        for made in 0..11 {
+            let acquired = quota.acquire("alice", client, &limits, NOW);
+            assert_eq!(acquired.is_ok(), made < 10);
+            if acquired.is_ok() {
+                quota.release("alice", client, &limits, NOW);
+            }
+        }
     }
 }

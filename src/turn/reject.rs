@@ -43,6 +43,10 @@ pub enum Reject {
     UserQuota,
     /// The client's address has as many allocations as it may.
     AddressQuota,
+    /// The user makes new allocations more quickly than it may.
+    UserRate,
+    /// The client's address makes new allocations more quickly than it may.
+    AddressRate,
     /// The server has as many allocations as it may.
     ServerFull,
     /// No relay port is free, or could be bound.
@@ -77,7 +81,9 @@ impl Reject {
             Self::UnsupportedFamily => ErrorCode::AddressFamilyNotSupported,
             Self::FamilyMismatch => ErrorCode::PeerAddressFamilyMismatch,
             Self::PeerRefused(_) | Self::ClientTunnelled => ErrorCode::Forbidden,
-            Self::UserQuota | Self::AddressQuota => ErrorCode::AllocationQuotaReached,
+            Self::UserQuota | Self::UserRate | Self::AddressQuota | Self::AddressRate => {
+                ErrorCode::AllocationQuotaReached
+            }
             Self::ServerFull | Self::NoPort | Self::NoReservation | Self::AllocationFull => {
                 ErrorCode::InsufficientCapacity
             }
@@ -107,6 +113,12 @@ impl fmt::Display for Reject {
             Self::ChannelInUse => f.write_str("channel or peer is bound already"),
             Self::UserQuota => f.write_str("limits.allocations_per_user reached"),
             Self::AddressQuota => f.write_str("limits.allocations_per_address reached"),
+            Self::UserRate => {
+                f.write_str("new allocations too quickly for limits.allocations_per_user")
+            }
+            Self::AddressRate => {
+                f.write_str("new allocations too quickly for limits.allocations_per_address")
+            }
             Self::ServerFull => f.write_str("limits.allocations_total reached"),
             Self::NoPort => f.write_str("no relay port could be had"),
             Self::NoReservation => f.write_str("no such reservation"),

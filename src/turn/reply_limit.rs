@@ -21,7 +21,7 @@ use super::time::Time;
 ///   nonce or with an allocation they are not asked for anything.
 ///
 /// Each worker has its own, and the kernel spreads the sources over the workers: a network that
-/// uses many ports gets the rate once from each.
+/// uses many ports gets the rate once from each. So the host divides what the operator configured.
 #[derive(Debug)]
 pub(super) struct ReplyLimit {
     hash: KeyedHash,

@@ -22,7 +22,7 @@ use super::reservation::{ReservationToken, Reservations};
 use super::source::SourcePrefix;
 use super::table::Table;
 use super::time::{Now, Time};
-use super::timer::Wheel;
+use super::timer::{Deadlines, UNSCHEDULED, second_of};
 use super::{IcmpLimit, IpHeader};
 use crate::auth::Authenticator;
 use crate::wire::{AttributeType, Family, PacketKind, classify};
@@ -98,7 +98,7 @@ pub struct Server {
     pub(super) options: Arc<Options>,
     pub(super) shared: Arc<Shared>,
     pub(super) table: Table,
-    pub(super) wheel: Wheel,
+    deadlines: Deadlines,
     /// Freed ports in the order in which their rest ends.
     resting: VecDeque<(Time, PortLease)>,
     /// Reservations in the order in which they end.
@@ -115,13 +115,13 @@ pub struct Server {
 impl Server {
     /// An empty shard. `seed` is 32 bytes from the system's random source: relay ports, tokens and
     /// transaction ids come from it.
-    pub fn new(options: Arc<Options>, shared: Arc<Shared>, seed: [u8; 32], now: Time) -> Self {
+    pub fn new(options: Arc<Options>, shared: Arc<Shared>, seed: [u8; 32]) -> Self {
         let mut random = ChaCha12Rng::from_seed(seed);
         Self {
             options,
             shared,
             table: Table::default(),
-            wheel: Wheel::new(now),
+            deadlines: Deadlines::default(),
             resting: VecDeque::new(),
             held: VecDeque::new(),
             reply_limit: ReplyLimit::new(&mut random),
@@ -142,6 +142,11 @@ impl Server {
     /// Whether a five-tuple has an allocation, pending ones included.
     pub fn has_allocation(&self, five_tuple: &FiveTuple) -> bool {
         self.table.find(five_tuple).is_some()
+    }
+
+    /// Entries of the timer: one for each allocation that is not pending.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
     }
 
     /// What was dropped so far, and why.
@@ -225,8 +230,8 @@ impl Server {
     /// Time has passed: ends what is over. Wants to be called at [`Server::poll_timeout`], and may
     /// be called at any time.
     pub fn handle_timeout(&mut self, now: Time) {
-        while let Some((id, second)) = self.wheel.pop_due(now) {
-            self.expire(now, id, second);
+        while let Some(id) = self.deadlines.pop_due(now) {
+            self.expire(now, id);
         }
         while let Some((_, lease)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
             self.shared.ports.wake(lease);
@@ -258,7 +263,7 @@ impl Server {
     pub fn poll_timeout(&self) -> Option<Time> {
         let resting = self.resting.front().map(|(until, _)| *until);
         let held = self.held.front().map(|(until, _)| *until);
-        [self.wheel.next_due(), resting, held]
+        [self.deadlines.next_due(), resting, held]
             .into_iter()
             .flatten()
             .min()
@@ -282,27 +287,25 @@ impl Server {
         bytes
     }
 
-    /// Puts an allocation on the wheel if its first deadline is nearer than the entry it has.
+    /// Schedules the end of an allocation if it is nearer than the entry it has.
     pub(super) fn reschedule(&mut self, id: AllocationId) {
         let allocation = self.table.get_mut(id).expect("the caller just touched it");
         let Some(expiry) = allocation.next_expiry() else {
             return;
         };
-        if expiry.as_millis().div_ceil(1000) < allocation.scheduled_s {
-            allocation.scheduled_s = self.wheel.schedule(id, expiry);
+        if second_of(expiry) < allocation.scheduled_s {
+            self.deadlines.cancel(id, allocation.scheduled_s);
+            allocation.scheduled_s = self.deadlines.schedule(id, expiry);
         }
     }
 
-    /// An entry of the wheel fired: ends the families whose time is over, and comes back for what
-    /// was refreshed.
-    fn expire(&mut self, now: Time, id: AllocationId, second: u64) {
+    /// The entry of an allocation fired: ends the families whose time is over, and comes back for
+    /// what was refreshed.
+    fn expire(&mut self, now: Time, id: AllocationId) {
         let Some(allocation) = self.table.get_mut(id) else {
             return;
         };
-        if allocation.scheduled_s != second {
-            return;
-        }
-        allocation.scheduled_s = u64::MAX;
+        allocation.scheduled_s = UNSCHEDULED;
         let over: Vec<Family> = allocation
             .families()
             .filter(|&family| {
@@ -344,6 +347,7 @@ impl Server {
             );
         }
         let allocation = self.table.remove(id).expect("it was there a moment ago");
+        self.deadlines.cancel(id, allocation.scheduled_s);
         if let Some(token) = allocation.request.token {
             self.cancel_reservation(token);
         }

@@ -91,7 +91,7 @@ fn server() -> Server {
         dont_fragment: true,
     };
     let shared = Shared::new(PortPool::new(&[address], 49_152..=65_535, &[]));
-    Server::new(Arc::new(options), Arc::new(shared), [2; 32], NOW.time)
+    Server::new(Arc::new(options), Arc::new(shared), [2; 32])
 }
 
 fn client(index: u16) -> Client {
@@ -144,6 +144,11 @@ fn ask(server: &mut Server, client: Client, packet: &[u8]) -> (Option<RelayId>, 
 
 /// Makes an allocation with one permission, on a channel.
 fn allocate(server: &mut Server, client: Client) -> RelayId {
+    allocate_with(server, client, &[PEER.parse().unwrap()])
+}
+
+/// Makes an allocation with a channel to each peer.
+fn allocate_with(server: &mut Server, client: Client, peers: &[SocketAddr]) -> RelayId {
     let (_, nonce) = ask(
         server,
         client,
@@ -163,13 +168,15 @@ fn allocate(server: &mut Server, client: Client) -> RelayId {
         sign(builder);
     });
     let relay = ask(server, client, &request).0.unwrap();
-    let request = build(Class::Request, Method::ChannelBind, |builder| {
-        builder
-            .u32(A::CHANNEL_NUMBER, 0x4000 << 16)
-            .xor_address(A::XOR_PEER_ADDRESS, PEER.parse().unwrap());
-        sign(builder);
-    });
-    ask(server, client, &request);
+    for (number, &peer) in (0x4000..).zip(peers) {
+        let request = build(Class::Request, Method::ChannelBind, |builder| {
+            builder
+                .u32(A::CHANNEL_NUMBER, number << 16)
+                .xor_address(A::XOR_PEER_ADDRESS, peer);
+            sign(builder);
+        });
+        ask(server, client, &request);
+    }
     relay
 }
 
@@ -234,7 +241,11 @@ fn packets_beyond_the_bandwidth_take_nothing_from_the_heap() {
         passed += 1;
         assert_eq!(CALLS.get() - before, 0);
     }
-    assert_eq!(passed, 6_250_000 / 1028);
+    // What is less than a draw stays in the bucket.
+    assert!(
+        (6_244_000 / 1028..=6_250_000 / 1028).contains(&passed),
+        "{passed}"
+    );
     let before = CALLS.get();
     for _ in 0..10_000 {
         assert_eq!(both_ways(&mut server), (false, false));
@@ -254,5 +265,41 @@ fn an_idle_allocation_is_small() {
     let bytes = (BYTES.get() - before) / i64::from(COUNT);
     println!("{bytes} bytes an allocation");
     assert_eq!(server.allocations(), usize::from(COUNT));
-    assert!(bytes < 1_300, "{bytes} bytes an allocation");
+    assert!(bytes < 1_350, "{bytes} bytes an allocation");
+}
+
+/// With as many allocations as there may be, each with all its permissions and channels, the core
+/// fits a machine of 1 GB.
+#[test]
+fn a_full_server_is_bounded() {
+    const COUNT: u16 = 500;
+    let Limits {
+        permissions_per_allocation,
+        channels_per_allocation,
+        allocations_total,
+        ..
+    } = Limits::default();
+    let most = permissions_per_allocation.min(channels_per_allocation);
+    assert_eq!(
+        most,
+        permissions_per_allocation.max(channels_per_allocation)
+    );
+    let peers: Vec<SocketAddr> = (0..most)
+        .map(|n| SocketAddr::from(([9, 9, (n >> 8) as u8, n as u8], 5000)))
+        .collect();
+    let mut server = server();
+    let before = BYTES.get();
+    for index in 0..COUNT {
+        allocate_with(&mut server, client(index), &peers);
+    }
+    let views = server.inspect(NOW.time);
+    let full =
+        views.filter(|it| (it.permissions(), it.channels()) == (most as usize, most as usize));
+    assert_eq!(full.count(), usize::from(COUNT));
+    let bytes = (BYTES.get() - before) / i64::from(COUNT);
+    println!("{bytes} bytes a full allocation");
+    assert!(
+        bytes * i64::from(allocations_total) < 512 << 20,
+        "{bytes} bytes"
+    );
 }

@@ -117,8 +117,10 @@ def requests(udp, udp6, tcp):
     fails("127.9.2.1", "alice", "wrong", is_tcp=True)
     fails("127.9.3.1", "nobody")
     fails("::1", "alice", "wrong")
-    for password in ("wrong", "wrong", PASSWORD):  # the right one comes too late
-        fails("127.9.4.1", "bob", password)
+    for _ in range(2):
+        fails("127.9.4.1", "bob", "wrong")
+    # The right one comes too late, and perhaps from a neighbour behind the same NAT.
+    client("127.9.4.1").login(401, "bob", PASSWORD)
     time.sleep(1.1)
     for number, name in enumerate(FORGED):
         fails(f"127.9.1{number}.1", name)
@@ -196,7 +198,7 @@ def check():
             elif log_format == "json":
                 expect(all(json.loads(line) for line in lines), "a line that is no JSON")
             told = sum("authentication failed" in line for line in lines)
-            expect(told == banned.total() + 4, f"{name}: {told} failures in the log:\n" + "\n".join(lines))
+            expect(told == banned.total() + 5, f"{name}: {told} failures in the log:\n" + "\n".join(lines))
             found = found_by_filter(lines)
             expect(FORGED_IP not in found, f"{name}: a name can have others banned")
             expect(found == banned, f"{name}: {found} instead of {banned}\n" + "\n".join(lines))

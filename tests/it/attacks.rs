@@ -25,7 +25,8 @@ fn config(ip: impl Into<IpAddr>, ports: &str, more: &str) -> String {
         "realm = \"example.org\"\nauth.users = {{ alice = \"wonderland\" }}\n\
          auth.static_auth_secret = \"{SECRET}\"\nlisten.udp = [\"{ip}:0\"]\n\
          listen.tcp = [\"{ip}:0\"]\nrelay.addresses = [\"{ip}\"]\nrelay.ports = \"{ports}\"\n\
-         peers.allow_loopback = true\nserver.workers = 1\nlimits.allocations_per_user = 1000\n{more}\n"
+         peers.allow_loopback = true\nserver.workers = 1\nlimits.allocations_per_user = 10000\n\
+         limits.allocations_per_address = 10000\n{more}\n"
     )
 }
 

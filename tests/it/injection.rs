@@ -293,7 +293,7 @@ fn nothing_malformed_is_answered_on_new_connections() {
 fn malformed_input_amid_an_authenticated_connection() {
     const FRAMES: usize = 2000;
     const CONNECTIONS: usize = 60;
-    let server = TestServer::start();
+    let server = TestServer::with(|setup| setup.limits.allocations_per_user = 10_000);
     let peer = Peer::on(own_ipv4().into());
     let mut client = Client::tcp(&server);
     let relayed = client.allocate();

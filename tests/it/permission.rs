@@ -144,7 +144,10 @@ fn table_of_peers() -> Vec<(IpAddr, String)> {
 /// both requests, over UDP and TCP. Forbidden is 403, and nothing else.
 #[test]
 fn the_table_of_peers() {
-    let server = TestServer::with(|setup| setup.peers.allow_loopback = false);
+    let server = TestServer::with(|setup| {
+        setup.peers.allow_loopback = false;
+        setup.limits.allocations_per_user = 10_000;
+    });
     for via in Via::V4 {
         for (ip, verdict) in table_of_peers() {
             let mut client = Client::new(&server, via);

@@ -168,7 +168,7 @@ impl Host {
                 let mut seed = [setup.seed; 32];
                 seed[0] = shard as u8;
                 let (options, shared) = (Arc::clone(&options), Arc::clone(&shared));
-                Server::new(options, shared, seed, Time::from_millis(setup.start_ms))
+                Server::new(options, shared, seed)
             })
             .collect();
         Self {

@@ -363,7 +363,6 @@ impl Server {
             }
         }
         allocation.created = now.time;
-        allocation.scheduled_s = u64::MAX;
         let event = Event::AllocationCreated {
             id,
             five_tuple: allocation.client.five_tuple,

@@ -18,7 +18,8 @@ impl Server {
     /// Tells the client its address. Credentials are not looked at, and nothing is sent that the
     /// client did not ask for: 32 bytes for 20.
     pub(super) fn handle_binding(&mut self, now: Now, client: Client, request: &Message<'_>) {
-        if !self.admits_stranger(now, &client, Some(request)) {
+        let nonce = self.check_nonce(now, &client, request);
+        if !self.admits_stranger(now, &client, nonce) {
             return;
         }
         let unknown = self.unknown_attributes(request);

@@ -23,12 +23,12 @@ use super::peer_policy::{PeerRefusal, Reach};
 use super::reject::Reject;
 use super::server::Server;
 use super::time::Now;
-use crate::auth::{AuthFailure, Identity, LongTermKey, PASSWORD_ALGORITHMS};
+use crate::auth::{AuthFailure, Identity, LongTermKey, NonceVerdict, PASSWORD_ALGORITHMS};
 use crate::wire::{
     AttributeType, Class, ErrorCode, Family, IntegrityAlgorithm, Malformed, Message,
     MessageBuilder, Method, TransactionId, decode_lifetime, decode_xor_address,
 };
-use stranger::claimed_username;
+use stranger::{claimed_username, is_from_there};
 
 /// A request and what its reply needs of it.
 struct Exchange<'m, 'b> {
@@ -36,6 +36,8 @@ struct Exchange<'m, 'b> {
     client: Client,
     message: &'m Message<'b>,
     method: Method,
+    /// What its nonce is worth, if it has one.
+    nonce: Option<NonceVerdict>,
 }
 
 /// How a method ends: with a success response of its own making, or a refusal.
@@ -78,11 +80,13 @@ impl Server {
                 ),
             ) => {
                 self.admit(&client)?;
+                let nonce = self.check_nonce(now, &client, &message);
                 self.handle_request(&Exchange {
                     now,
                     client,
                     message: &message,
                     method,
+                    nonce,
                 });
                 Ok(None)
             }
@@ -134,7 +138,6 @@ impl Server {
     }
 
     fn authenticate(&mut self, exchange: &Exchange<'_, '_>) -> Result<Identity, Reject> {
-        let client = exchange.client.five_tuple.client;
         let known = self
             .table
             .find(&exchange.client.five_tuple)
@@ -144,7 +147,7 @@ impl Server {
         let check_expiry = exchange.method == Method::Allocate;
         let checked = self.options.authenticator.authenticate(
             exchange.message,
-            client,
+            exchange.nonce,
             exchange.now.unix_s,
             known,
             check_expiry,
@@ -289,7 +292,7 @@ impl Server {
                     || claimed_username(exchange.message),
                     |identity| Some(identity.username.clone()),
                 ),
-                from_there: identity.is_some() || self.is_from_there(exchange),
+                from_there: identity.is_some() || is_from_there(exchange),
                 reject,
             }),
         }

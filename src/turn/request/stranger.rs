@@ -8,13 +8,13 @@ use super::super::server::Server;
 use super::super::source::SourcePrefix;
 use super::super::time::Now;
 use super::Exchange;
-use crate::auth::{AuthFailure, Identity};
+use crate::auth::{AuthFailure, Identity, NonceVerdict};
 use crate::turn::limits::LOGGED_USERNAME_MAX;
 use crate::wire::{AttributeType, Message};
 
 impl Server {
     /// Counts a failed authentication, and refuses who has failed too often. The password was
-    /// checked all the same, so neither the answer nor its time tells whether it was right. Who has
+    /// checked all the same, so the answer does not tell whether it was right, and its time hardly. Who has
     /// an allocation of that user on this five-tuple has proven to know it.
     pub(super) fn limit_failures(
         &mut self,
@@ -29,7 +29,7 @@ impl Server {
             | Err(AuthFailure::WrongPassword { username }) => (username, false),
             Err(_) => return Ok(()),
         };
-        let Some(rate) = self.options.limits.failure_rate() else {
+        let Some(rates) = self.options.limits.failure_rates() else {
             return Ok(());
         };
         let five_tuple = &exchange.client.five_tuple;
@@ -39,20 +39,20 @@ impl Server {
         if is_owner {
             return Ok(());
         }
-        let from = SourcePrefix::subscriber(five_tuple.client.ip());
+        let from = five_tuple.client.ip();
         let now = exchange.now.time;
-        if !self.failure_limit.admits(now, rate, from, username) {
+        if !self.failure_limit.admits(now, rates, from, username) {
             return Err(Reject::TooManyFailures);
         }
         if !is_right {
-            self.failure_limit.record(now, rate, from, username);
+            self.failure_limit.record(now, rates, from, username);
         }
         Ok(())
     }
 
     /// Whether a request that is not authenticated is answered, and reported.
     pub(super) fn admits_refusal(&mut self, exchange: &Exchange<'_, '_>, reject: &Reject) -> bool {
-        if !self.admits_stranger(exchange.now, &exchange.client, Some(exchange.message)) {
+        if !self.admits_stranger(exchange.now, &exchange.client, exchange.nonce) {
             return false;
         }
         let is_failure = matches!(
@@ -62,14 +62,14 @@ impl Server {
                     AuthFailure::UnknownUser { .. } | AuthFailure::WrongPassword { .. }
                 )
         );
-        let Some(rate) = self.options.limits.failure_reply_rate() else {
+        let Some(rates) = self.options.limits.failure_rates() else {
             return true;
         };
-        let from = SourcePrefix::subscriber(exchange.client.five_tuple.client.ip());
+        let from = exchange.client.five_tuple.client.ip();
         let admitted = !is_failure
             || self
                 .failure_limit
-                .admits_reply(exchange.now.time, rate, from);
+                .admits_reply(exchange.now.time, rates, from);
         if !admitted {
             self.counters.count(DropCause::FailureLimit);
         }
@@ -83,7 +83,7 @@ impl Server {
         &mut self,
         now: Now,
         client: &Client,
-        message: Option<&Message<'_>>,
+        nonce: Option<NonceVerdict>,
     ) -> bool {
         let five_tuple = &client.five_tuple;
         if five_tuple.transport.is_stream() {
@@ -93,7 +93,7 @@ impl Server {
         if allocation.is_some_and(|allocation| allocation.holds_five_tuple(now.time)) {
             return true;
         }
-        if message.is_some_and(|it| self.proves_address(now, client, it)) {
+        if nonce == Some(NonceVerdict::Good) {
             return true;
         }
         let rate = self.options.limits.reply_rate();
@@ -105,17 +105,21 @@ impl Server {
         admitted
     }
 
-    /// Whether a request that is not authenticated was sent from the address that it came from.
-    pub(super) fn is_from_there(&self, exchange: &Exchange<'_, '_>) -> bool {
-        let client = &exchange.client;
-        client.five_tuple.transport.is_stream()
-            || self.proves_address(exchange.now, client, exchange.message)
-    }
-
-    fn proves_address(&self, now: Now, client: &Client, message: &Message<'_>) -> bool {
+    /// What the nonce of a request is worth, if it has one.
+    pub(super) fn check_nonce(
+        &self,
+        now: Now,
+        client: &Client,
+        message: &Message<'_>,
+    ) -> Option<NonceVerdict> {
         let authenticator = &self.options.authenticator;
-        authenticator.proves_address(message, client.five_tuple.client, now.unix_s)
+        authenticator.check_nonce(message, client.five_tuple.client, now.unix_s)
     }
+}
+
+/// Whether a request that is not authenticated was sent from the address that it came from.
+pub(super) fn is_from_there(exchange: &Exchange<'_, '_>) -> bool {
+    exchange.client.five_tuple.transport.is_stream() || exchange.nonce == Some(NonceVerdict::Good)
 }
 
 /// USERNAME of a request that is not authenticated, for the log.

@@ -1,6 +1,6 @@
 //! Attacks that other servers fell to, and what they come to here. `docs/advisories.md` lists them.
 
-use turnstone::turn::{IpHeader, Limits, RelayFailure};
+use turnstone::turn::{Event, IpHeader, Limits, RelayFailure};
 use turnstone::wire::{AttributeType as A, Class, IntegrityAlgorithm, MessageBuilder, Method};
 
 use crate::client::TestClient;
@@ -255,6 +255,14 @@ fn a_captured_request_serves_its_five_tuple_alone() {
     assert_eq!((host.shards[0].allocations(), host.sockets.len()), (1, 1));
     client.repeat(&mut host, &delete).success();
     assert_eq!(host.shards[0].allocations(), 0);
+    // After the end it makes one anew, as long as the nonce lives: the user's, and without permissions.
+    client.repeat(&mut host, &allocate).success();
+    assert_eq!(host.shared.quota.of_user("alice"), 1);
+    assert_eq!(client.send(&mut host, peer, b"x"), None);
+    client.repeat(&mut host, &delete).success();
+    host.advance_s(601);
+    client.repeat(&mut host, &allocate).error(438);
+    assert_eq!(host.shared.quota.of_user("alice"), 0);
 }
 
 /// AUTH-22: with good credentials of one's own, another user's five-tuple is out of reach.
@@ -393,10 +401,50 @@ fn ten_thousand_pairs_on_ten_ports() {
 
 fn assert_nothing_left(host: &Host) {
     assert_eq!(host.shards[0].allocations(), 0);
+    assert_eq!(host.shards[0].deadlines(), 0);
     assert_eq!(host.shared.ports.taken(), 0);
     assert_eq!(host.shared.reservations.held(), 0);
     assert_eq!(host.shared.quota.total(), 0);
     assert!(host.sockets.is_empty() && host.waiting.is_empty());
+}
+
+/// SEC-12: who makes and deletes allocations as quickly as it can leaves no deadline, rests few
+/// ports and causes few lines.
+#[test]
+fn allocating_and_deleting_all_day_costs_nothing() {
+    let mut host = Host::new(Setup {
+        nonce_lifetime_s: 3600,
+        ..Setup::default()
+    });
+    let mut client = client();
+    let (mut made, mut refused, mut resting) = (0, 0, 0);
+    for _ in 0..10_000 {
+        let answer = client.allocate_with(&mut host, |builder| {
+            builder.u32(A::LIFETIME, 3600);
+        });
+        match answer.0.code() {
+            None => made += 1,
+            Some(486) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+        client.refresh(&mut host, 0);
+        resting = resting.max(host.shared.ports.resting());
+        assert_eq!(host.shards[0].deadlines(), 0);
+        host.advance_ms(10);
+    }
+    // 50 at once, then five a second for a hundred seconds.
+    assert_eq!((made, made + refused), (50 + 499, 10_000));
+    assert!(resting <= 50 + 5 * 30, "{resting} ports rest");
+    let told = host.events.iter().filter(|(_, event)| {
+        matches!(event, Event::RequestRefused { reject, .. } if reject.to_string()
+            == "new allocations too quickly for limits.allocations_per_user")
+    });
+    assert_eq!(told.count(), refused);
+    host.advance_s(60);
+    assert_nothing_left(&host);
+    let mut other = TestClient::udp("198.51.100.2:4000").by(bob());
+    other.allocate(&mut host);
+    assert_eq!(host.shared.quota.remembered(), (1, 1), "only who is there");
 }
 
 /// ALLOC-22, IDEM-04, IDEM-05: allocate, delete and disconnect in any order, while sockets are
@@ -409,6 +457,8 @@ fn a_thousand_races_leave_nothing() {
         nonce_lifetime_s: 10_000_000,
         limits: Limits {
             port_rest_s: 0,
+            allocations_per_user: 1_000_000,
+            allocations_per_address: 1_000_000,
             ..Limits::default()
         },
         ..Setup::default()

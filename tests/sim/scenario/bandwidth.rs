@@ -18,12 +18,14 @@ fn peer() -> SocketAddr {
     address("9.9.9.1:5000")
 }
 
-/// A server with limits of so many kbit/s; clients with odd ports have the second worker.
+/// A server with limits of so many kbit/s, and users with too many allocations for shares; clients
+/// with odd ports have the second worker.
 fn host(allocation: u32, user: u32) -> Host {
     Host::new(Setup {
         limits: Limits {
             allocation_kbit_per_s: allocation,
             user_kbit_per_s: user,
+            allocations_per_user: 10_000,
             ..Limits::default()
         },
         shards: 2,
@@ -128,6 +130,47 @@ fn a_users_allocations_share() {
     let lost = dropped(&host, DropCause::UserBandwidth);
     assert_eq!(lost, 2 * (100 + 3 * 10));
     assert_eq!(dropped(&host, DropCause::AllocationBandwidth), 0);
+}
+
+/// SEC-22: with the limits of a server without a configuration, flooded allocations take all that
+/// their user has. A call on another one loses nothing.
+#[test]
+fn flooded_allocations_do_not_silence_a_call() {
+    let mut host = Host::new(Setup::default());
+    let flooded = [4000, 4001, 4002].map(|port| alice(&mut host, port));
+    let (call, relayed) = alice(&mut host, 4003);
+    let voice = [7; 160];
+    // Fifteen seconds of a packet every 20 ms.
+    let (mut heard, mut sent) = (0, 0);
+    for round in 0..750 {
+        let flood = if round == 0 { 15_000 } else { 500 };
+        for flooded in &flooded {
+            to_client(&mut host, flooded, flood);
+            to_peer(&mut host, flooded, flood);
+        }
+        let ip = IpHeader::default();
+        let delivered = host.peer_packet(relayed, peer(), ip, &voice);
+        heard += usize::from(delivered.is_some());
+        sent += usize::from(call.send_on(&mut host, 0x4000, &voice).is_some());
+        host.advance_ms(20);
+    }
+    assert_eq!((heard, sent), (750, 750));
+    assert!(dropped(&host, DropCause::UserBandwidth) > 0);
+}
+
+/// SEC-22: what a user relays in all is what it may, and a share for each allocation.
+#[test]
+fn shares_have_a_bound() {
+    let mut host = Host::new(Setup::default());
+    let clients: Vec<_> = (4000..4010).map(|port| alice(&mut host, port)).collect();
+    for second in 0..4 {
+        let sent = clients.iter().map(|it| to_peer(&mut host, it, 10_000));
+        let sent: usize = sent.sum();
+        // 100 Mbit/s, and ten times half a megabit: 62 packets and what a purse may hold.
+        let is_bound = (12_500 + 620..=12_500 + 630).contains(&sent);
+        assert!(second == 0 || is_bound, "{sent}");
+        host.advance_s(1);
+    }
 }
 
 /// SEC-11: a new allocation is no new allowance.

@@ -172,6 +172,8 @@ fn tokens() {
     let mut host = Host::new(Setup {
         limits: Limits {
             port_rest_s: 0,
+            allocations_per_user: 1_000_000,
+            allocations_per_address: 1_000_000,
             ..Limits::default()
         },
         nonce_lifetime_s: 1_000_000,

@@ -147,6 +147,11 @@ fn an_unclaimed_reservation_ends() {
 fn tokens_belong_to_their_user_and_are_distinct() {
     let mut host = Host::new(Setup {
         nonce_lifetime_s: 1_000_000,
+        limits: turnstone::turn::Limits {
+            allocations_per_user: 1_000_000,
+            allocations_per_address: 1_000_000,
+            ..Default::default()
+        },
         ..Setup::default()
     });
     let token = reserve(&mut host, 4000).token().unwrap();

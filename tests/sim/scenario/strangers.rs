@@ -260,6 +260,8 @@ fn only_passwords_that_were_tried_count() {
     let mut client = TestClient::udp("192.0.2.1:4001");
     for _ in 0..30 {
         allocate(&mut host, &mut expired).error(401);
+        let (told, _) = reason(&mut host);
+        assert!(told.starts_with("credential expired"), "{told}");
         client.challenge(&mut host, Method::Allocate);
         let packet = client.signed(Method::Allocate, |_| {});
         let mut thief = TestClient::udp("192.0.2.1:4002");
@@ -269,11 +271,16 @@ fn only_passwords_that_were_tried_count() {
         );
         thief.nonce = None;
     }
+    host.advance_s(601);
+    let old = client.nonce.clone();
+    for _ in 0..30 {
+        client.nonce.clone_from(&old);
+        let packet = client.signed(Method::Allocate, |_| {});
+        client.repeat(&mut host, &packet).error(438);
+        assert_eq!(reason(&mut host).0, "stale nonce");
+    }
+    client.challenge(&mut host, Method::Allocate);
     client.allocate(&mut host);
-    assert_eq!(
-        host.shards[0].counters().dropped(DropCause::FailureLimit),
-        0
-    );
 }
 
 /// AUTH-33: neither an old nonce, an expired credential nor a name that nobody has shows through.
@@ -319,6 +326,34 @@ fn an_allocation_is_not_locked_out() {
     allocate(&mut host, &mut client).error(401);
 }
 
+/// AUTH-33: an allocation whose time is over proves nothing, also before the timer comes.
+#[test]
+fn an_expired_allocation_is_locked_out() {
+    for (early_ms, is_exempt) in [(1, true), (0, false)] {
+        let mut host = Host::new(Setup {
+            nonce_lifetime_s: 3600,
+            ..Setup::default()
+        });
+        let mut client = TestClient::udp("192.0.2.1:4000");
+        client.allocate(&mut host);
+        host.advance_ms(599_000);
+        let mut other = TestClient::udp("192.0.2.1:4001");
+        for _ in 0..10 {
+            fail(&mut host, &mut other).error(401);
+        }
+        // No timer.
+        host.now_ms += 1000 - early_ms;
+        assert_eq!(host.shards[0].allocations(), 1);
+        let answer = client.refresh(&mut host, 600);
+        if is_exempt {
+            answer.success();
+        } else {
+            answer.error(401);
+            assert_eq!(reason(&mut host).0, TOO_MANY);
+        }
+    }
+}
+
 /// AUTH-33: IPv6 clients have a /64 to choose from; its neighbour is somebody else.
 #[test]
 fn an_ipv6_subscriber_is_one_client() {
@@ -330,6 +365,37 @@ fn an_ipv6_subscriber_is_one_client() {
     let mut same = TestClient::udp("[2001:db8:1:2:ffff::1]:4000");
     allocate(&mut host, &mut same).error(401);
     TestClient::udp("[2001:db8:1:3::1]:4000").allocate(&mut host);
+}
+
+/// AUTH-33: somebody with a whole network tries a password ten times as often, and no more: the
+/// next subscriber there is refused, and the user elsewhere is not.
+#[test]
+fn a_network_has_ten_subscribers_worth_of_tries() {
+    type Subscriber = fn(usize) -> String;
+    let networks: [(Subscriber, &str); 2] = [
+        (
+            |n| format!("[2001:db8:1:{n:x}::1]:4000"),
+            "[2001:db8:2::1]:4000",
+        ),
+        (|n| format!("192.0.2.{n}:4000"), "192.0.3.1:4000"),
+    ];
+    for (subscriber, elsewhere) in networks {
+        let mut host = host();
+        for n in 0..100 {
+            let mut client = TestClient::udp(&subscriber(n));
+            fail(&mut host, &mut client).error(401);
+            assert_eq!(reason(&mut host).0, "wrong password", "{n}");
+        }
+        let mut next = TestClient::udp(&subscriber(200));
+        allocate(&mut host, &mut next).error(401);
+        assert_eq!(reason(&mut host).0, TOO_MANY);
+        TestClient::udp(&subscriber(201))
+            .by(bob())
+            .allocate(&mut host);
+        TestClient::udp(elsewhere).allocate(&mut host);
+        host.advance_ms(600);
+        allocate(&mut host, &mut next).success();
+    }
 }
 
 /// AUTH-33: an address that fails under ever new names is not answered any more, and right
@@ -353,6 +419,24 @@ fn failures_of_an_address_are_answered_so_often() {
     assert_eq!(dropped, 800);
     client.account = alice();
     client.allocate(&mut host);
+}
+
+/// AUTH-33: one name is no way round that: what is refused for too many failures counts as one.
+#[test]
+fn refusals_of_one_name_are_answered_so_often() {
+    let mut host = host();
+    let mut client = TestClient::udp("192.0.2.1:4000");
+    client.challenge(&mut host, Method::Allocate);
+    client.account.password = "wrong".into();
+    let mut answered = 0;
+    for _ in 0..1000 {
+        let packet = client.signed(Method::Allocate, |builder| {
+            builder.u32(A::REQUESTED_TRANSPORT, UDP);
+        });
+        answered += usize::from(client.exchange(&mut host, &packet).is_some());
+    }
+    assert_eq!((answered, host.events.len()), (200, 200));
+    assert_eq!(reason(&mut host).0, TOO_MANY);
 }
 
 /// AUTH-33: by configuration.

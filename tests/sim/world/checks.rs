@@ -138,6 +138,10 @@ impl World {
         assert_eq!(self.host.waiting.len(), relays.count() - bound);
         let mut seen = 0;
         for shard in &self.host.shards {
+            assert!(
+                shard.deadlines() <= shard.allocations(),
+                "one deadline each"
+            );
             for view in shard.inspect(self.host.time()) {
                 seen += 1;
                 let key = key_of(&view.five_tuple());
@@ -173,6 +177,7 @@ impl World {
         assert_eq!(self.model.allocations.len(), 0);
         for shard in &self.host.shards {
             assert_eq!((shard.allocations(), shard.poll_timeout()), (0, None));
+            assert_eq!(shard.deadlines(), 0);
         }
         let shared = &self.host.shared;
         assert_eq!((shared.ports.taken(), shared.quota.total()), (0, 0));

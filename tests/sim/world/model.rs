@@ -1,5 +1,5 @@
 //! What the server should be doing: a second, simple implementation of its rules, over intents.
-//! It keeps lists where the core keeps bitmaps, wheels and indexes.
+//! It keeps lists where the core keeps bitmaps, deadlines and indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -181,9 +181,13 @@ impl Model {
         if of_address.count() >= self.limits.allocations_per_address as usize {
             return Err(Answer::Error(486));
         }
+        if !self.admits_new(&user, address, false) {
+            return Err(Answer::Error(486));
+        }
         if self.allocations.len() >= self.limits.allocations_total as usize {
             return Err(Answer::Error(508));
         }
+        self.admits_new(&user, address, true);
         let ports = match allocate.even_port {
             None => Ports::Any,
             Some(false) => Ports::Even,

@@ -1,4 +1,4 @@
-//! How often strangers are answered and passwords tried: counts that fill again, one a sender.
+//! How often strangers are answered, passwords tried and allocations made: counts that fill again, one a sender.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,7 +30,12 @@ pub(crate) struct Strangers {
     /// By family: all IPv4 clients are of one network, and all IPv6 clients.
     replies: Counts<bool>,
     failures: Counts<(IpAddr, String)>,
+    failures_of_networks: Counts<(bool, String)>,
     failure_replies: Counts<IpAddr>,
+    failure_replies_of_networks: Counts<bool>,
+    /// New allocations, over all workers, which count as one.
+    new_of_users: Counts<String>,
+    new_of_addresses: Counts<IpAddr>,
 }
 
 fn left<K: Ord>(counts: &mut Counts<K>, key: (usize, K), of: Allowance, now: u64) -> &mut Left {
@@ -102,27 +107,78 @@ impl Model {
         let is_owner = self
             .holder(key)
             .is_some_and(|it| it.account.username == *username);
-        if let Some(allowance) = self.failures(1).filter(|_| !is_owner) {
-            let pair = (self.shard(key), (subscriber(key), username.clone()));
-            let left = left(&mut self.strangers.failures, pair, allowance, self.now);
-            if left.shares < allowance.period_ms {
+        let allowances = self.failures(1).zip(self.failures(10));
+        if let Some((of_pair, of_network)) = allowances.filter(|_| !is_owner) {
+            let shard = self.shard(key);
+            let counts = &mut self.strangers;
+            let pair = (shard, (subscriber(key), username.clone()));
+            let pair = left(&mut counts.failures, pair, of_pair, self.now);
+            let network = (shard, (key.1.is_ipv4(), username.clone()));
+            let networks = &mut counts.failures_of_networks;
+            let network = left(networks, network, of_network, self.now);
+            if pair.shares < of_pair.period_ms || network.shares < of_network.period_ms {
                 return false;
             }
             if !is_right {
-                left.shares -= allowance.period_ms;
+                pair.shares -= of_pair.period_ms;
+                network.shares -= of_network.period_ms;
             }
         }
         is_right
     }
 
+    /// Whether a user at an address may make one more allocation so soon, which the caller has
+    /// found that it may have; spent if `spends`.
+    pub(crate) fn admits_new(&mut self, user: &str, address: IpAddr, spends: bool) -> bool {
+        let allowance = |at_a_time: u32| {
+            let count = u64::from(at_a_time.max(10));
+            Allowance {
+                count,
+                period_ms: 10_000,
+                burst: count,
+            }
+        };
+        let of_user = allowance(self.limits.allocations_per_user);
+        let of_address = allowance(self.limits.allocations_per_address);
+        let strangers = &mut self.strangers;
+        let user = left(
+            &mut strangers.new_of_users,
+            (0, user.into()),
+            of_user,
+            self.now,
+        );
+        let address = (0, address);
+        let address = left(
+            &mut strangers.new_of_addresses,
+            address,
+            of_address,
+            self.now,
+        );
+        let admitted = user.shares >= of_user.period_ms && address.shares >= of_address.period_ms;
+        if admitted && spends {
+            user.shares -= of_user.period_ms;
+            address.shares -= of_address.period_ms;
+        }
+        admitted
+    }
+
     /// The answer to a wrong password, if there is one.
     pub(crate) fn failure(&mut self, key: Key, answer: Answer) -> Answer {
-        let from = (self.shard(key), subscriber(key));
-        let allowance = self.failures(20);
-        let replies = &mut self.strangers.failure_replies;
-        match allowance {
-            Some(of) if !spend(replies, from, of, self.now) => Answer::Silence,
-            _ => answer,
+        let Some((of_address, of_network)) = self.failures(20).zip(self.failures(200)) else {
+            return answer;
+        };
+        let shard = self.shard(key);
+        let counts = &mut self.strangers;
+        let address = (shard, subscriber(key));
+        let address = left(&mut counts.failure_replies, address, of_address, self.now);
+        let network = (shard, key.1.is_ipv4());
+        let networks = &mut counts.failure_replies_of_networks;
+        let network = left(networks, network, of_network, self.now);
+        if address.shares < of_address.period_ms || network.shares < of_network.period_ms {
+            return Answer::Silence;
         }
+        address.shares -= of_address.period_ms;
+        network.shares -= of_network.period_ms;
+        answer
     }
 }

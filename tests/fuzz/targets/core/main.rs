@@ -347,7 +347,7 @@ impl Trial {
         self.check();
         assert!(self.ledger.is_empty(), "every allocation's end is told");
         assert!(self.host.sockets.is_empty() && self.host.waiting.is_empty());
-        // The wheel forgets what it was given when the second comes.
+        // Ports rest for a while.
         self.host.advance_s(3_602);
         let (shared, shard) = (&self.host.shared, &self.host.shards[0]);
         assert_eq!((shard.allocations(), shard.poll_timeout()), (0, None));
