@@ -54,7 +54,7 @@ impl Args {
             Err(problems) => return output::refuse(&problems),
         };
         let mut config = loaded.config;
-        log::init(&config.log);
+        let mut log = log::init(&config.log);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -68,7 +68,7 @@ impl Args {
                 }
             }
         }
-        serve(&config, &host, || {
+        serve(&config, &host, &mut log, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

@@ -17,6 +17,7 @@ use super::output;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
+use crate::log;
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
@@ -24,7 +25,12 @@ use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 const FILES_AT_REST: u64 = 256;
 
 /// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
-pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> ExitCode {
+pub(super) fn serve(
+    config: &Config,
+    host: &Host,
+    log: &mut log::Output,
+    when_ready: impl FnOnce(),
+) -> ExitCode {
     if config.peers.allow_loopback {
         tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
     }
@@ -58,7 +64,7 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
             return ExitCode::FAILURE;
         }
     };
-    let engine = match start(settings, config) {
+    let engine = match start(settings, config, log) {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -77,13 +83,19 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
-fn start(settings: Settings, config: &Config) -> Result<Engine, Box<dyn Error>> {
+fn start(
+    settings: Settings,
+    config: &Config,
+    log: &mut log::Output,
+) -> Result<Engine, Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
     let confinement = process::confine(config.server.user.as_deref())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
+    // Its thread is the second one.
+    log.detach(config.limits.allocations_total);
     Ok(bound.start()?)
 }
 
