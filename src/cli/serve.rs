@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -301,10 +302,9 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
 }
 
 /// Asks for as many files as the system lets this process have, and says so if they cannot be
-/// enough: every allocation and every connection takes one.
+/// enough.
 fn raise_file_limit(config: &Config) {
-    let clients = config.limits.allocations_total + config.limits.tcp_connections;
-    let wanted = u64::from(clients) + FILES_AT_REST;
+    let wanted = files(config);
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Beyond the maximum is for root only. What a sandbox forbids shows in the limit.
     let _ = set_file_limit(maximum.map(|maximum| maximum.max(wanted)))
@@ -320,6 +320,19 @@ fn raise_file_limit(config: &Config) {
     }
 }
 
+/// Files that a full server has open. A connection takes one, and an allocation one for each family
+/// that is relayed.
+fn files(config: &Config) -> u64 {
+    let addresses = &config.relay.addresses;
+    let families = [IpAddr::is_ipv4, IpAddr::is_ipv6];
+    let families = families
+        .iter()
+        .filter(|is| addresses.iter().any(is))
+        .count() as u64;
+    let sockets = families * u64::from(config.limits.allocations_total);
+    sockets + u64::from(config.limits.tcp_connections) + FILES_AT_REST
+}
+
 fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
     let limit = Rlimit {
         current: files,
@@ -331,12 +344,32 @@ fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{Environment, Sources, load};
 
     #[test]
     fn the_defaults_are_those_of_the_core() {
         let host = Host::probe();
         let config = load(&Sources::default(), &host).unwrap().config;
         assert_eq!(limits(&config), Limits::default());
+    }
+
+    /// An allocation of both families is two sockets.
+    #[test]
+    fn every_relay_family_takes_files() {
+        let host = Host::probe().of_any_machine();
+        let files_with = |addresses: &str| {
+            let mut environment = Environment::default();
+            environment.push("TURNSERVER_RELAY__ADDRESSES", addresses);
+            environment.push("TURNSERVER_LIMITS__ALLOCATIONS_TOTAL", "1000");
+            environment.push("TURNSERVER_LIMITS__TCP_CONNECTIONS", "100");
+            let sources = Sources {
+                environment,
+                ..Sources::default()
+            };
+            files(&load(&sources, &host).unwrap().config)
+        };
+        assert_eq!(files_with("192.0.2.1,192.0.2.2"), 1100 + FILES_AT_REST);
+        assert_eq!(files_with("2001:db8::1"), 1100 + FILES_AT_REST);
+        assert_eq!(files_with("192.0.2.1,2001:db8::1"), 2100 + FILES_AT_REST);
     }
 }
