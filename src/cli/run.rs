@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use crate::config::first_run::{self as secrets, FirstRunSecret};
 use crate::config::{self, Config, Flag, Host, Sources};
 use crate::log;
-use crate::process;
 
 use super::serve::serve;
 use super::sources::{CommonArgs, flag};
@@ -47,7 +46,6 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        process::hide_memory();
         let host = Host::probe();
         let loaded = match config::load(&self.into_sources(), &host) {
             Ok(loaded) => loaded,
