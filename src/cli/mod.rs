@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::process;
+
 /// Bad usage or a bad configuration; clap ends with the same code. Success is 0, and 1 is a failure
 /// while running.
 const BAD_CONFIGURATION: u8 = 2;
@@ -54,6 +56,8 @@ enum Command {
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
+    // The arguments and the environment may be secrets, and most commands read some.
+    process::hide_memory();
     let Cli { command, run } = Cli::parse();
     let command = command.unwrap_or(Command::Run(run));
     match command {

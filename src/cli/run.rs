@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use crate::config::first_run::{self as secrets, FirstRunSecret};
 use crate::config::{self, Config, Flag, Host, Sources};
 use crate::log;
-use crate::process;
 
 use super::serve::serve;
 use super::sources::{CommonArgs, flag};
@@ -47,14 +46,13 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        process::hide_memory();
         let host = Host::probe();
         let loaded = match config::load(&self.into_sources(), &host) {
             Ok(loaded) => loaded,
             Err(problems) => return output::refuse(&problems),
         };
         let mut config = loaded.config;
-        log::init(&config.log);
+        let mut log = log::init(&config.log);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -68,7 +66,7 @@ impl Args {
                 }
             }
         }
-        serve(&config, &host, || {
+        serve(&config, &host, &mut log, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::output;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
+use crate::log;
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
@@ -24,7 +26,12 @@ use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 const FILES_AT_REST: u64 = 256;
 
 /// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
-pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> ExitCode {
+pub(super) fn serve(
+    config: &Config,
+    host: &Host,
+    log: &mut log::Output,
+    when_ready: impl FnOnce(),
+) -> ExitCode {
     if config.peers.allow_loopback {
         tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
     }
@@ -58,7 +65,7 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
             return ExitCode::FAILURE;
         }
     };
-    let engine = match start(settings, config) {
+    let engine = match start(settings, config, log) {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -77,13 +84,19 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
-fn start(settings: Settings, config: &Config) -> Result<Engine, Box<dyn Error>> {
+fn start(
+    settings: Settings,
+    config: &Config,
+    log: &mut log::Output,
+) -> Result<Engine, Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
     let confinement = process::confine(config.server.user.as_deref())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
+    // Its thread is the second one.
+    log.detach(config.limits.allocations_total);
     Ok(bound.start()?)
 }
 
@@ -298,10 +311,9 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
 }
 
 /// Asks for as many files as the system lets this process have, and says so if they cannot be
-/// enough: every allocation and every connection takes one.
+/// enough.
 fn raise_file_limit(config: &Config) {
-    let clients = config.limits.allocations_total + config.limits.tcp_connections;
-    let wanted = u64::from(clients) + FILES_AT_REST;
+    let wanted = files(config);
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Beyond the maximum is for root only. What a sandbox forbids shows in the limit.
     let _ = set_file_limit(maximum.map(|maximum| maximum.max(wanted)))
@@ -317,6 +329,19 @@ fn raise_file_limit(config: &Config) {
     }
 }
 
+/// Files that a full server has open. A connection takes one, and an allocation one for each family
+/// that is relayed.
+fn files(config: &Config) -> u64 {
+    let addresses = &config.relay.addresses;
+    let families = [IpAddr::is_ipv4, IpAddr::is_ipv6];
+    let families = families
+        .iter()
+        .filter(|is| addresses.iter().any(is))
+        .count() as u64;
+    let sockets = families * u64::from(config.limits.allocations_total);
+    sockets + u64::from(config.limits.tcp_connections) + FILES_AT_REST
+}
+
 fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
     let limit = Rlimit {
         current: files,
@@ -328,7 +353,7 @@ fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{Environment, Sources, load};
 
     #[test]
     fn the_defaults_are_those_of_the_core() {
@@ -353,5 +378,25 @@ mod tests {
         let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
         config.server.workers = 4;
         assert_eq!(limits(&config).unauthenticated_replies_per_s, 50);
+    }
+
+    /// An allocation of both families is two sockets.
+    #[test]
+    fn every_relay_family_takes_files() {
+        let host = Host::probe().of_any_machine();
+        let files_with = |addresses: &str| {
+            let mut environment = Environment::default();
+            environment.push("TURNSERVER_RELAY__ADDRESSES", addresses);
+            environment.push("TURNSERVER_LIMITS__ALLOCATIONS_TOTAL", "1000");
+            environment.push("TURNSERVER_LIMITS__TCP_CONNECTIONS", "100");
+            let sources = Sources {
+                environment,
+                ..Sources::default()
+            };
+            files(&load(&sources, &host).unwrap().config)
+        };
+        assert_eq!(files_with("192.0.2.1,192.0.2.2"), 1100 + FILES_AT_REST);
+        assert_eq!(files_with("2001:db8::1"), 1100 + FILES_AT_REST);
+        assert_eq!(files_with("192.0.2.1,2001:db8::1"), 2100 + FILES_AT_REST);
     }
 }

@@ -42,14 +42,15 @@ impl Environment {
         self.0.push((name.into(), value.into()));
     }
 
-    /// The file of a credential of this unit, if there is one.
+    /// The file of a credential of this unit, if there is one. One that cannot be looked at is: who
+    /// reads it will say why not.
     fn credential(&self, name: &str) -> Option<PathBuf> {
         let variables = self.0.iter();
         let directory = variables
             .rev()
             .find(|(name, _)| name == CREDENTIALS_DIRECTORY)?;
         let path = Path::new(&directory.1).join(name);
-        path.exists().then_some(path)
+        path.try_exists().unwrap_or(true).then_some(path)
     }
 }
 

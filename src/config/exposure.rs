@@ -9,7 +9,11 @@ use crate::process;
 /// Bits of a file's mode (inode(7)).
 const GROUP_READ: u32 = 0o040;
 const OTHERS_READ: u32 = 0o004;
+const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
+/// Of a directory: to reach what is in it.
+const GROUP_SEARCH: u32 = 0o010;
+const OTHERS_SEARCH: u32 = 0o001;
 /// In a directory of this kind nobody can replace the files of others.
 const STICKY: u32 = 0o1000;
 
@@ -20,8 +24,8 @@ pub(super) struct Exposure {
     pub(super) remedy: String,
 }
 
-/// Groups that may read a secret: root's, the server's by either way of its start, and the one that
-/// belongs to the file's owner alone.
+/// Groups that may read a secret, and what leads to it: root's, the server's by either way of its
+/// start, and the one that belongs to the file's owner alone.
 fn is_trusted(group: u32, owner: u32, server_user: Option<&str>) -> bool {
     group == 0
         || group == owner
@@ -31,54 +35,81 @@ fn is_trusted(group: u32, owner: u32, server_user: Option<&str>) -> bool {
 
 /// Whether others can put another file in the place of this one, or write to it. A file that is not
 /// there is another problem.
-pub(super) fn to_writers(path: &Path) -> Option<Exposure> {
+pub(super) fn to_writers(path: &Path, server_user: Option<&str>) -> Option<Exposure> {
+    writers(path, |group, owner| is_trusted(group, owner, server_user))
+}
+
+/// Whether others can read a file.
+pub(super) fn to_readers(path: &Path, server_user: Option<&str>) -> Option<Exposure> {
+    readers(path, |group, owner| is_trusted(group, owner, server_user))
+}
+
+fn writers(path: &Path, is_trusted: impl Fn(u32, u32) -> bool) -> Option<Exposure> {
     let shown = path.display();
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    if fs::metadata(path).is_ok_and(|file| file.mode() & OTHERS_WRITE != 0) {
+    if is_closed(path, &is_trusted) {
+        return None;
+    }
+    let file = fs::metadata(path).ok();
+    if let Some((who, bit)) = file.and_then(|it| who(&it, OTHERS_WRITE, GROUP_WRITE, &is_trusted)) {
         return Some(Exposure {
-            what: format!("everybody on this machine can change {shown}"),
-            remedy: format!("chmod o-w {shown}"),
+            what: format!("{who} can change {shown}"),
+            remedy: format!("chmod {bit}-w {shown}"),
         });
     }
-    let replaceable = |mode| mode & OTHERS_WRITE != 0 && mode & STICKY == 0;
-    fs::metadata(directory)
-        .is_ok_and(|directory| replaceable(directory.mode()))
-        .then(|| Exposure {
-            what: format!("everybody on this machine can replace {shown}"),
-            remedy: format!("chmod o-w {}", directory.display()),
-        })
-}
-
-/// Whether others can read a file.
-pub(super) fn to_readers(path: &Path, server_user: Option<&str>) -> Option<Exposure> {
-    of_metadata(&fs::metadata(path).ok()?, path, |group, owner| {
-        is_trusted(group, owner, server_user)
+    let directory_is = fs::metadata(directory).ok()?;
+    if directory_is.mode() & STICKY != 0 {
+        return None;
+    }
+    let (who, bit) = who(&directory_is, OTHERS_WRITE, GROUP_WRITE, &is_trusted)?;
+    Some(Exposure {
+        what: format!("{who} can replace {shown}"),
+        remedy: format!("chmod {bit}-w {}", directory.display()),
     })
 }
 
-fn of_metadata(
-    file: &Metadata,
-    path: &Path,
-    is_trusted: impl Fn(u32, u32) -> bool,
-) -> Option<Exposure> {
+fn readers(path: &Path, is_trusted: impl Fn(u32, u32) -> bool) -> Option<Exposure> {
     let shown = path.display();
-    if file.mode() & OTHERS_READ != 0 {
-        return Some(Exposure {
-            what: format!("everybody on this machine can read {shown}"),
-            remedy: format!("chmod 640 {shown}"),
-        });
+    let file = fs::metadata(path).ok()?;
+    if is_closed(path, &is_trusted) {
+        return None;
     }
-    let group = file.gid();
-    if file.mode() & GROUP_READ != 0 && !is_trusted(group, file.uid()) {
-        return Some(Exposure {
-            what: format!("the members of group {group} can read {shown}"),
-            remedy: format!("chgrp it to the group of the server's user, or chmod 600 {shown}"),
-        });
+    let (who, bit) = who(&file, OTHERS_READ, GROUP_READ, &is_trusted)?;
+    Some(Exposure {
+        what: format!("{who} can read {shown}"),
+        remedy: match bit {
+            'o' => format!("chmod 640 {shown}"),
+            _ => format!("chgrp it to the group of the server's user, or chmod 600 {shown}"),
+        },
+    })
+}
+
+/// Who is let by one of these bits and should not be, and the letter that chmod(1) has for them.
+fn who(
+    file: &Metadata,
+    others: u32,
+    group: u32,
+    is_trusted: impl Fn(u32, u32) -> bool,
+) -> Option<(String, char)> {
+    if file.mode() & others != 0 {
+        return Some(("everybody on this machine".to_owned(), 'o'));
     }
-    None
+    (file.mode() & group != 0 && !is_trusted(file.gid(), file.uid()))
+        .then(|| (format!("the members of group {}", file.gid()), 'g'))
+}
+
+/// Whether a directory on the way lets nobody through but those who are trusted.
+fn is_closed(path: &Path, is_trusted: impl Fn(u32, u32) -> bool) -> bool {
+    let Ok(path) = fs::canonicalize(path) else {
+        return false;
+    };
+    path.ancestors().skip(1).any(|directory| {
+        fs::metadata(directory)
+            .is_ok_and(|it| who(&it, OTHERS_SEARCH, GROUP_SEARCH, &is_trusted).is_none())
+    })
 }
 
 #[cfg(test)]
@@ -98,10 +129,9 @@ mod tests {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         };
         let what = |found: Option<Exposure>| found.map(|found| found.what);
-        let readers = |trusted: bool| {
-            let file = fs::metadata(&path).unwrap();
-            what(of_metadata(&file, &path, |_, _| trusted))
-        };
+        let readers = |trusted: bool| what(readers(&path, |_, _| trusted));
+        let writers = |trusted: bool| what(writers(&path, |_, _| trusted));
+        mode(directory.path(), 0o755);
         let shown = path.display();
         mode(&path, 0o640);
         assert_eq!(readers(true), None);
@@ -114,14 +144,37 @@ mod tests {
         let everybody = format!("everybody on this machine can read {shown}");
         assert_eq!(readers(true), Some(everybody));
 
-        assert_eq!(what(to_writers(&path)), None);
+        // Nobody comes as far as the file.
+        mode(directory.path(), 0o700);
+        mode(&path, 0o666);
+        assert_eq!((readers(false), writers(false)), (None, None));
+        mode(directory.path(), 0o710);
+        assert_eq!((readers(true), writers(true)), (None, None));
+        assert!(readers(false).is_some() && writers(false).is_some());
+
+        mode(directory.path(), 0o755);
+        mode(&path, 0o600);
+        assert_eq!(writers(false), None);
         mode(directory.path(), 0o1777);
-        assert_eq!(what(to_writers(&path)), None);
+        assert_eq!(writers(false), None);
+        let replace = |who: &str| Some(format!("{who} can replace {shown}"));
         mode(directory.path(), 0o777);
-        let replace = format!("everybody on this machine can replace {shown}");
-        assert_eq!(what(to_writers(&path)), Some(replace));
+        assert_eq!(writers(true), replace("everybody on this machine"));
+        mode(directory.path(), 0o775);
+        assert_eq!(writers(true), None);
+        assert_eq!(
+            writers(false),
+            replace(&format!("the members of group {group}"))
+        );
+        mode(directory.path(), 0o755);
+        let change = |who: &str| Some(format!("{who} can change {shown}"));
         mode(&path, 0o602);
-        let change = format!("everybody on this machine can change {shown}");
-        assert_eq!(what(to_writers(&path)), Some(change));
+        assert_eq!(writers(true), change("everybody on this machine"));
+        mode(&path, 0o620);
+        assert_eq!(writers(true), None);
+        assert_eq!(
+            writers(false),
+            change(&format!("the members of group {group}"))
+        );
     }
 }

@@ -1,7 +1,10 @@
 //! What the log says: who came, who was refused and the true reason, and no secret. The process's
 //! own lines are read.
 
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -341,4 +344,97 @@ fn a_refused_client_is_a_line_with_the_list() {
             &["transport=tcp", reason],
         );
     }
+}
+
+/// Relays a datagram each way.
+fn relay(client: &mut Client) {
+    let peer = Peer::new();
+    let relayed = client.allocate();
+    client.bind(0x4000, peer.address());
+    client.send_channel(0x4000, b"out");
+    peer.expect(b"out", relayed);
+    peer.send(b"in", relayed);
+    client.expect_channel(0x4000, b"in");
+    client.delete();
+}
+
+/// More lines than pipe, reader and queue hold.
+fn fill_the_log(client: &mut Client) {
+    for _ in 0..700 {
+        client.allocate();
+        client.delete();
+    }
+}
+
+/// PROC-09: a log that nobody reads (a paused `docker logs`, `| less`) stops no worker, and once it is
+/// read a line tells how much is missing.
+#[test]
+fn a_stalled_log_costs_lines_and_no_call() {
+    let limits = "limits.allocations_total = 10\npeers.allow_loopback = true";
+    for format in ["text", "json"] {
+        let mut process = start(&format!("{limits}\nlog.format = \"{format}\""));
+        let mut client = Client::udp_to(process.udp[0]);
+        let reading = Arc::clone(&process.reading);
+        let stalled = reading.lock().unwrap();
+        fill_the_log(&mut client);
+        relay(&mut client);
+        drop(stalled);
+        let line = process.wait_for("log lines lost");
+        let (_, lost) = line.split_once("lost").unwrap();
+        let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
+        assert!(!digits(lost).is_empty(), "{line}");
+        assert_eq!(line.starts_with('{'), format == "json", "{line}");
+        relay(&mut client);
+        process.terminate();
+        assert!(process.wait().success());
+        let is_lost = |line: &&String| line.contains("log lines lost");
+        assert!(process.log.iter().filter(is_lost).count() <= 3);
+        assert!(process.log.iter().any(|line| line.contains("stopping")));
+    }
+}
+
+/// PROC-09: who is not read to the end ends all the same.
+#[test]
+fn a_stalled_log_does_not_keep_the_server_from_ending() {
+    let mut process = start("limits.allocations_total = 10");
+    let reading = Arc::clone(&process.reading);
+    let stalled = reading.lock().unwrap();
+    fill_the_log(&mut Client::udp_to(process.udp[0]));
+    process.terminate();
+    assert!(process.wait_unread().success());
+    drop(stalled);
+}
+
+/// PROC-09: nor does a log whose reader has gone.
+#[test]
+fn a_closed_log_stops_nobody() {
+    let ip = own_ipv4();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("turnserver.toml");
+    let config = format!(
+        "realm = \"example.org\"\nauth.users = {{ alice = \"wonderland\" }}\nlisten.tcp = []\n\
+         listen.udp = [\"{ip}:0\"]\nrelay.addresses = [\"{ip}\"]\nrelay.ports = \"20000-29999\"\n\
+         peers.allow_loopback = true\nserver.workers = 1\n"
+    );
+    fs::write(&path, config).unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_turnstone"))
+        .args(["run", "--config"])
+        .arg(&path)
+        .env_remove("NOTIFY_SOCKET")
+        .env("NO_COLOR", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(server.stderr.take().unwrap());
+    let mut lines = log.lines().map(Result::unwrap);
+    let serving = lines.find(|line| line.contains("serving")).unwrap();
+    let (_, address) = serving.split_once("udp=").unwrap();
+    let address = address.split(' ').next().unwrap().parse().unwrap();
+    drop(lines);
+    let mut client = Client::udp_to(address);
+    relay(&mut client);
+    relay(&mut client);
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
 }

@@ -83,7 +83,10 @@ impl Resolver<'_> {
             return None;
         }
         let exposed = exposure::to_readers(&path, self.server_user());
-        for Exposure { what, remedy } in exposed.into_iter().chain(exposure::to_writers(&path)) {
+        for Exposure { what, remedy } in exposed
+            .into_iter()
+            .chain(exposure::to_writers(&path, self.server_user()))
+        {
             self.warn(&item.origin, key, what, remedy);
         }
         self.warn_of_weak_secret(&item.origin, key, secret);
@@ -194,7 +197,7 @@ impl Resolver<'_> {
     /// who can write it owns the server.
     fn warn_of_exposed_configuration(&mut self) {
         if let Some(path) = self.document.file()
-            && let Some(Exposure { what, remedy }) = exposure::to_writers(path)
+            && let Some(Exposure { what, remedy }) = exposure::to_writers(path, self.server_user())
         {
             let origin = Origin::File {
                 path: path.to_string_lossy().into(),

@@ -158,3 +158,24 @@ fn a_credential_of_the_unit_is_the_last_resort() {
     let without = Trial::new("").env("CREDENTIALS_DIRECTORY", "/nonexistent");
     assert_eq!(secrets(&without), 0);
 }
+
+/// PROC-06: a credential that cannot be looked at is not taken for none, which would have the server
+/// make a secret of its own. Not even root can follow a loop of links.
+#[test]
+fn a_credential_that_cannot_be_looked_at_is_refused() {
+    let trial = Trial::new("");
+    let loop_of_links = trial.directory.path().join("loop");
+    std::os::unix::fs::symlink(&loop_of_links, &loop_of_links).unwrap();
+    let shown = loop_of_links.to_str().unwrap().to_owned();
+    let errors = trial.env("CREDENTIALS_DIRECTORY", &shown).errors();
+    let (start, end) = (
+        "CREDENTIALS_DIRECTORY: auth.static_auth_secret_file: loop/static_auth_secret cannot be read",
+        "make the file and let the user of this server read it",
+    );
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(
+        errors[0].starts_with(start) && errors[0].ends_with(end),
+        "{}",
+        errors[0]
+    );
+}

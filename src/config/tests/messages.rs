@@ -119,6 +119,8 @@ fn weak_secrecy_brings_warnings() {
     let trial = Trial::new("[auth]\nstatic_auth_secret = \"short\"");
     let file = trial.sources.file.clone().unwrap();
     let mode = |mode| fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+    // Else nobody could come as far as the file.
+    fs::set_permissions(trial.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     mode(0o644);
     let warnings = trial.warnings();
     assert!(

@@ -7,17 +7,24 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually};
+
+/// The least that a pipe holds, so that a log that is not read stalls soon.
+const PIPE: usize = 4096;
 
 pub(crate) struct Process {
     child: Child,
     _home: TempDir,
     lines: Receiver<String>,
+    /// Held by who wants the log not to be read.
+    pub(crate) reading: Arc<Mutex<()>>,
     /// Every line so far.
     pub(crate) log: Vec<String>,
     pub(crate) udp: Vec<SocketAddr>,
@@ -69,9 +76,13 @@ impl Process {
             .spawn()
             .unwrap();
         let output = child.stdout.take().unwrap();
+        fcntl_setpipe_size(&output, PIPE).unwrap();
         let (sender, lines) = channel();
+        let reading = Arc::new(Mutex::new(()));
+        let may_read = Arc::clone(&reading);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines() {
+                drop(may_read.lock());
                 if line.map(|line| sender.send(line)).is_err() {
                     break;
                 }
@@ -81,6 +92,7 @@ impl Process {
             child,
             _home: home,
             lines,
+            reading,
             log: vec![],
             udp: vec![],
             tcp: vec![],
@@ -118,6 +130,16 @@ impl Process {
         let rest: VecDeque<String> = self.lines.iter().collect();
         self.log.extend(rest);
         self.child.wait().unwrap()
+    }
+
+    /// Waits for the end without reading the log.
+    pub(crate) fn wait_unread(&mut self) -> ExitStatus {
+        let mut ended = None;
+        eventually("the end of the server", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
