@@ -370,7 +370,8 @@ fn fill_the_log(client: &mut Client) {
 /// read a line tells how much is missing.
 #[test]
 fn a_stalled_log_costs_lines_and_no_call() {
-    let limits = "limits.allocations_total = 10\npeers.allow_loopback = true";
+    let limits = "limits.allocations_total = 10\nlimits.allocations_per_user = 5000\n\
+                  limits.allocations_per_address = 5000\npeers.allow_loopback = true";
     for format in ["text", "json"] {
         let mut process = start(&format!("{limits}\nlog.format = \"{format}\""));
         let mut client = Client::udp_to(process.udp[0]);
@@ -396,7 +397,10 @@ fn a_stalled_log_costs_lines_and_no_call() {
 /// PROC-09: who is not read to the end ends all the same.
 #[test]
 fn a_stalled_log_does_not_keep_the_server_from_ending() {
-    let mut process = start("limits.allocations_total = 10");
+    let mut process = start(
+        "limits.allocations_total = 10\nlimits.allocations_per_user = 5000\n\
+         limits.allocations_per_address = 5000",
+    );
     let reading = Arc::clone(&process.reading);
     let stalled = reading.lock().unwrap();
     fill_the_log(&mut Client::udp_to(process.udp[0]));

@@ -198,8 +198,8 @@ fn requests_before_a_half_close_are_answered() {
 #[test]
 fn silence_ends_connections_without_an_allocation() {
     let server = TestServer::with(|setup| {
-        setup.stream.first_message_s = 3;
-        setup.stream.idle_s = 3;
+        setup.stream.first_message_s = 2;
+        setup.stream.idle_s = 2;
     });
     let mut owner = Client::tcp(&server);
     owner.allocate();
@@ -208,18 +208,17 @@ fn silence_ends_connections_without_an_allocation() {
     let slow = Client::tcp(&server);
     let mut silent = Client::tcp(&server);
     let header = Packet::binding().into_bytes();
-    // A byte now and then is no message; the server ends this while it is still going on.
+    // A byte now and then is no message; the server ends this while it is still going on. In
+    // between, the owner's connection is waited on, because nothing ends it.
+    let pause = std::time::Duration::from_millis(200);
+    owner.stream().set_read_timeout(Some(pause)).unwrap();
     let closed = header.iter().find(|byte| {
         let sent = slow.stream().write_all(&[**byte]);
-        silent
-            .stream()
-            .set_read_timeout(Some(std::time::Duration::from_millis(200)))
-            .unwrap();
-        let _ = silent.stream().peek(&mut [0]);
+        let _ = owner.stream().peek(&mut [0]);
         sent.is_err()
     });
-    assert!(closed.is_some(), "20 bytes in 4 s are too slow for 3 s");
-    silent.stream().set_read_timeout(Some(DEADLINE)).unwrap();
+    assert!(closed.is_some(), "20 bytes in 4 s are too slow for 2 s");
+    owner.stream().set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(silent.expect_close(), b"");
     assert_eq!(idle.expect_close(), b"");
     owner.assert_alive();
