@@ -31,6 +31,8 @@ pub(super) struct Allocation {
     pub(super) unbound: u8,
     relays: [Option<Relay>; 2],
     pub(super) created: Time,
+    /// When it last relayed something, either way.
+    pub(super) last_relayed: Time,
     /// The wheel's entry that counts.
     pub(super) scheduled_s: u64,
     pub(super) permissions: Permissions,
@@ -80,6 +82,7 @@ impl Allocation {
             unbound: 0,
             relays: [None, None],
             created: now,
+            last_relayed: now,
             scheduled_s: 0,
             permissions: Permissions::default(),
             channels: Channels::default(),
