@@ -5,9 +5,11 @@
 //! clients over them (`SO_REUSEPORT`).
 
 mod clock;
+mod control;
 mod event_log;
 mod listen;
 mod port_owner;
+mod record;
 mod relay;
 mod settings;
 mod stream;
@@ -16,7 +18,7 @@ mod worker;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -24,12 +26,15 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
+pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
 pub use listen::ListenError;
+pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 pub use settings::{Settings, StreamLimits};
 #[cfg(fuzzing)]
 pub use stream::StreamInput;
 
 use crate::turn::{PortPool, Server, Shared};
+use control::OwnAddresses;
 use listen::Listeners;
 use stream::{Admission, Budget};
 use worker::Parts;
@@ -42,7 +47,7 @@ pub enum StartError {
     /// A relay address is none of this host's, or no socket can be had at all.
     RelayAddress {
         /// The address.
-        address: std::net::IpAddr,
+        address: IpAddr,
         /// The kernel's reason.
         error: io::Error,
     },
@@ -79,6 +84,7 @@ pub struct Engine {
     stop: watch::Sender<bool>,
     failed: mpsc::UnboundedReceiver<usize>,
     shared: Arc<Shared>,
+    control: Control,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
 }
@@ -146,18 +152,19 @@ impl Bound {
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
         let mut options = settings.options;
-        options.peers.listeners = udp.iter().chain(&tcp).copied().collect();
-        let own = options.peers.listeners.iter().map(SocketAddr::ip);
-        options.peers.own = own.filter(|ip| !ip.is_unspecified()).collect();
-        options.peers.own.extend(&settings.own_addresses);
+        let addresses = own_addresses(&udp, &tcp, &settings.own_addresses);
+        addresses.fill_in(&mut options.peers);
         let options = Arc::new(options);
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();
+        let (commanders, commands): (Vec<_>, Vec<_>) =
+            listeners.iter().map(|_| control::channel()).unzip();
         let mut engine = Engine {
             workers: vec![],
             heartbeats: vec![],
             stop,
             failed,
+            control: Control::new(commanders, Arc::clone(&shared), addresses),
             shared,
             udp,
             tcp,
@@ -165,7 +172,7 @@ impl Bound {
         let admission = Admission::new(&settings.stream);
         let budget = Budget::new(settings.stream.queues_total_bytes);
 
-        for (index, listeners) in listeners.into_iter().enumerate() {
+        for (index, (listeners, commands)) in listeners.into_iter().zip(commands).enumerate() {
             let mut seed = Zeroizing::new([0; 32]);
             getrandom::fill(seed.as_mut_slice())
                 .map_err(|error| StartError::System(error.into()))?;
@@ -173,13 +180,15 @@ impl Bound {
             let (options, shared) = (Arc::clone(&options), Arc::clone(&engine.shared));
             let parts = Parts {
                 index,
-                server: Server::new(options, shared, *seed),
+                server: Server::new(options, Arc::clone(&shared), *seed),
+                shared,
                 listeners,
                 stream_limits: settings.stream,
                 admission: admission.clone(),
                 budget: budget.clone(),
                 heartbeat: Arc::clone(&heartbeat),
                 stop: stopped.clone(),
+                commands,
             };
             let failure = Failure {
                 worker: index,
@@ -204,6 +213,11 @@ impl Engine {
     /// TCP addresses listened on, likewise.
     pub fn tcp_addresses(&self) -> &[SocketAddr] {
         &self.tcp
+    }
+
+    /// The way for operators to ask and to tell.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Relay ports, quotas and reservations, to look at.
@@ -241,6 +255,17 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop_workers();
+    }
+}
+
+/// The listeners, and the host's addresses with theirs.
+fn own_addresses(udp: &[SocketAddr], tcp: &[SocketAddr], of_host: &[IpAddr]) -> OwnAddresses {
+    let listeners: Vec<SocketAddr> = udp.iter().chain(tcp).copied().collect();
+    let own = listeners.iter().map(SocketAddr::ip);
+    let own = own.filter(|ip| !ip.is_unspecified());
+    OwnAddresses {
+        own: own.chain(of_host.iter().copied()).collect(),
+        listeners,
     }
 }
 

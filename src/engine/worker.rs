@@ -21,8 +21,10 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::clock;
+use super::control::{self, Commands};
 use super::event_log::EventLog;
 use super::listen::Listeners;
+use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
 use super::stream::{self, Admission, Budget, Connections, Ending, Endings, Loss, Priority};
@@ -30,7 +32,8 @@ use super::udp::sys::{
     self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, UdpSocket, WatchedSet,
 };
 use crate::turn::{
-    Action, Client, Deliver, FiveTuple, Forward, IpHeader, Link, Now, RelayId, Server, Transport,
+    Action, AllocationId, AllocationView, Client, CloseReason, Deliver, FiveTuple, Forward,
+    IpHeader, Link, Now, RelayId, Server, Shared, Transport,
 };
 use crate::wire::{self, IcmpAttribute};
 
@@ -53,7 +56,9 @@ const _: () = assert!(sys::HEADROOM >= wire::HEADROOM && sys::TAILROOM >= wire::
 
 /// Everything that one thread owns.
 pub(super) struct Worker {
-    server: Server,
+    index: usize,
+    pub(super) server: Server,
+    shared: Arc<Shared>,
     listeners: Vec<UdpSocket>,
     relays: RelaySockets,
     set: Rc<WatchedSet>,
@@ -110,6 +115,7 @@ impl Traffic {
 pub(super) struct Parts {
     pub(super) index: usize,
     pub(super) server: Server,
+    pub(super) shared: Arc<Shared>,
     pub(super) listeners: Listeners,
     pub(super) stream_limits: StreamLimits,
     pub(super) admission: Admission,
@@ -117,6 +123,7 @@ pub(super) struct Parts {
     /// Counts up as long as the worker is well.
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) stop: watch::Receiver<bool>,
+    pub(super) commands: Commands,
 }
 
 /// Runs a worker until it is told to stop.
@@ -135,6 +142,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
     let Parts {
         heartbeat,
         mut stop,
+        commands,
         ..
     } = parts;
     let set = EpollSet::new()?;
@@ -143,7 +151,9 @@ async fn serve(parts: Parts) -> io::Result<()> {
     }
     let set = Rc::new(WatchedSet::new(set)?);
     let worker = Rc::new(RefCell::new(Worker {
+        index: parts.index,
         server: parts.server,
+        shared: parts.shared,
         listeners: parts.listeners.udp,
         relays: RelaySockets::default(),
         set: Rc::clone(&set),
@@ -167,6 +177,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
     tokio::select! {
         result = receive_datagrams(&worker, &set) => result,
         () = keep_time(&worker, &heartbeat) => Ok(()),
+        () = control::obey(&worker, commands) => Ok(()),
         _ = stop.wait_for(|stop| *stop) => {
             worker.borrow_mut().shut_down();
             Ok(())
@@ -521,6 +532,30 @@ impl Worker {
         self.log.tick(now.time);
         let (counters, network) = (self.server.counters(), self.server.last_limited());
         self.log.tell_limits(now.time, counters, network);
+    }
+
+    /// What operators are told of an allocation.
+    pub(super) fn record(&self, view: &AllocationView<'_>) -> AllocationRecord {
+        AllocationRecord::new(self.index, view, &self.shared.ports)
+    }
+
+    /// Everything about one allocation.
+    pub(super) fn show(&self, id: AllocationId) -> Option<AllocationDetail> {
+        let view = self.server.inspect_one(clock::time(), id)?;
+        (!view.is_pending()).then(|| AllocationDetail {
+            record: self.record(&view),
+            permissions: view.permission_list(),
+            channels: view.channel_list(),
+        })
+    }
+
+    /// Ends an allocation as the operator wants; whether there was one.
+    pub(super) fn end(&mut self, id: AllocationId, reason: CloseReason) -> bool {
+        let now = clock::now();
+        let existed = self.server.end(now.time, id, reason);
+        self.act(now);
+        self.write_events();
+        existed
     }
 
     /// Carries out what the core asks for.

@@ -32,6 +32,8 @@ pub(super) struct Allocation {
     pub(super) unbound: u8,
     relays: [Option<Relay>; 2],
     pub(super) created: Time,
+    /// When it last relayed something, either way.
+    pub(super) last_relayed: Time,
     /// The second of its entry among the deadlines.
     pub(super) scheduled_s: u64,
     pub(super) permissions: Permissions,
@@ -81,6 +83,7 @@ impl Allocation {
             unbound: 0,
             relays: [None, None],
             created: now,
+            last_relayed: now,
             scheduled_s: UNSCHEDULED,
             permissions: Permissions::default(),
             channels: Channels::default(),

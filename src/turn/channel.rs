@@ -70,6 +70,22 @@ impl Channels {
         (binding.expires > now).then_some(number)
     }
 
+    /// Those bound, sorted: numbers, peers, and seconds until they end.
+    #[expect(clippy::disallowed_methods, reason = "what comes out is sorted")]
+    pub(super) fn list(&self, now: Time) -> Vec<(ChannelNumber, SocketAddr, u32)> {
+        let live = self.by_number.iter().filter(|(_, it)| it.expires > now);
+        let entry = |(number, it): (&ChannelNumber, &Binding)| {
+            (
+                *number,
+                SocketAddr::from(it.peer),
+                it.expires.secs_after(now),
+            )
+        };
+        let mut list: Vec<_> = live.map(entry).collect();
+        list.sort_unstable_by_key(|(number, ..)| number.get());
+        list
+    }
+
     /// Whether [`Channels::bind`] would succeed. Bindings that have expired are in nobody's way.
     pub(super) fn check(
         &mut self,

@@ -154,6 +154,7 @@ impl Server {
             .ok_or(DropCause::TooLarge)?;
         allocation.usage.packets_to_client += 1;
         allocation.usage.bytes_to_client += len as u64;
+        allocation.last_relayed = now;
         Ok(Deliver {
             client,
             message,
@@ -301,6 +302,7 @@ fn route(
     allocation.charge(limits, events, now, (Way::ToPeers, family), payload.len())?;
     allocation.usage.packets_to_peers += 1;
     allocation.usage.bytes_to_peers += payload.len() as u64;
+    allocation.last_relayed = now;
     // Between families, and between IPv6 addresses, the attribute means nothing (RFC 8656 §13).
     let both_v4 = family == Family::V4 && client.client.is_ipv4();
     Ok(Some(Forward {

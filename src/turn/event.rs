@@ -20,6 +20,32 @@ pub struct AllocationId {
     pub generation: u32,
 }
 
+impl std::str::FromStr for AllocationId {
+    type Err = InvalidAllocationId;
+
+    /// What [`fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<Self, InvalidAllocationId> {
+        let (slot, generation) = text.split_once('-').ok_or(InvalidAllocationId)?;
+        let number = |text: &str| u32::from_str_radix(text, 16).map_err(|_| InvalidAllocationId);
+        Ok(Self {
+            slot: number(slot)?,
+            generation: number(generation)?,
+        })
+    }
+}
+
+/// A text is no [`AllocationId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidAllocationId;
+
+impl fmt::Display for InvalidAllocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no allocation is named so")
+    }
+}
+
+impl std::error::Error for InvalidAllocationId {}
+
 impl fmt::Display for AllocationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}-{:x}", self.slot, self.generation)
@@ -67,6 +93,34 @@ pub enum CloseReason {
     Disconnected,
     /// The server stops.
     Shutdown,
+    /// The operator ended it.
+    Ended,
+    /// The operator revoked its credential.
+    Revoked,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: &[Self] = &[
+        Self::Deleted,
+        Self::Expired,
+        Self::Disconnected,
+        Self::Shutdown,
+        Self::Ended,
+        Self::Revoked,
+    ];
+
+    /// The name in metrics and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Expired => "expired",
+            Self::Disconnected => "disconnected",
+            Self::Shutdown => "shutdown",
+            Self::Ended => "ended",
+            Self::Revoked => "revoked",
+        }
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -76,6 +130,8 @@ impl fmt::Display for CloseReason {
             Self::Expired => "expired",
             Self::Disconnected => "client disconnected",
             Self::Shutdown => "server shutdown",
+            Self::Ended => "ended by the operator",
+            Self::Revoked => "credential revoked",
         })
     }
 }

@@ -7,6 +7,7 @@
 
 mod action;
 mod allocation;
+mod allocation_view;
 mod bandwidth;
 mod budget;
 mod channel;
@@ -35,11 +36,12 @@ mod time;
 mod timer;
 
 pub use action::{Action, Deliver, Forward, RelayFailure};
+pub use allocation_view::AllocationView;
 pub use bandwidth::{BandwidthLimit, Way};
 pub use client::{Client, FiveTuple, Link, Transport};
 pub use client_policy::{ClientPolicy, ClientRefusal};
 pub use counters::{Counters, DropCause};
-pub use event::{AllocationId, CloseReason, Event, RelayId, Usage};
+pub use event::{AllocationId, CloseReason, Event, InvalidAllocationId, RelayId, Usage};
 pub use ip_header::IpHeader;
 pub use limits::{CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, Limits, PERMISSION_LIFETIME_S};
 pub use network_rule::{NetworkRule, NetworkRuleError, parse_network};
@@ -48,7 +50,7 @@ pub use port_pool::{PortPool, RelayAddress};
 pub use quota::Quota;
 pub use reject::Reject;
 pub use reservation::Reservations;
-pub use server::{AllocationView, Options, Server, Shared};
+pub use server::{Options, Server, Shared};
 pub use source::SourcePrefix;
 pub use time::{Now, Time};
 

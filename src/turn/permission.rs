@@ -72,6 +72,17 @@ impl Permissions {
         }
     }
 
+    /// Those in force, sorted: addresses, and seconds until they end.
+    #[expect(clippy::disallowed_methods, reason = "what comes out is sorted")]
+    pub(super) fn list(&self, now: Time) -> Vec<(IpAddr, u32)> {
+        let live = self.by_ip.iter().filter(|(_, it)| it.expires > now);
+        let mut list: Vec<_> = live
+            .map(|(ip, it)| (*ip, it.expires.secs_after(now)))
+            .collect();
+        list.sort_unstable();
+        list
+    }
+
     pub(super) fn remove_family(&mut self, family: Family) {
         self.by_ip.retain(|ip, _| Family::of(*ip) != family);
     }

@@ -35,6 +35,8 @@ pub enum Reject {
     FamilyMismatch,
     /// The peer's address is not relayed to.
     PeerRefused(PeerRefusal),
+    /// The server is being drained: it makes no new allocations.
+    Draining,
     /// The client comes through a tunnel that RFC 8656 §21.4 forbids.
     ClientTunnelled,
     /// The channel is bound to another peer, or the peer to another channel.
@@ -80,7 +82,7 @@ impl Reject {
             Self::UnsupportedTransport(_) => ErrorCode::UnsupportedTransportProtocol,
             Self::UnsupportedFamily => ErrorCode::AddressFamilyNotSupported,
             Self::FamilyMismatch => ErrorCode::PeerAddressFamilyMismatch,
-            Self::PeerRefused(_) | Self::ClientTunnelled => ErrorCode::Forbidden,
+            Self::PeerRefused(_) | Self::Draining | Self::ClientTunnelled => ErrorCode::Forbidden,
             Self::UserQuota | Self::UserRate | Self::AddressQuota | Self::AddressRate => {
                 ErrorCode::AllocationQuotaReached
             }
@@ -109,6 +111,7 @@ impl fmt::Display for Reject {
             Self::UnsupportedFamily => f.write_str("no relay address of this family"),
             Self::FamilyMismatch => f.write_str("no relayed address of this family"),
             Self::PeerRefused(refusal) => write!(f, "peer refused: {refusal}"),
+            Self::Draining => f.write_str("the server is being drained"),
             Self::ClientTunnelled => f.write_str("client behind 6to4 or Teredo"),
             Self::ChannelInUse => f.write_str("channel or peer is bound already"),
             Self::UserQuota => f.write_str("limits.allocations_per_user reached"),

@@ -8,6 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::action::{Action, Forward};
 use super::allocation::{Allocation, Relay};
+use super::allocation_view::AllocationView;
 use super::client::{Client, FiveTuple};
 use super::client_policy::{ClientPolicy, ClientRefusal};
 use super::counters::{Counters, DropCause};
@@ -110,6 +111,7 @@ pub struct Server {
     actions: VecDeque<Action>,
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Counters,
+    pub(super) is_draining: bool,
 }
 
 impl Server {
@@ -131,6 +133,7 @@ impl Server {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            is_draining: false,
         }
     }
 
@@ -163,7 +166,27 @@ impl Server {
     pub fn inspect(&self, now: Time) -> impl Iterator<Item = AllocationView<'_>> {
         self.table
             .iter()
-            .map(move |allocation| AllocationView { allocation, now })
+            .map(move |allocation| AllocationView::new(allocation, now))
+    }
+
+    /// A look at the allocations of so many places from `slot` on, for operators who go through all
+    /// of them in steps. Also the place to go on from, until there is none.
+    pub fn inspect_slots(
+        &self,
+        now: Time,
+        slot: u32,
+        places: u32,
+    ) -> (impl Iterator<Item = AllocationView<'_>>, Option<u32>) {
+        let end = slot.saturating_add(places);
+        let views = self.table.range(slot..end);
+        let views = views.map(move |allocation| AllocationView::new(allocation, now));
+        (views, (end < self.table.slots()).then_some(end))
+    }
+
+    /// A look at one allocation.
+    pub fn inspect_one(&self, now: Time, id: AllocationId) -> Option<AllocationView<'_>> {
+        let allocation = self.table.get(id)?;
+        Some(AllocationView::new(allocation, now))
     }
 
     /// A packet from a client: a datagram, or one frame of a stream. Data to be relayed comes back
@@ -239,6 +262,25 @@ impl Server {
         while let Some((_, token)) = self.held.pop_front_if(|(until, _)| *until <= now) {
             self.cancel_reservation(token);
         }
+    }
+
+    /// From here on other options count. Allocations go on as they are: permissions and channels are
+    /// judged by the new policy when they are installed or refreshed, limits when they are next
+    /// asked. The server's own addresses among the peers are the host's to fill in.
+    pub fn reconfigure(&mut self, options: Arc<Options>) {
+        self.options = options;
+    }
+
+    /// Whether new allocations are refused with 403 while those that exist go on.
+    pub const fn set_draining(&mut self, is_draining: bool) {
+        self.is_draining = is_draining;
+    }
+
+    /// Ends one allocation; whether there was one.
+    pub fn end(&mut self, now: Time, id: AllocationId, reason: CloseReason) -> bool {
+        let exists = self.table.get(id).is_some();
+        self.close(now, id, reason);
+        exists
     }
 
     /// Ends every allocation.
@@ -395,66 +437,5 @@ impl Server {
         if let Some(lease) = self.shared.reservations.cancel(token) {
             self.shared.ports.release(lease);
         }
-    }
-}
-
-/// An allocation as an onlooker sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct AllocationView<'a> {
-    allocation: &'a Allocation,
-    now: Time,
-}
-
-impl<'a> AllocationView<'a> {
-    /// Its name.
-    pub const fn id(&self) -> AllocationId {
-        self.allocation.id
-    }
-
-    /// Its client.
-    pub const fn five_tuple(&self) -> FiveTuple {
-        self.allocation.client.five_tuple
-    }
-
-    /// USERNAME of the user who made it.
-    pub fn username(&self) -> &'a str {
-        &self.allocation.owner.username
-    }
-
-    /// Whom quotas count it for.
-    pub fn user(&self) -> &'a str {
-        &self.allocation.owner.user
-    }
-
-    /// Seconds until the family ends, rounded up; `None` if it has none.
-    pub fn remaining_s(&self, family: Family) -> Option<u32> {
-        self.allocation
-            .relay(family)
-            .map(|relay| relay.expires.secs_after(self.now))
-    }
-
-    /// Permissions that are in force.
-    pub fn permissions(&self) -> usize {
-        self.allocation.permissions.live(self.now)
-    }
-
-    /// Channels that are bound.
-    pub fn channels(&self) -> usize {
-        self.allocation.channels.live(self.now)
-    }
-
-    /// When the permission of an address ends.
-    pub fn permission_expiry(&self, ip: std::net::IpAddr) -> Option<Time> {
-        self.allocation.permissions.expiry(ip)
-    }
-
-    /// When the binding of a channel ends.
-    pub fn channel_expiry(&self, number: crate::wire::ChannelNumber) -> Option<Time> {
-        self.allocation.channels.expiry(number)
-    }
-
-    /// What it has relayed.
-    pub const fn usage(&self) -> super::event::Usage {
-        self.allocation.usage
     }
 }

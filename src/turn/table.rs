@@ -1,6 +1,7 @@
 //! All allocations of a shard, and every index over them: the one place that keeps them in step.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -83,6 +84,16 @@ impl Table {
     /// In the order of their places.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Allocation> {
         self.allocations.iter().map(|(_, allocation)| allocation)
+    }
+
+    /// Those of some places.
+    pub(super) fn range(&self, slots: Range<u32>) -> impl Iterator<Item = &Allocation> {
+        slots.filter_map(|slot| self.allocations.get(slot as usize))
+    }
+
+    /// Places that there are, taken and free ones.
+    pub(super) fn slots(&self) -> u32 {
+        self.allocations.capacity() as u32
     }
 
     pub(super) fn len(&self) -> usize {

@@ -13,6 +13,7 @@ mod channel;
 mod check;
 mod cli;
 mod confinement;
+mod control;
 mod fingerprint;
 mod five_tuple;
 mod flood;

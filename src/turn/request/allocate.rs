@@ -51,6 +51,9 @@ impl Server {
             let id = allocation.id;
             self.close(exchange.now.time, id, CloseReason::Expired);
         }
+        if self.is_draining {
+            return Err(Reject::Draining);
+        }
         check_client(&exchange.client)?;
         let wanted = self.read_allocate(exchange.message)?;
         let (ip, now) = (exchange.client.five_tuple.client.ip(), exchange.now.time);

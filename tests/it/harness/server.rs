@@ -52,7 +52,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let loopback = [
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
@@ -100,6 +100,19 @@ impl Setup {
     /// Has the IPv4 relay address be told to clients as another one.
     pub(crate) fn advertise(&mut self, address: Ipv4Addr) {
         self.relay[0].advertised = address.into();
+    }
+
+    /// What the core is told.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            authenticator: self.authenticator(),
+            limits: self.limits.clone(),
+            clients: self.clients.clone(),
+            peers: self.peers.clone(),
+            software: self.software.map(Into::into),
+            classic_stun: self.classic_stun,
+            dont_fragment: self.dont_fragment,
+        }
     }
 
     fn authenticator(&self) -> Authenticator {
@@ -187,28 +200,19 @@ impl TestServer {
         raise_file_limit();
         let mut setup = Setup::new();
         change(&mut setup);
-        let authenticator = setup.authenticator();
         let engine = Engine::start(Settings {
-            udp: setup.udp,
-            tcp: setup.tcp,
+            udp: setup.udp.clone(),
+            tcp: setup.tcp.clone(),
             workers: setup.workers,
             relay_addresses: setup.relay.clone(),
             relay_ports: setup.ports.clone(),
-            own_addresses: setup.own_addresses,
-            options: Options {
-                authenticator: authenticator.clone(),
-                limits: setup.limits,
-                clients: setup.clients,
-                peers: setup.peers,
-                software: setup.software.map(Into::into),
-                classic_stun: setup.classic_stun,
-                dont_fragment: setup.dont_fragment,
-            },
+            own_addresses: setup.own_addresses.clone(),
+            options: setup.options(),
             stream: setup.stream,
         })?;
         Ok(Self {
             engine,
-            authenticator,
+            authenticator: setup.authenticator(),
             relay: setup.relay,
             ports: setup.ports,
         })
