@@ -1,9 +1,11 @@
 //! What the configuration needs to know about this machine: its addresses and its CPUs.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZero;
 
+use ipnet::IpNet;
+
+use super::local_networks::{LocalNetwork, LocalRoutes};
 use crate::process;
 
 /// Facts about the machine, found out once, so that resolving a configuration is a pure function
@@ -12,8 +14,12 @@ use crate::process;
 pub struct Host {
     /// The source addresses of the default routes: IPv4 first, at most one a family.
     pub route_sources: Vec<IpAddr>,
-    /// The other addresses of the interfaces, without loopback and link-local ones.
+    /// The unicast addresses of the interfaces, without loopback and link-local ones.
     pub interface_addresses: Vec<IpAddr>,
+    /// The networks whose packets this machine takes for its own, those addresses among them.
+    pub local_networks: Vec<IpNet>,
+    /// Why these are not known, if they are not.
+    pub unknown_networks: Option<String>,
     /// Whether IPv6 sockets can be made at all; containers often have them switched off.
     pub ipv6: bool,
     /// How many CPUs this process may use, by affinity and cgroup.
@@ -42,9 +48,16 @@ impl Host {
         .filter_map(|(any, target)| source_towards(any, target))
         .filter(|address| is_usable(*address))
         .collect();
+        let local = LocalRoutes::open().and_then(|mut routes| routes.read());
+        let (local, unknown_networks) = match local {
+            Ok(local) => (local, None),
+            Err(error) => (vec![], Some(error.to_string())),
+        };
         Self {
             route_sources,
-            interface_addresses: interface_addresses(),
+            interface_addresses: interface_addresses(&local),
+            local_networks: local.iter().map(|it| it.network).collect(),
+            unknown_networks,
             ipv6: bindable(IpAddr::from(Ipv6Addr::UNSPECIFIED)),
             cpus: std::thread::available_parallelism().map_or(1, NonZero::get),
             bindable,
@@ -105,43 +118,13 @@ fn is_usable(address: IpAddr) -> bool {
     !(link_local || address.is_loopback() || address.is_unspecified())
 }
 
-/// Read from `/proc`: the standard library cannot list interfaces, and this is only the fallback
-/// of a machine without a default route. Below `self`, because a hardened unit sees no more.
-fn interface_addresses() -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    let v4 = fs::read_to_string("/proc/self/net/fib_trie").unwrap_or_default();
-    let v6 = fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
-    let all = local_ipv4(&v4)
-        .map(IpAddr::V4)
-        .chain(local_ipv6(&v6).map(IpAddr::V6));
-    for address in all.filter(|address| is_usable(*address)) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses
-}
-
-/// The addresses of the kernel's routing trie that are marked as this machine's own:
-/// ```text
-///            |-- 10.0.0.5
-///               /32 host LOCAL
-/// ```
-fn local_ipv4(trie: &str) -> impl Iterator<Item = Ipv4Addr> {
-    trie.lines()
-        .zip(trie.lines().skip(1))
-        .filter_map(|(leaf, kind)| {
-            let address = leaf.trim_start().strip_prefix("|-- ")?;
-            (kind.trim() == "/32 host LOCAL").then(|| address.parse().ok())?
-        })
-}
-
-/// The first column of each line is an address in 32 hexadecimal digits.
-fn local_ipv6(table: &str) -> impl Iterator<Item = Ipv6Addr> {
-    table.lines().filter_map(|line| {
-        let digits = line.split_whitespace().next()?;
-        (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok().map(Ipv6Addr::from))?
-    })
+/// The unicast addresses of this machine that one might relay from.
+fn interface_addresses(networks: &[LocalNetwork]) -> Vec<IpAddr> {
+    let hosts = networks
+        .iter()
+        .filter(|it| it.is_unicast && it.network.prefix_len() == it.network.max_prefix_len());
+    let addresses = hosts.map(|it| it.network.addr());
+    addresses.filter(|address| is_usable(*address)).collect()
 }
 
 #[cfg(test)]
@@ -166,18 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn reads_own_addresses_from_the_kernel() {
-        let trie = "Local:\n  +-- 10.0.0.0/24 2 0 2\n     |-- 10.0.0.0\n        /24 link UNICAST\n     \
-                    |-- 10.0.0.5\n        /32 host LOCAL\n";
-        assert_eq!(
-            local_ipv4(trie).collect::<Vec<_>>(),
-            [Ipv4Addr::new(10, 0, 0, 5)]
-        );
-        let table = "20010db8000000000000000000000001 02 40 00 80     eth0\n";
-        assert_eq!(
-            local_ipv6(table).collect::<Vec<_>>(),
-            ["2001:db8::1".parse::<Ipv6Addr>().unwrap()]
-        );
+    fn interface_addresses_are_single_and_unicast() {
+        let local = |network: &str, is_unicast| LocalNetwork {
+            network: network.parse().unwrap(),
+            is_unicast,
+        };
+        let networks = [
+            local("10.0.0.5/32", true),
+            local("10.0.0.255/32", false),
+            local("198.51.100.0/24", true),
+            local("2001:db8::/128", false),
+            local("2001:db8::5/128", true),
+        ];
+        let expected: [IpAddr; 2] = ["10.0.0.5", "2001:db8::5"].map(|ip| ip.parse().unwrap());
+        assert_eq!(interface_addresses(&networks), expected);
     }
 
     #[test]

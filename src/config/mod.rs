@@ -17,6 +17,7 @@ mod exposure;
 pub mod first_run;
 mod host;
 mod load;
+mod local_networks;
 mod resolve;
 mod schema;
 mod strength;
@@ -41,6 +42,7 @@ pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
+pub use local_networks::{LocalNetwork, LocalRoutes};
 
 /// A complete configuration: every value checked, nothing left to default.
 #[derive(Clone, Debug, Serialize)]

@@ -19,6 +19,8 @@ fn host() -> Host {
     Host {
         route_sources: vec![address("203.0.113.10"), address("2001:db8::10")],
         interface_addresses: vec![],
+        local_networks: vec![],
+        unknown_networks: None,
         ipv6: true,
         cpus: 4,
         bindable: |_| true,
