@@ -8,6 +8,7 @@ mod check_config;
 mod credentials;
 mod first_run;
 mod output;
+mod own_networks;
 mod run;
 mod serve;
 mod sources;

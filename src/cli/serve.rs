@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::output;
+use super::own_networks::{self, OwnNetworks};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
@@ -65,6 +66,17 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
+    let networks = {
+        let _context = runtime.enter();
+        OwnNetworks::open()
+    };
+    let unknown = host.unknown_networks.clone();
+    if let Some(error) = unknown.or_else(|| networks.as_ref().err().map(ToString::to_string)) {
+        tracing::warn!(
+            "this machine's own addresses are not known ({error}), so its services may be peers: \
+             allow AF_NETLINK, or put the addresses into peers.deny"
+        );
+    }
     let engine = match start(settings, config, log) {
         Ok(engine) => engine,
         Err(error) => {
@@ -80,7 +92,7 @@ pub(super) fn serve(
         "serving"
     );
     when_ready();
-    runtime.block_on(wait(engine, signals))
+    runtime.block_on(wait(engine, signals, networks.ok()))
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -100,7 +112,12 @@ fn start(
     Ok(bound.start()?)
 }
 
-async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
+async fn wait(
+    mut engine: Engine,
+    mut signals: Signals,
+    mut networks: Option<OwnNetworks>,
+) -> ExitCode {
+    let control = engine.control();
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
@@ -114,6 +131,11 @@ async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
                 break ExitCode::FAILURE;
             }
             () = watchdog.due() => watchdog.report(&engine.heartbeats()),
+            networks = own_networks::next(&mut networks) => {
+                if control.set_own_networks(networks).await == Ok(true) {
+                    tracing::info!("this machine's addresses have changed; none of them is a peer");
+                }
+            }
         }
     };
     notify(&[NotifyState::Stopping]);
@@ -218,7 +240,7 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
         workers: config.server.workers,
         relay_addresses,
         relay_ports: config.relay.ports.clone(),
-        own_addresses: host.interface_addresses.clone(),
+        own_networks: host.local_networks.clone(),
         options: options(config)?,
         stream: StreamLimits {
             connections: config.limits.tcp_connections,

@@ -5,15 +5,16 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use ipnet::IpNet;
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::clock;
 use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 use super::worker::Worker;
-use crate::turn::{AllocationId, CloseReason, Options, PeerPolicy, Shared};
+use crate::turn::{AllocationId, CloseReason, Options, Shared};
 
 /// Questions that wait for one worker. Who asks beyond that waits too.
 const WAITING_MAX: usize = 16;
@@ -98,21 +99,30 @@ pub(super) fn channel() -> (mpsc::Sender<Command>, Commands) {
 pub struct Control {
     workers: Arc<[mpsc::Sender<Command>]>,
     shared: Arc<Shared>,
-    addresses: Arc<OwnAddresses>,
+    configured: Arc<Mutex<Configured>>,
 }
 
-/// What no peer may be, whatever the policy says: the listeners, and the host's addresses.
+/// What the workers work with: what the operator decided, and what the engine adds to the peer
+/// policy. Who changes it holds the lock until every worker has it, so that the last change is the
+/// last everywhere.
 #[derive(Debug)]
-pub(super) struct OwnAddresses {
+pub(super) struct Configured {
+    pub(super) options: Options,
     pub(super) listeners: Vec<SocketAddr>,
-    pub(super) own: Vec<IpAddr>,
+    /// What the host takes for its own.
+    pub(super) own_networks: Vec<IpNet>,
 }
 
-impl OwnAddresses {
-    /// Fills them in, which only the engine can.
-    pub(super) fn fill_in(&self, peers: &mut PeerPolicy) {
-        peers.listeners.clone_from(&self.listeners);
-        peers.own.clone_from(&self.own);
+impl Configured {
+    /// All of it, as the core wants it.
+    pub(super) fn options(&self) -> Arc<Options> {
+        let mut options = self.options.clone();
+        let of_listeners = self.listeners.iter().map(SocketAddr::ip);
+        let of_listeners = of_listeners.filter(|ip| !ip.is_unspecified());
+        options.peers.listeners.clone_from(&self.listeners);
+        options.peers.own = of_listeners.map(IpNet::from).collect();
+        options.peers.own.extend_from_slice(&self.own_networks);
+        Arc::new(options)
     }
 }
 
@@ -126,12 +136,12 @@ impl Control {
     pub(super) fn new(
         workers: Vec<mpsc::Sender<Command>>,
         shared: Arc<Shared>,
-        addresses: OwnAddresses,
+        configured: Configured,
     ) -> Self {
         Self {
             workers: workers.into(),
             shared,
-            addresses: Arc::new(addresses),
+            configured: Arc::new(Mutex::new(configured)),
         }
     }
 
@@ -239,9 +249,29 @@ impl Control {
     ///
     /// # Errors
     /// If the server is stopping.
-    pub async fn reconfigure(&self, mut options: Options) -> Result<(), Stopped> {
-        self.addresses.fill_in(&mut options.peers);
-        let options = Arc::new(options);
+    pub async fn reconfigure(&self, options: Options) -> Result<(), Stopped> {
+        let mut configured = self.configured.lock().await;
+        configured.options = options;
+        self.tell(&configured).await
+    }
+
+    /// Has other networks be the host's own; whether they are others.
+    ///
+    /// # Errors
+    /// If the server is stopping.
+    pub async fn set_own_networks(&self, networks: Vec<IpNet>) -> Result<bool, Stopped> {
+        let mut configured = self.configured.lock().await;
+        if configured.own_networks == networks {
+            return Ok(false);
+        }
+        configured.own_networks = networks;
+        self.tell(&configured).await?;
+        Ok(true)
+    }
+
+    /// Gives every worker what is configured.
+    async fn tell(&self, configured: &Configured) -> Result<(), Stopped> {
+        let options = configured.options();
         for worker in 0..self.workers.len() {
             let options = Arc::clone(&options);
             let ask = |reply| Command::Reconfigure { options, reply };

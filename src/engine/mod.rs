@@ -34,7 +34,7 @@ pub use settings::{Settings, StreamLimits};
 pub use stream::StreamInput;
 
 use crate::turn::{PortPool, Server, Shared};
-use control::OwnAddresses;
+use control::Configured;
 use listen::Listeners;
 use stream::{Admission, Budget};
 use worker::Parts;
@@ -151,10 +151,12 @@ impl Bound {
         } = self;
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
-        let mut options = settings.options;
-        let addresses = own_addresses(&udp, &tcp, &settings.own_addresses);
-        addresses.fill_in(&mut options.peers);
-        let options = Arc::new(options);
+        let configured = Configured {
+            options: settings.options,
+            listeners: udp.iter().chain(&tcp).copied().collect(),
+            own_networks: settings.own_networks,
+        };
+        let options = configured.options();
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();
         let (commanders, commands): (Vec<_>, Vec<_>) =
@@ -164,7 +166,7 @@ impl Bound {
             heartbeats: vec![],
             stop,
             failed,
-            control: Control::new(commanders, Arc::clone(&shared), addresses),
+            control: Control::new(commanders, Arc::clone(&shared), configured),
             shared,
             udp,
             tcp,
@@ -255,17 +257,6 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop_workers();
-    }
-}
-
-/// The listeners, and the host's addresses with theirs.
-fn own_addresses(udp: &[SocketAddr], tcp: &[SocketAddr], of_host: &[IpAddr]) -> OwnAddresses {
-    let listeners: Vec<SocketAddr> = udp.iter().chain(tcp).copied().collect();
-    let own = listeners.iter().map(SocketAddr::ip);
-    let own = own.filter(|ip| !ip.is_unspecified());
-    OwnAddresses {
-        own: own.chain(of_host.iter().copied()).collect(),
-        listeners,
     }
 }
 

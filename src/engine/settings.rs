@@ -1,7 +1,9 @@
 //! What the engine is told.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
 
 use crate::turn::{Options, RelayAddress};
 
@@ -19,8 +21,8 @@ pub struct Settings {
     pub relay_addresses: Vec<RelayAddress>,
     /// The relay ports of each address.
     pub relay_ports: RangeInclusive<u16>,
-    /// The addresses of this host's interfaces: no peers, as the server may listen on them.
-    pub own_addresses: Vec<IpAddr>,
+    /// The networks that this host takes for its own, which are no peers.
+    pub own_networks: Vec<IpNet>,
     /// The protocol's options and limits. The server's own addresses among the peers are filled in
     /// from its listeners.
     pub options: Options,

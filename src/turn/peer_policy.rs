@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::network_rule::NetworkRule;
 use super::port_pool::PortPool;
 use super::special_address::{classify, hidden_ipv4, isatap_ipv4};
@@ -19,9 +21,10 @@ pub struct PeerPolicy {
     pub deny: Vec<NetworkRule>,
     /// Opens loopback, for tests only.
     pub allow_loopback: bool,
-    /// This server's own addresses beside its relay addresses. Refused unless `allow` names the one
-    /// address, as for a media server on the same host: a network there means the neighbours.
-    pub own: Vec<IpAddr>,
+    /// What this host takes for its own beside the relay addresses: its addresses, and networks that
+    /// are routed to it. Refused unless `allow` names the one address, as for a media server on the
+    /// same host: a network there means the neighbours.
+    pub own: Vec<IpNet>,
     /// Where this server listens: never a peer.
     pub listeners: Vec<SocketAddr>,
 }
@@ -219,7 +222,8 @@ impl PeerPolicy {
 
     /// Whether an address is this host's, as far as the policy knows.
     fn is_own(&self, ip: IpAddr) -> bool {
-        self.own.contains(&ip) || (self.allow_loopback && ip.is_loopback())
+        self.own.iter().any(|network| network.contains(&ip))
+            || (self.allow_loopback && ip.is_loopback())
     }
 
     /// Decides on a transport address of this host that is no live relayed address: a service
@@ -500,7 +504,7 @@ mod tests {
     fn nat64_opens_no_more_than_what_it_hides() {
         let mut policy = PeerPolicy {
             allow: rules(&["64:ff9b::/96"]),
-            own: vec!["9.9.9.9".parse().unwrap()],
+            own: vec!["9.9.9.9/32".parse().unwrap()],
             ..PeerPolicy::default()
         };
         assert_eq!(check(&policy, "64:ff9b::808:808"), Ok(()));
@@ -524,7 +528,7 @@ mod tests {
     fn an_own_address_in_disguise_is_a_peer_by_port() {
         let policy = PeerPolicy {
             allow: rules(&["64:ff9b::/96", "9.9.9.9"]),
-            own: vec!["9.9.9.9".parse().unwrap()],
+            own: vec!["9.9.9.9/32".parse().unwrap()],
             listeners: vec!["0.0.0.0:3478".parse().unwrap()],
             ..PeerPolicy::default()
         };
@@ -586,7 +590,7 @@ mod tests {
     #[test]
     fn own_addresses_are_opened_by_name_and_listeners_never() {
         let mut policy = PeerPolicy {
-            own: vec!["10.0.0.5".parse().unwrap()],
+            own: vec!["10.0.0.5/32".parse().unwrap()],
             listeners: vec!["0.0.0.0:3478".parse().unwrap()],
             allow: rules(&["10.0.0.0/8"]),
             ..PeerPolicy::default()

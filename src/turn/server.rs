@@ -29,7 +29,7 @@ use crate::auth::Authenticator;
 use crate::wire::{AttributeType, Family, PacketKind, classify};
 
 /// What the operator decided. Shared by the shards, replaced as a whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// From where it may be used.
     pub clients: ClientPolicy,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import fail2ban
 import lab
+import own_addresses
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = 50
@@ -333,6 +334,16 @@ async def bans(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+async def own(bench, s):
+    """Addresses that a server's machine gets meanwhile, in a namespace of its own."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(own_addresses.check)
+    except own_addresses.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -408,6 +419,7 @@ def scenarios():
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
+        Scenario("own-addresses", "client", "ip", "udp", own),
     ]
 
 

@@ -455,7 +455,9 @@ fn two_clients_of_one_server_reach_each_other() {
             setup.workers = workers;
             // The default policy: relayed addresses are peers although they are this server's.
             setup.peers.allow_loopback = false;
-            setup.own_addresses = vec![setup.relay[0].bound, Ipv4Addr::LOCALHOST.into()];
+            setup.own_networks = [setup.relay[0].bound, Ipv4Addr::LOCALHOST.into()]
+                .map(ipnet::IpNet::from)
+                .to_vec();
             if external {
                 setup.advertise(outside);
             }

@@ -147,3 +147,26 @@ fn options_are_exchanged_under_live_allocations() {
     new.challenge();
     assert_eq!(new.try_allocate(|packet| packet).code(), 486);
 }
+
+/// SEC-07: an address that the host gets while the server runs is no peer from then on, whether it
+/// is one or the network of one.
+#[test]
+fn a_new_address_of_the_host_is_no_peer() {
+    let server = TestServer::start();
+    let mut client = Client::udp(&server);
+    client.allocate();
+    let peer = "9.9.9.9:5000".parse().unwrap();
+    let control = server.engine.control();
+    for network in ["9.9.9.9/32", "9.9.9.0/24"] {
+        assert_eq!(client.try_permit(&[peer]).code(), 0);
+        let networks = vec![network.parse().unwrap()];
+        assert_eq!(ask(control.set_own_networks(networks.clone())), Ok(true));
+        assert_eq!(ask(control.set_own_networks(networks)), Ok(false));
+        assert_eq!(client.try_permit(&[peer]).code(), 403);
+        // What the operator decides leaves them in place.
+        let options = crate::harness::Setup::new().options();
+        ask(control.reconfigure(options)).unwrap();
+        assert_eq!(client.try_permit(&[peer]).code(), 403);
+        assert_eq!(ask(control.set_own_networks(vec![])), Ok(true));
+    }
+}

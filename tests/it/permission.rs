@@ -233,7 +233,7 @@ fn nothing_is_sent_to_who_is_not_permitted() {
 fn the_server_itself_is_no_peer() {
     let server = TestServer::with(|setup| {
         setup.peers.allow_loopback = false;
-        setup.own_addresses = vec![[127, 0, 0, 1].into()];
+        setup.own_networks = vec!["127.0.0.1/32".parse().unwrap()];
     });
     let mut client = Client::udp(&server);
     let relayed = client.allocate();

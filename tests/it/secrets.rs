@@ -66,7 +66,7 @@ fn no_secret_is_in_debug_output() {
         workers: 1,
         relay_addresses: vec![],
         relay_ports: 1024..=1025,
-        own_addresses: vec![],
+        own_networks: vec![],
         options: Options {
             authenticator: authenticator.clone(),
             limits: Limits::default(),

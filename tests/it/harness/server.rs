@@ -42,7 +42,7 @@ pub(crate) struct Setup {
     pub(crate) secrets: Vec<String>,
     pub(crate) nonce_lifetime_s: u32,
     pub(crate) limits: Limits,
-    pub(crate) own_addresses: Vec<IpAddr>,
+    pub(crate) own_networks: Vec<ipnet::IpNet>,
     pub(crate) clients: ClientPolicy,
     pub(crate) peers: PeerPolicy,
     pub(crate) software: Option<&'static str>,
@@ -71,7 +71,7 @@ impl Setup {
             secrets: vec![],
             nonce_lifetime_s: 3600,
             limits: Limits::default(),
-            own_addresses: vec![],
+            own_networks: vec![],
             clients: ClientPolicy::default(),
             peers: PeerPolicy {
                 allow_loopback: true,
@@ -206,7 +206,7 @@ impl TestServer {
             workers: setup.workers,
             relay_addresses: setup.relay.clone(),
             relay_ports: setup.ports.clone(),
-            own_addresses: setup.own_addresses.clone(),
+            own_networks: setup.own_networks.clone(),
             options: setup.options(),
             stream: setup.stream,
         })?;

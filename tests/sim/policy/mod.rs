@@ -162,7 +162,9 @@ impl Lists {
             ..Reference::default()
         };
         let pick = |index: Index| bases[index.index(bases.len())];
-        policy.own.extend(self.own.map(pick));
+        policy
+            .own
+            .extend(self.own.map(|index| ipnet::IpNet::from(pick(index))));
         if let Some((at, port)) = self.listener {
             let ip = at.map_or_else(|| Ipv6Addr::UNSPECIFIED.into(), pick);
             policy.listeners.push(SocketAddr::new(ip, port));
@@ -172,7 +174,7 @@ impl Lists {
         let rules = self.rules.into_iter();
         let mut rules: Vec<_> = rules.filter_map(|seed| write_rule(bases, seed)).collect();
         let own = policy.own.first().filter(|_| self.opens_own);
-        let own = own.map(|&ip| ipnet::IpNet::from(ip).to_string());
+        let own = own.map(ipnet::IpNet::to_string);
         let nat64 = self.opens_nat64.then(|| "64:ff9b::/96".to_owned());
         for network in own.into_iter().chain(nat64) {
             // IPv4 in its mapped form is no rule.

@@ -138,7 +138,7 @@ pub(crate) struct Reference {
     pub(crate) allow: Vec<Rule>,
     pub(crate) deny: Vec<Rule>,
     pub(crate) allow_loopback: bool,
-    pub(crate) own: Vec<IpAddr>,
+    pub(crate) own: Vec<ipnet::IpNet>,
     pub(crate) listeners: Vec<SocketAddr>,
 }
 
@@ -153,7 +153,7 @@ impl Reference {
         }
         let is_loopback = is_in(ip, "127.0.0.0/8") || is_in(ip, "::1/128");
         let is_switched_on = is_loopback && self.allow_loopback;
-        if self.own.contains(&ip) || is_switched_on {
+        if self.own.iter().any(|own| own.contains(&ip)) || is_switched_on {
             let mut named = self.allow.iter().filter(|rule| rule.names_one_address());
             let is_listener = self.listeners.iter().any(|listener| {
                 listener.port() == port && (listener.ip() == ip || listener.ip().is_unspecified())

@@ -99,7 +99,7 @@ fn own_addresses() {
     let (own, opened) = (ip("9.9.9.9"), ip("198.18.0.1"));
     let policy = PeerPolicy {
         allow: rules(&["198.18.0.1"]),
-        own: vec![own, opened, ip("192.0.2.15")],
+        own: [own, opened, ip("192.0.2.15")].map(Into::into).to_vec(),
         ..PeerPolicy::default()
     };
     let listener = address("192.0.2.15:50000");
