@@ -1,35 +1,48 @@
 //! The steps over one transport, in the order in which a client takes them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::address::is_public;
 use super::client::{Allocation, Client, printable};
+use super::clock::Reading;
 use super::credentials::Credentials;
-use super::data::{Echo, PACKET_LEN, echo, send_and_receive};
+use super::data::send_and_receive;
 use super::failure::{Context, Failure};
-use super::report::{Step, TransportReport};
+use super::login::{diagnose, relation};
+use super::outside::{self, knock};
+use super::report::{Cause, Outcome, Step, TransportReport};
+use super::traffic::exchange;
 use super::transport::{Link, Transport};
 use crate::wire::{ChannelNumber, ErrorCode, Family};
 
 /// The channels of the two allocations, different so that a mix-up shows.
 const CHANNELS: (ChannelNumber, ChannelNumber) = (ChannelNumber::MIN, ChannelNumber::MAX);
 
+/// Seconds by which a clock may be wrong before that is worth a warning.
+const CLOCK_AHEAD_MAX_S: u64 = 60;
+
 /// A check over one transport.
 #[derive(Debug)]
 pub(super) struct Probe<'c> {
     context: Context<'c>,
     deadline: Instant,
+    traffic_s: u32,
+    /// How long the packets took.
+    measured: Duration,
     report: TransportReport,
-    failures: Vec<Failure>,
+    failures: Vec<(&'static str, Failure)>,
 }
 
 impl<'c> Probe<'c> {
-    /// Without credentials only Binding is checked.
+    /// Without credentials only Binding is checked. The packets of `traffic_s` seconds are sent
+    /// whenever their turn comes, and the deadline moves by the time that takes.
     pub(super) const fn new(
         transport: Transport,
         server: SocketAddr,
         credentials: Option<&'c Credentials>,
         deadline: Instant,
+        traffic_s: u32,
     ) -> Self {
         Self {
             context: Context {
@@ -37,20 +50,28 @@ impl<'c> Probe<'c> {
                 server,
                 credentials,
                 answered: false,
+                diagnosis: None,
+                ahead_s: None,
+                outside_works: None,
+                hairpin_works: None,
             },
             deadline,
+            traffic_s,
+            measured: Duration::ZERO,
             report: TransportReport::new(transport),
             failures: Vec::new(),
         }
     }
 
-    /// Takes the steps until one fails that the others need.
-    pub(super) fn run(mut self) -> TransportReport {
+    /// Takes the steps until one fails that the others need. Returns how long the packets took, too.
+    pub(super) fn run(mut self) -> (TransportReport, Duration) {
         // What happened is in the report; `None` says only that there was no going on.
         let _ = self.take_steps();
-        self.report.verdict = self.verdict();
         self.report.works = self.failures.is_empty();
-        self.report
+        self.report.causes = self.causes();
+        let first = self.report.causes.first();
+        self.report.verdict = first.map_or_else(|| self.success(), |cause| cause.text.clone());
+        (self.report, self.measured)
     }
 
     fn take_steps(&mut self) -> Option<()> {
@@ -71,8 +92,9 @@ impl<'c> Probe<'c> {
         })?;
         let context = self.context;
         let deadline = self.deadline;
+        let first_clock = client.clock();
         // As a browser asks for it: IPv4, and only if there is none, IPv6.
-        let near_address = self.allocate("allocate", || match client.allocate(None) {
+        let allocated = self.allocate("allocate", || match client.allocate(None) {
             Err(failure) if failure.is_refusal(ErrorCode::AddressFamilyNotSupported) => {
                 // On another socket, because coturn does not recover from refusing the first one.
                 let (other, allocation) = join(&context, credentials, Family::V6, deadline)?;
@@ -80,8 +102,12 @@ impl<'c> Probe<'c> {
                 Ok(allocation)
             }
             result => result,
-        })?;
-        self.check_reachability(near_address);
+        });
+        let Some(near_address) = allocated else {
+            self.look_behind_401(credentials, first_clock);
+            return None;
+        };
+        self.outside(&mut client, near_address);
 
         let mut far = None;
         let relayed = self.relay(&mut client, near_address, &mut far, credentials);
@@ -101,7 +127,7 @@ impl<'c> Probe<'c> {
             Ok(link) => {
                 if transport == Transport::Tcp {
                     let detail = format!("connected to {server}");
-                    self.report.add(Step::passed("connect", elapsed, detail));
+                    self.note(Outcome::Ok, "connect", elapsed, detail);
                 }
                 Some(Client::new(link, self.deadline))
             }
@@ -118,6 +144,17 @@ impl<'c> Probe<'c> {
             Ok((mapped_address, format!("mapped address {mapped_address}")))
         })?;
         self.report.mapped_address = Some(mapped_address);
+        let (server, mapped) = (self.context.server.ip(), mapped_address.ip());
+        let is_ours = client.link.local_ip() == Some(mapped);
+        if is_public(server) && !is_public(mapped) && !is_ours {
+            let text = format!(
+                "the server is public, but sees this machine as {mapped}: a proxy or NAT in front \
+                 of the server hides its clients (docker-proxy, a load balancer), so the address \
+                 that STUN tells them is of no use, and limits take them all for one; let the \
+                 server see them (Docker: host network)"
+            );
+            self.warn("mapped-private", "binding", text);
+        }
         Some(())
     }
 
@@ -138,11 +175,89 @@ impl<'c> Probe<'c> {
         Some(relayed_address)
     }
 
-    /// A step only where there is something to say.
-    fn check_reachability(&mut self, relayed_address: SocketAddr) {
-        if is_public(self.context.server.ip()) && !is_public(relayed_address.ip()) {
-            let failure = Failure::UnreachableRelay { relayed_address };
-            self.fail("reachability", Duration::ZERO, failure);
+    /// Whether it is the secret or a clock, after a 401 to credentials of our own making.
+    fn look_behind_401(&mut self, credentials: &'c Credentials, first: Option<Reading>) {
+        let is_401 = |(_, failure): &(_, Failure)| failure.is_refusal(ErrorCode::Unauthenticated);
+        if !self.failures.last().is_some_and(is_401) {
+            return;
+        }
+        let Context {
+            transport, server, ..
+        } = self.context;
+        // A second nonce, to see whether the first one told the time.
+        let second = Link::open(transport, server, self.deadline).and_then(|link| {
+            let mut client = Client::new(link, self.deadline);
+            client.challenge(credentials)?;
+            Ok(client.clock())
+        });
+        self.clock(first, second.unwrap_or(None));
+        let Some(minted) = credentials.minted() else {
+            return;
+        };
+        let started = Instant::now();
+        let diagnosis = diagnose(&self.context, minted, self.context.ahead_s, self.deadline);
+        let elapsed = started.elapsed();
+        let Some(diagnosis) = diagnosis else {
+            return;
+        };
+        self.context.diagnosis = Some(diagnosis);
+        self.note(Outcome::Ok, "other times", elapsed, diagnosis.detail());
+    }
+
+    /// What two nonces say of the server's clock; no line where they say nothing.
+    fn clock(&mut self, first: Option<Reading>, second: Option<Reading>) {
+        let ahead_s = first
+            .zip(second)
+            .and_then(|(first, second)| first.agree(second));
+        let Some(ahead_s) = ahead_s else {
+            return;
+        };
+        self.context.ahead_s = Some(ahead_s);
+        self.report.clock_ahead_s = Some(ahead_s);
+        let is_wrong = ahead_s.unsigned_abs() > CLOCK_AHEAD_MAX_S;
+        let detail = format!("the server's is {}", relation(ahead_s));
+        let outcome = if is_wrong { Outcome::Warn } else { Outcome::Ok };
+        self.note(outcome, "clock", Duration::ZERO, detail);
+        // The cause of a failure tells more.
+        if is_wrong && self.failures.is_empty() {
+            let effect = if ahead_s > 0 {
+                "expire that much sooner than was meant"
+            } else {
+                "are good for that much longer than was meant"
+            };
+            let text = format!(
+                "the server's clock is {}: time-limited credentials {effect}; set both clocks (NTP)",
+                relation(ahead_s)
+            );
+            self.warn("clock", "clock", text);
+        }
+    }
+
+    /// Whether the relay can be reached from where this machine is.
+    fn outside(&mut self, near: &mut Client<'_>, relayed_address: SocketAddr) {
+        let server = self.context.server.ip();
+        if is_public(server) && !is_public(relayed_address.ip()) {
+            let failure = Failure::PrivateRelay { relayed_address };
+            return self.fail("outside", Duration::ZERO, failure);
+        }
+        let Some(mapped_address) = self.report.mapped_address else {
+            return;
+        };
+        let started = Instant::now();
+        let own_ip = mapped_address.ip();
+        let outcome = knock(near, server, relayed_address, own_ip, self.deadline);
+        let elapsed = started.elapsed();
+        match outcome {
+            outside::Outcome::Open => {
+                self.context.outside_works = Some(true);
+                let detail = "a packet from here to the relay, and back".to_owned();
+                self.note(Outcome::Ok, "outside", elapsed, detail);
+            }
+            outside::Outcome::Untried(why) => self.note(Outcome::Skip, "outside", elapsed, why),
+            outside::Outcome::Failed(failure) => {
+                self.context.outside_works = Some(false);
+                self.fail("outside", elapsed, failure);
+            }
         }
     }
 
@@ -163,30 +278,61 @@ impl<'c> Probe<'c> {
             Ok(allocation)
         })?;
         let far = far.as_mut()?;
+        self.clock(near.clock(), far.clock());
 
         self.step("permission", || {
             near.create_permission(far_address)?;
             far.create_permission(near_address)?;
             Ok(((), "each permits the other".to_owned()))
         })?;
+        self.context.hairpin_works = Some(false);
         self.step("send", || {
             send_and_receive((near, near_address), (far, far_address), deadline)?;
-            Ok(((), "Send indication arrived as Data indication".to_owned()))
+            Ok(((), "a Send indication arrived as Data".to_owned()))
         })?;
         self.step("channel", || {
             near.channel_bind(CHANNELS.0, far_address)?;
             far.channel_bind(CHANNELS.1, near_address)?;
             Ok(((), "each bound a channel to the other".to_owned()))
         })?;
-        let echo = self.step("data", || {
-            let echo = echo((near, CHANNELS.0), (far, CHANNELS.1), deadline)?;
-            let detail = describe(&echo);
-            if echo.rtt_median_ms.is_none() {
-                return Err(Failure::DataLost { detail });
+        self.traffic(near, far)
+    }
+
+    /// Packets on the channels, as many as fit into the time for them.
+    fn traffic(&mut self, near: &mut Client<'_>, far: &mut Client<'_>) -> Option<()> {
+        let started = Instant::now();
+        let result = exchange((near, CHANNELS.0), (far, CHANNELS.1), self.traffic_s);
+        let elapsed = started.elapsed();
+        for deadline in [&mut self.deadline, &mut near.deadline, &mut far.deadline] {
+            *deadline += elapsed;
+        }
+        self.measured = elapsed;
+        let traffic = match result {
+            Ok(traffic) => traffic,
+            Err(failure) => {
+                self.fail("data", elapsed, failure);
+                return None;
             }
-            Ok((echo, detail))
-        })?;
-        self.report.data = Some(echo);
+        };
+        let detail = traffic.detail();
+        let Some(round_trips) = traffic.round_trips else {
+            self.fail("data", elapsed, Failure::DataLost { detail });
+            return None;
+        };
+        self.context.hairpin_works = Some(true);
+        let lost = traffic.lost();
+        let outcome = if lost > 0 { Outcome::Warn } else { Outcome::Ok };
+        self.note(outcome, "data", elapsed, detail.clone());
+        let median = Duration::from_secs_f64(round_trips.rtt_median_ms / 1e3);
+        self.note(Outcome::Ok, "round trip", median, round_trips.detail());
+        if lost > 0 {
+            let text = format!(
+                "packets are lost ({detail}): the network between, or a server or its bandwidth \
+                 limit that is at its end; compare with another network, and over TCP"
+            );
+            self.warn("loss", "data", text);
+        }
+        self.report.data = Some(traffic);
         Some(())
     }
 
@@ -226,7 +372,7 @@ impl<'c> Probe<'c> {
         match result {
             Ok((value, detail)) => {
                 self.context.answered = true;
-                self.report.add(Step::passed(name, elapsed, detail));
+                self.note(Outcome::Ok, name, elapsed, detail);
                 Some(value)
             }
             Err(failure) => {
@@ -236,44 +382,58 @@ impl<'c> Probe<'c> {
         }
     }
 
+    fn note(&mut self, outcome: Outcome, name: &'static str, elapsed: Duration, detail: String) {
+        self.report.add(Step::new(outcome, name, elapsed, detail));
+    }
+
+    fn warn(&mut self, code: &str, step: &'static str, text: String) {
+        let code = code.to_owned();
+        self.report.warnings.push(Cause { code, step, text });
+    }
+
     fn fail(&mut self, name: &'static str, elapsed: Duration, failure: Failure) {
         self.context.answered |= failure.is_from_server();
-        self.report
-            .add(Step::failed(name, elapsed, failure.to_string()));
-        self.failures.push(failure);
+        self.note(Outcome::Fail, name, elapsed, failure.to_string());
+        self.failures.push((name, failure));
     }
 
     /// Whether the last failure leaves nobody to talk to.
     fn is_cut_off(&self) -> bool {
-        self.failures.last().is_some_and(Failure::is_cut_off)
+        let last = self.failures.last();
+        last.is_some_and(|(_, failure)| failure.is_cut_off())
     }
 
-    fn verdict(&self) -> String {
-        if self.failures.is_empty() {
-            return self.success();
-        }
+    fn causes(&self) -> Vec<Cause> {
+        let failures = self.failures.iter();
         // Several waits for a server that says nothing at all are one.
-        let waits: Option<Vec<Duration>> = self.failures.iter().map(Failure::silence).collect();
-        if let Some(waits) = waits.filter(|_| !self.context.answered) {
-            return Failure::no_answer(self.context.transport, waits.iter().sum());
+        let waits: Option<Vec<Duration>> = failures
+            .clone()
+            .map(|(_, failure)| failure.silence())
+            .collect();
+        if let Some(waits) = waits.filter(|_| !self.context.answered)
+            && let Some((step, failure)) = self.failures.first()
+        {
+            return vec![Cause {
+                code: failure.code(),
+                step,
+                text: Failure::no_answer(&self.context, waits.iter().sum()),
+            }];
         }
-        let sentences = self
-            .failures
-            .iter()
-            .map(|failure| failure.verdict(&self.context));
-        Vec::from_iter(sentences).join("; ")
+        let causes = failures.map(|(step, failure)| Cause {
+            code: failure.code(),
+            step,
+            text: failure.verdict(&self.context),
+        });
+        causes.collect()
     }
 
     fn success(&self) -> String {
-        let Some(echo) = &self.report.data else {
+        if self.report.data.is_none() {
             return "answers Binding requests".to_owned();
-        };
-        match echo.lost_there + echo.lost_back {
-            0 => "relays data both ways".to_owned(),
-            lost => format!(
-                "relays data both ways, but lost {lost} of {} packets",
-                2 * echo.sent - echo.lost_there
-            ),
+        }
+        match self.context.outside_works {
+            Some(_) => "relays data both ways, inside and from outside".to_owned(),
+            None => "relays data both ways".to_owned(),
         }
     }
 }
@@ -291,71 +451,4 @@ fn join<'c>(
     client.challenge(credentials)?;
     let allocation = client.allocate((family == Family::V6).then_some(family))?;
     Ok((client, allocation))
-}
-
-fn describe(echo: &Echo) -> String {
-    let packets = format!("{} packets of {PACKET_LEN} bytes", echo.sent);
-    let lost = match (echo.lost_there, echo.lost_back) {
-        (0, 0) => "none lost".to_owned(),
-        (there, back) => format!("{there} lost on the way there, {back} on the way back"),
-    };
-    match (echo.rtt_min_ms, echo.rtt_median_ms) {
-        (Some(min), Some(median)) => {
-            format!("{packets}, {lost}; round trip {min:.1} ms minimum, {median:.1} ms median")
-        }
-        _ => format!("{packets}, {lost}"),
-    }
-}
-
-/// Whether the rest of the world can reach an address.
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            // RFC 6598: addresses behind a carrier's NAT.
-            let shared = Ipv4Addr::new(100, 64, 0, 0).to_bits();
-            let is_shared = ip.to_bits() & 0xFFC0_0000 == shared;
-            !(ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || ip.is_unspecified()
-                || is_shared)
-        }
-        IpAddr::V6(ip) => {
-            !(ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn public_is_what_the_world_can_reach() {
-        let cases = [
-            ("203.0.113.9", true),
-            ("100.63.255.255", true),
-            ("100.128.0.0", true),
-            ("2001:db8::1", true),
-            ("100.64.0.1", false),
-            ("100.127.255.255", false),
-            ("10.0.0.1", false),
-            ("172.16.0.1", false),
-            ("192.168.1.1", false),
-            ("127.0.0.1", false),
-            ("169.254.0.1", false),
-            ("0.0.0.0", false),
-            ("::1", false),
-            ("::", false),
-            ("fd00::1", false),
-            ("fe80::1", false),
-            ("::ffff:10.0.0.1", false),
-        ];
-        for (ip, expected) in cases {
-            assert_eq!(is_public(ip.parse().unwrap()), expected, "{ip}");
-        }
-    }
 }

@@ -1,0 +1,130 @@
+//! A peer outside the server: whether what it sends reaches the relayed address, and what the relay
+//! sends reaches it.
+//!
+//! Two allocations of one server reach each other inside it, through no firewall. Real peers do not.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, random_id};
+use super::data::Source;
+use super::failure::Failure;
+use crate::wire::TransactionId;
+
+/// How long a packet is repeated, each way, before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time to the first repetition, which doubles.
+const REPEAT: Duration = Duration::from_millis(250);
+
+/// How it went.
+pub(super) enum Outcome {
+    /// Both ways work.
+    Open,
+    /// It could not be tried, and why.
+    Untried(String),
+    Failed(Failure),
+}
+
+/// Sends from a socket here to the relayed address of `near`, and back. `own_ip` is this machine as
+/// the server sees it.
+pub(super) fn knock(
+    near: &mut Client<'_>,
+    server: IpAddr,
+    relayed_address: SocketAddr,
+    own_ip: IpAddr,
+    deadline: Instant,
+) -> Outcome {
+    let relay = relayed_address.ip();
+    // Its packets to itself meet no firewall, and it may rightly refuse them.
+    if own_ip == server || own_ip == relay || near.link.local_ip() == Some(server) {
+        return untried("this machine is the server: run it elsewhere, too");
+    }
+    if own_ip.is_ipv4() != relay.is_ipv4() {
+        return untried("the relayed address is of another family");
+    }
+    // No packet of the relay may have gone out before: it would open a firewall for answers.
+    match near.create_permission(SocketAddr::new(own_ip, 9)) {
+        Ok(()) => {}
+        Err(Failure::Refused(refusal)) => {
+            return Outcome::Untried(format!("the server refuses {own_ip} as a peer: {refusal}"));
+        }
+        Err(failure) => return Outcome::Failed(failure),
+    }
+    let peer = match open(relayed_address) {
+        Ok(peer) => peer,
+        Err(error) => return Outcome::Untried(format!("no way to the relayed address: {error}")),
+    };
+    let result = knock_and_answer(near, &peer, relayed_address, deadline);
+    result.map_or_else(Outcome::Failed, |()| Outcome::Open)
+}
+
+fn untried(why: &str) -> Outcome {
+    Outcome::Untried(why.to_owned())
+}
+
+/// A connected socket, which hears of ICMP errors.
+fn open(relayed_address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: IpAddr = match relayed_address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(relayed_address)?;
+    Ok(socket)
+}
+
+fn knock_and_answer(
+    near: &mut Client<'_>,
+    peer: &UdpSocket,
+    relayed_address: SocketAddr,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let TransactionId(tag) = random_id();
+    let closed = |refused| Failure::ClosedRelay {
+        relayed_address,
+        refused,
+    };
+    let mut refused = false;
+    let arrived = repeat(deadline, |until| {
+        // The error is ICMP's answer to the packet before.
+        refused |= peer.send(&tag).is_err();
+        while let Some((source, data)) = near.receive_data(until)? {
+            match source {
+                Source::Peer(address) if data == tag => return Ok(Some(address)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    })?;
+    let address = arrived.ok_or_else(|| closed(refused))?;
+
+    let TransactionId(answer) = random_id();
+    let mut buffer = [0; 64];
+    repeat(deadline, |until| {
+        near.send_indication(address, &answer)?;
+        let wait = until.saturating_duration_since(Instant::now());
+        // Zero would be no timeout at all.
+        peer.set_read_timeout(Some(wait.max(Duration::from_millis(1))))
+            .map_err(Failure::from_io)?;
+        let len = peer.recv(&mut buffer).unwrap_or(0);
+        Ok((buffer[..len] == answer).then_some(()))
+    })?
+    .ok_or(Failure::NoWayOut { peer: address })
+}
+
+/// Repeats a packet until it has arrived, or the patience is at its end.
+fn repeat<T>(
+    deadline: Instant,
+    mut send: impl FnMut(Instant) -> Result<Option<T>, Failure>,
+) -> Result<Option<T>, Failure> {
+    let deadline = deadline.min(Instant::now() + PATIENCE);
+    let mut pause = REPEAT;
+    while Instant::now() < deadline {
+        if let Some(arrived) = send(deadline.min(Instant::now() + pause))? {
+            return Ok(Some(arrived));
+        }
+        pause *= 2;
+    }
+    Ok(None)
+}
