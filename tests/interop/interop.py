@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import check
 import fail2ban
 import lab
 
@@ -333,6 +334,19 @@ async def bans(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+# ---- turnstone check ----
+
+
+async def checks(bench, s):
+    """The command against servers of its own, turnstone's and coturn's, that something is wrong with."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(check.check, s.name.removeprefix("check-"))
+    except check.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -408,6 +422,7 @@ def scenarios():
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
+        *[Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", checks) for name in check.CASES],
     ]
 
 

@@ -16,6 +16,10 @@ use crate::wire::ErrorCode;
 /// Seconds, ten years, that a credential is good for when the clock is to be left out of account.
 const HORIZON_S: u64 = 10 * 365 * 86_400;
 
+/// Seconds by which a clock may miss the end of a credential and still be the cause: more than it
+/// can be misread by.
+const CLOSE_S: u64 = 30;
+
 /// Credentials that are tried to find out how far the clock is ahead. Six bring ten years down to a
 /// span whose end is less than a quarter above its beginning.
 const TRIES_MAX: usize = 7;
@@ -28,8 +32,9 @@ const NARROW: f64 = 1.25;
 pub(super) enum Diagnosis {
     /// The secret is right: the clock is ahead by this many seconds, at least and at most.
     ClockAhead { least_s: u64, most_s: u64 },
-    /// A credential that is good for this long is refused, too.
-    WrongSecret { refused_s: u64 },
+    /// No clock is to blame: the server's agrees, or a credential that is good for this long is
+    /// refused, too.
+    WrongSecret { refused_s: Option<u64> },
 }
 
 /// Finds out why a credential made here is refused; `None` if that failed.
@@ -45,20 +50,24 @@ pub(super) fn diagnose(
     let accepted = |seconds| accepts(context, minted, seconds, deadline).ok();
     if let Some(ahead_s) = ahead_s {
         let ahead_s = u64::try_from(ahead_s).unwrap_or(0);
+        if ahead_s + CLOSE_S < good_s {
+            return Some(Diagnosis::WrongSecret { refused_s: None });
+        }
         // As long as the first one should have been, by the server's clock.
         let refused_s = ahead_s + good_s;
-        let is_clock = ahead_s + 60 >= good_s && accepted(refused_s)?;
-        return Some(if is_clock {
+        return Some(if accepted(refused_s)? {
             Diagnosis::ClockAhead {
                 least_s: ahead_s,
                 most_s: ahead_s,
             }
         } else {
-            Diagnosis::WrongSecret { refused_s }
+            Diagnosis::WrongSecret {
+                refused_s: Some(refused_s),
+            }
         });
     }
     if !accepted(HORIZON_S)? {
-        let refused_s = HORIZON_S;
+        let refused_s = Some(HORIZON_S);
         return Some(Diagnosis::WrongSecret { refused_s });
     }
     let (mut least_s, mut most_s) = (good_s, HORIZON_S);
@@ -102,11 +111,11 @@ fn accepts(
 }
 
 impl Diagnosis {
-    /// What was seen.
-    pub(super) fn detail(self) -> String {
-        match self {
+    /// What was seen, if more was tried than the first credential.
+    pub(super) fn detail(self) -> Option<String> {
+        Some(match self {
             Self::ClockAhead { least_s, most_s } if least_s == most_s => {
-                "accepted once the credential is good by the server's clock".to_owned()
+                "accepted when good by the server's clock".to_owned()
             }
             Self::ClockAhead { least_s, most_s } => format!(
                 "refused when good for {}, accepted when good for {}",
@@ -114,9 +123,9 @@ impl Diagnosis {
                 span(most_s)
             ),
             Self::WrongSecret { refused_s } => {
-                format!("refused, too, when good for {}", span(refused_s))
+                format!("refused, too, when good for {}", span(refused_s?))
             }
-        }
+        })
     }
 }
 
@@ -138,9 +147,11 @@ pub(super) fn wrong_credentials(context: &Context<'_>) -> String {
             )
         }
         (Some(Diagnosis::WrongSecret { refused_s }), _) => {
-            let clock = match context.ahead_s {
-                Some(ahead_s) => format!("its clock is {}", relation(ahead_s)),
-                None => format!("a credential good for {} is refused, too", span(refused_s)),
+            let clock = match refused_s {
+                Some(refused_s) => {
+                    format!("a credential good for {} is refused, too", span(refused_s))
+                }
+                None => format!("the server's {}", relation(context.ahead_s.unwrap_or(0))),
             };
             format!(
                 "wrong secret, or the server takes no secrets (turnstone: \
@@ -169,7 +180,7 @@ fn wrong_password(context: &Context<'_>, credentials: &Credentials) -> String {
             utc(expiry)
         ),
         Some(expiry) if expiry < now_unix_s.saturating_add_signed(ahead_s) => format!(
-            "the credential has expired by the server's clock, which is {}; set both clocks (NTP)",
+            "the credential has expired by the server's clock, which {}; set both clocks (NTP)",
             relation(ahead_s)
         ),
         Some(expiry) => format!(
@@ -187,12 +198,15 @@ fn wrong_password(context: &Context<'_>, credentials: &Credentials) -> String {
     }
 }
 
-/// Where the server's clock is, compared with this machine's.
+/// What the server's clock does, compared with this machine's.
 pub(super) fn relation(ahead_s: i64) -> String {
     match ahead_s {
         // Whole seconds, and half a round trip.
-        -3..=3 => "that of this machine, to 3 s".to_owned(),
-        4.. => format!("{} ahead of this machine's", span(ahead_s.unsigned_abs())),
-        _ => format!("{} behind this machine's", span(ahead_s.unsigned_abs())),
+        -3..=3 => "agrees with this machine's (to 3 s)".to_owned(),
+        4.. => format!(
+            "is {} ahead of this machine's",
+            span(ahead_s.unsigned_abs())
+        ),
+        _ => format!("is {} behind this machine's", span(ahead_s.unsigned_abs())),
     }
 }

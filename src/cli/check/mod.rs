@@ -140,22 +140,20 @@ pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
     let mut deadline = Instant::now() + Duration::from_secs(args.timeout.into());
     let mut report = Report::new(&args.url);
     let started = Instant::now();
-    let resolved = resolve(&target, deadline).and_then(|addresses| args.select(addresses));
+    let resolved = resolve(&target, deadline);
     let elapsed = started.elapsed();
-    let server = match resolved {
-        Ok(addresses) => {
-            let detail = describe(&addresses);
-            report.resolved(
-                Step::new(Outcome::Ok, "resolve", elapsed, detail),
-                addresses[0],
-            );
-            addresses[0]
-        }
-        Err(reason) => {
-            report.unresolved(Step::new(Outcome::Fail, "resolve", elapsed, reason));
+    let addresses = match resolved.map(|addresses| args.select(addresses)) {
+        Ok(addresses) if !addresses.is_empty() => addresses,
+        other => {
+            let (reason, verdict) = unresolved(&target.host, other.err());
+            let step = Step::new(Outcome::Fail, "resolve", elapsed, reason);
+            report.unresolved(step, verdict);
             return Ok(report);
         }
     };
+    let server = addresses[0];
+    let detail = describe(&addresses);
+    report.resolved(Step::new(Outcome::Ok, "resolve", elapsed, detail), server);
 
     // A transport that is silent must leave the next one its share of the time.
     let transports = target.transports();
@@ -181,17 +179,31 @@ pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
 
 impl CheckArgs {
     /// The addresses of the family that was asked for.
-    fn select(&self, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-        let (family, is_wanted): (_, fn(&SocketAddr) -> bool) = match (self.ipv4, self.ipv6) {
-            (true, _) => ("IPv4", SocketAddr::is_ipv4),
-            (_, true) => ("IPv6", SocketAddr::is_ipv6),
-            _ => return Ok(addresses),
-        };
-        addresses.retain(is_wanted);
-        if addresses.is_empty() {
-            return Err(format!("no {family} address"));
+    fn select(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        addresses.retain(|address| match (self.ipv4, self.ipv6) {
+            (true, _) => address.is_ipv4(),
+            (_, true) => address.is_ipv6(),
+            _ => true,
+        });
+        addresses
+    }
+}
+
+/// What was seen and what it means, without an error of the resolver that the name has no address
+/// of the family.
+fn unresolved(host: &str, error: Option<String>) -> (String, String) {
+    match error {
+        Some(error) => {
+            let verdict = format!(
+                "the name cannot be resolved: {error}; look at its spelling, its DNS records and \
+                 this machine's resolver"
+            );
+            (error, verdict)
         }
-        Ok(addresses)
+        None => (
+            "no address of this family".to_owned(),
+            format!("{host} has no address of the family that --ipv4 or --ipv6 asks for"),
+        ),
     }
 }
 

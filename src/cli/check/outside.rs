@@ -3,6 +3,7 @@
 //!
 //! Two allocations of one server reach each other inside it, through no firewall. Real peers do not.
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -55,8 +56,7 @@ pub(super) fn knock(
         Ok(peer) => peer,
         Err(error) => return Outcome::Untried(format!("no way to the relayed address: {error}")),
     };
-    let result = knock_and_answer(near, &peer, relayed_address, deadline);
-    result.map_or_else(Outcome::Failed, |()| Outcome::Open)
+    knock_and_answer(near, &peer, relayed_address, deadline).unwrap_or_else(Outcome::Failed)
 }
 
 fn untried(why: &str) -> Outcome {
@@ -64,7 +64,7 @@ fn untried(why: &str) -> Outcome {
 }
 
 /// A connected socket, which hears of ICMP errors.
-fn open(relayed_address: SocketAddr) -> std::io::Result<UdpSocket> {
+fn open(relayed_address: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match relayed_address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -79,16 +79,20 @@ fn knock_and_answer(
     peer: &UdpSocket,
     relayed_address: SocketAddr,
     deadline: Instant,
-) -> Result<(), Failure> {
+) -> Result<Outcome, Failure> {
     let TransactionId(tag) = random_id();
     let closed = |refused| Failure::ClosedRelay {
         relayed_address,
         refused,
     };
-    let mut refused = false;
+    let mut blocked = None;
     let arrived = repeat(deadline, |until| {
-        // The error is ICMP's answer to the packet before.
-        refused |= peer.send(&tag).is_err();
+        // An error is ICMP's answer to the packet before, or this machine's own refusal.
+        match peer.send(&tag) {
+            Ok(_) => {}
+            Err(error) if is_icmp(&error) => return Err(closed(true)),
+            Err(error) => blocked = Some(error),
+        }
         while let Some((source, data)) = near.receive_data(until)? {
             match source {
                 Source::Peer(address) if data == tag => return Ok(Some(address)),
@@ -97,7 +101,15 @@ fn knock_and_answer(
         }
         Ok(None)
     })?;
-    let address = arrived.ok_or_else(|| closed(refused))?;
+    let address = match (arrived, blocked) {
+        (Some(address), _) => address,
+        (None, Some(error)) => {
+            return Ok(Outcome::Untried(format!(
+                "no way out of this machine: {error}"
+            )));
+        }
+        (None, None) => return Err(closed(false)),
+    };
 
     let TransactionId(answer) = random_id();
     let mut buffer = [0; 64];
@@ -110,7 +122,16 @@ fn knock_and_answer(
         let len = peer.recv(&mut buffer).unwrap_or(0);
         Ok((buffer[..len] == answer).then_some(()))
     })?
+    .map(|()| Outcome::Open)
     .ok_or(Failure::NoWayOut { peer: address })
+}
+
+fn is_icmp(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | HostUnreachable | NetworkUnreachable
+    )
 }
 
 /// Repeats a packet until it has arrived, or the patience is at its end.

@@ -168,7 +168,7 @@ impl<'c> Probe<'c> {
                 relayed_address,
                 lifetime_s,
             } = action()?;
-            let detail = format!("relayed address {relayed_address}, lifetime {lifetime_s} s");
+            let detail = format!("relayed address {relayed_address}, {lifetime_s} s");
             Ok((relayed_address, detail))
         })?;
         self.report.relayed_addresses.push(relayed_address);
@@ -201,7 +201,9 @@ impl<'c> Probe<'c> {
             return;
         };
         self.context.diagnosis = Some(diagnosis);
-        self.note(Outcome::Ok, "other times", elapsed, diagnosis.detail());
+        if let Some(detail) = diagnosis.detail() {
+            self.note(Outcome::Ok, "expiry", elapsed, detail);
+        }
     }
 
     /// What two nonces say of the server's clock; no line where they say nothing.
@@ -215,7 +217,7 @@ impl<'c> Probe<'c> {
         self.context.ahead_s = Some(ahead_s);
         self.report.clock_ahead_s = Some(ahead_s);
         let is_wrong = ahead_s.unsigned_abs() > CLOCK_AHEAD_MAX_S;
-        let detail = format!("the server's is {}", relation(ahead_s));
+        let detail = format!("the server's {}", relation(ahead_s));
         let outcome = if is_wrong { Outcome::Warn } else { Outcome::Ok };
         self.note(outcome, "clock", Duration::ZERO, detail);
         // The cause of a failure tells more.
@@ -226,7 +228,7 @@ impl<'c> Probe<'c> {
                 "are good for that much longer than was meant"
             };
             let text = format!(
-                "the server's clock is {}: time-limited credentials {effect}; set both clocks (NTP)",
+                "the server's clock {}: time-limited credentials {effect}; set both clocks (NTP)",
                 relation(ahead_s)
             );
             self.warn("clock", "clock", text);
@@ -323,8 +325,16 @@ impl<'c> Probe<'c> {
         let lost = traffic.lost();
         let outcome = if lost > 0 { Outcome::Warn } else { Outcome::Ok };
         self.note(outcome, "data", elapsed, detail.clone());
-        let median = Duration::from_secs_f64(round_trips.rtt_median_ms / 1e3);
+        let time = |milliseconds: f64| Duration::from_secs_f64(milliseconds / 1e3);
+        let median = time(round_trips.rtt_median_ms);
         self.note(Outcome::Ok, "round trip", median, round_trips.detail());
+        let detail_of_jitter = "mean difference between round trips".to_owned();
+        self.note(
+            Outcome::Ok,
+            "jitter",
+            time(round_trips.jitter_ms),
+            detail_of_jitter,
+        );
         if lost > 0 {
             let text = format!(
                 "packets are lost ({detail}): the network between, or a server or its bandwidth \

@@ -92,12 +92,8 @@ impl Report {
         self.server = Some(server);
     }
 
-    pub(super) fn unresolved(&mut self, step: Step) {
-        self.verdict = format!(
-            "the name cannot be resolved: {}; look at its spelling, its DNS records and this \
-             machine's resolver",
-            step.detail
-        );
+    pub(super) fn unresolved(&mut self, step: Step, verdict: String) {
+        self.verdict = verdict;
         self.resolve = Some(step);
     }
 
@@ -217,7 +213,7 @@ impl fmt::Display for Step {
             Outcome::Fail => "FAIL",
         };
         let ms = elapsed.as_secs_f64() * 1e3;
-        let lead = format!("  {result:<4}  {step:<11} {ms:>7.1} ms  ");
+        let lead = format!("  {result:<4}  {step:<10} {ms:>7.1} ms  ");
         let indent = " ".repeat(lead.len());
         f.write_str(&folded(&lead, &indent, detail))
     }
@@ -294,17 +290,17 @@ mod tests {
     fn table() {
         let expected = "\
 turn:a.example
-  ok    resolve        12.0 ms  203.0.113.9:3478
+  ok    resolve       12.0 ms  203.0.113.9:3478
 
 UDP
-  ok    binding        20.4 ms  mapped
-  warn  outside         3.0 ms  a detail that is too long for the eighty columns
-                                of a table, and goes on
+  ok    binding       20.4 ms  mapped
+  warn  outside        3.0 ms  a detail that is too long for the eighty columns
+                               of a table, and goes on
   warn: look at this
   ok: relays data both ways
 
 TCP
-  FAIL  connect      1000.0 ms  connection refused
+  FAIL  connect     1000.0 ms  connection refused
   FAIL: nothing listens, and this sentence says at such length why that is so
     that it needs two lines
 

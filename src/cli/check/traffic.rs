@@ -46,7 +46,7 @@ pub(super) struct RoundTrips {
     rtt_p95_ms: f64,
     rtt_max_ms: f64,
     /// The mean difference between one round trip and the next.
-    jitter_ms: f64,
+    pub(super) jitter_ms: f64,
 }
 
 impl Traffic {
@@ -98,18 +98,18 @@ impl RoundTrips {
         })
     }
 
-    /// All of them.
+    /// The spread.
     pub(super) fn detail(&self) -> String {
         let Self {
             rtt_min_ms,
             rtt_median_ms,
             rtt_p95_ms,
             rtt_max_ms,
-            jitter_ms,
+            ..
         } = self;
         format!(
             "min {rtt_min_ms:.1}, median {rtt_median_ms:.1}, p95 {rtt_p95_ms:.1}, max \
-             {rtt_max_ms:.1}; jitter {jitter_ms:.1}"
+             {rtt_max_ms:.1}"
         )
     }
 }
@@ -224,7 +224,62 @@ fn sequence(data: &[u8], tag: TransactionId) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+    use crate::cli::check::transport::{Link, Transport};
+
+    const CHANNELS: [ChannelNumber; 2] = [ChannelNumber::MIN, ChannelNumber::MAX];
+
+    /// Passes ChannelData on between two clients until there is none for a second, but for the
+    /// packets of one in `every` numbers, each way.
+    fn relay(sockets: &[UdpSocket; 2], every: [u32; 2]) {
+        let mut buffer = [0; 1024];
+        let (mut clients, mut idle_since) = ([None; 2], Instant::now());
+        while idle_since.elapsed() < 2 * LATE {
+            for (from, to) in [(0, 1), (1, 0)] {
+                let Ok((len, client)) = sockets[from].recv_from(&mut buffer) else {
+                    continue;
+                };
+                idle_since = Instant::now();
+                clients[from] = Some(client);
+                let packet = &mut buffer[..len];
+                let number = u32::from_be_bytes(*packet.last_chunk().unwrap());
+                if let Some(client) = clients[to].filter(|_| number % every[from] != 0) {
+                    packet[..2].copy_from_slice(&CHANNELS[to].get().to_be_bytes());
+                    sockets[to].send_to(packet, client).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn loss_is_told_there_and_back() {
+        let sockets = [(); 2].map(|()| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(1)))
+                .unwrap();
+            socket
+        });
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut clients = [0, 1].map(|side| {
+            let relay = sockets[side].local_addr().unwrap();
+            let link = Link::open(Transport::Udp, relay, deadline).unwrap();
+            Client::new(link, deadline)
+        });
+        // The relay learns where the far one is.
+        clients[1].send_channel_data(CHANNELS[1], b"here").unwrap();
+        let thread = thread::spawn(move || relay(&sockets, [10, 7]));
+        let [near, far] = &mut clients;
+        let traffic = exchange((near, CHANNELS[0]), (far, CHANNELS[1]), 1).unwrap();
+        thread.join().unwrap();
+        // 0, 10, 20, 30 and 40; then 7, 14, 21, 28, 35, 42 and 49.
+        let counts = (traffic.sent, traffic.lost_there, traffic.lost_back);
+        assert_eq!(counts, (50, 5, 7));
+        let detail = "50 packets, 50 a second, lost 5 there and 7 back (24.0 %)";
+        assert_eq!(traffic.detail(), detail);
+    }
 
     fn round_trips(milliseconds: &[u64]) -> RoundTrips {
         let rtts = milliseconds.iter().copied().map(Duration::from_millis);
@@ -234,10 +289,8 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_sorted_and_jitter_of_the_order() {
         let rtts = round_trips(&[10, 30, 20, 40]);
-        assert_eq!(
-            rtts.detail(),
-            "min 10.0, median 20.0, p95 40.0, max 40.0; jitter 16.7"
-        );
+        assert_eq!(rtts.detail(), "min 10.0, median 20.0, p95 40.0, max 40.0");
+        assert_eq!(rtts.jitter_ms, 16.667);
         let hundred: Vec<u64> = (1..=100).rev().collect();
         let rtts = round_trips(&hundred);
         assert_eq!((rtts.rtt_median_ms, rtts.rtt_p95_ms), (50.0, 95.0));

@@ -268,8 +268,8 @@ impl Failure {
                  (ICMP port unreachable)"
             ),
             Self::Unreachable(_) if server.is_ipv6() => format!(
-                "no way to {ip}: this network has no IPv6, or ICMP says that it ends before the \
-                 server; try --ipv4"
+                "no way to {ip}: this network has no IPv6, the machine is off, or a firewall \
+                 rejects port {port}; where the name has an IPv4 address too, try --ipv4"
             ),
             Self::Unreachable(_) => format!(
                 "no way to {ip}: no route, the machine is off, or a firewall rejects port {port}"
@@ -357,7 +357,8 @@ impl Failure {
                                clients: its NAT does not let it reach its own external address \
                                (turnstone does without that; coturn: external-ip as PUBLIC/PRIVATE)"
                     .to_owned(),
-                _ => "the server takes data, but none comes back from its relayed address: a \
+                Some(false) => "nor do two clients of this server reach each other".to_owned(),
+                None => "the server takes data, but none comes back from its relayed address: a \
                       firewall closes its relay ports (turnstone: relay.ports; coturn: min-port to \
                       max-port), or its NAT does not let it reach its own external address"
                     .to_owned(),

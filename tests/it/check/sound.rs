@@ -1,0 +1,105 @@
+//! turnstone itself.
+
+use super::{json, run, unfolded};
+use crate::harness::{TestServer, own_ipv4};
+
+fn server() -> TestServer {
+    TestServer::with(|setup| {
+        // Not the address that a client has here.
+        let address = (own_ipv4(), 0).into();
+        setup.udp = vec![address];
+        setup.tcp = vec![address];
+        setup.secrets = vec!["a secret that only servers know".to_owned()];
+    })
+}
+
+#[test]
+fn everything_works_over_both_transports() {
+    let server = server();
+    let transports = [("udp", server.udp()), ("tcp", server.tcp())];
+    for (transport, address) in transports {
+        let url = format!("turn:{address}?transport={transport}");
+        let secret = "a secret that only servers know";
+        let report = run(&[&url, "--static-auth-secret", secret, "--seconds", "1"]);
+        let text = unfolded(&report);
+        assert!(report.works(), "{report}");
+        assert!(text.contains("ok outside"), "{report}");
+        assert!(
+            text.contains("relays data both ways, inside and from outside"),
+            "{report}"
+        );
+
+        let json = json(&report);
+        let result = &json["transports"][0];
+        let data = &result["data"];
+        assert_eq!(
+            (&data["sent"], &data["packets_per_s"]),
+            (&50.into(), &50.into())
+        );
+        let rtt = |name: &str| data[format!("rtt_{name}_ms")].as_f64().unwrap();
+        let rtts = ["min", "median", "p95", "max"].map(rtt);
+        assert!(rtts[0] > 0.0 && rtts.is_sorted(), "{rtts:?}");
+        assert!(data["jitter_ms"].as_f64().is_some());
+        assert!(result["clock_ahead_s"].as_i64().unwrap().abs() <= 3);
+        assert_eq!(result["relayed_addresses"].as_array().unwrap().len(), 2);
+        assert_eq!(server.live_ports(), 0, "{report}");
+    }
+}
+
+#[test]
+fn keys_of_the_json_are_these() {
+    let server = server();
+    let url = format!("turn:{}?transport=udp", server.udp());
+    let report = run(&[
+        &url,
+        "--user",
+        "alice",
+        "--password",
+        "wonderland",
+        "--seconds",
+        "1",
+    ]);
+    let json = json(&report);
+    let keys = |value: &serde_json::Value| {
+        let object = value.as_object().unwrap();
+        Vec::from_iter(object.keys().cloned()).join(" ")
+    };
+    assert_eq!(keys(&json), "resolve server transports url verdict works");
+    let transport = &json["transports"][0];
+    assert_eq!(
+        keys(transport),
+        "causes clock_ahead_s data mapped_address relayed_addresses steps transport verdict \
+         warnings works"
+    );
+    assert_eq!(
+        keys(&transport["data"]),
+        "jitter_ms lost_back lost_there packet_bytes packets_per_s rtt_max_ms rtt_median_ms \
+         rtt_min_ms rtt_p95_ms sent"
+    );
+    assert_eq!(keys(&transport["steps"][0]), "detail ms result step");
+}
+
+#[test]
+fn server_that_is_this_machine_is_not_tested_from_outside() {
+    let server = TestServer::start();
+    let url = format!("turn:{}?transport=udp", server.udp());
+    let report = run(&[
+        &url,
+        "--user",
+        "alice",
+        "--password",
+        "wonderland",
+        "--seconds",
+        "1",
+    ]);
+    assert!(report.works(), "{report}");
+    let text = unfolded(&report);
+    assert!(
+        text.contains("skip outside") && text.contains("this machine is the server"),
+        "{report}"
+    );
+    assert!(
+        text.contains("ok: relays data both ways ok: works"),
+        "{report}"
+    );
+}
