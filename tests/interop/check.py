@@ -145,7 +145,8 @@ def works(kind):
 def port_dropped(kind):
     with server(kind), rules("server", f"udp dport {PORT} drop"):
         words = "no answer over UDP within", f"open {PORT}/udp", "FAIL: works over TCP, fails over UDP"
-        says(1, *words, transport=None)
+        text = says(1, *words, transport=None)
+        expect("skip outside" in text and "no UDP between here and the server" in text, text)
     with server(kind), rules("server", f"tcp dport {PORT} drop"):
         says(1, "no answer over TCP within", f"open {PORT}/tcp", transport="tcp")
 
@@ -155,6 +156,19 @@ def port_rejected(kind):
         says(1, "nothing listens on UDP port", "firewall rejects", "connection refused", transport=None)
     with server(kind), rules("server", f"udp dport {PORT} reject with icmpx admin-prohibited"):
         says(1, f"no way to {ADDRESS}", "firewall rejects port")
+
+
+def no_udp_here(kind):
+    """The client's network is to blame, and TCP is what helps it."""
+    lab.nat("no-udp")
+    try:
+        with server(kind):
+            says(0, "skip outside", "no UDP between here and the server", "works over TCP", transport="tcp")
+            says(1, "no answer over UDP within")
+    finally:
+        lab.nat("plain")
+    with server(kind), rules(OUTSIDE, f"udp dport {PORT} drop", hook="type filter hook output priority 0"):
+        says(1, "this machine's own firewall lets nothing out")
 
 
 def relay_dropped(kind):
@@ -287,7 +301,7 @@ def no_name(_):
 CASES = {
     case.__name__.replace("_", "-"): case
     for case in (
-        *(works, port_dropped, port_rejected, relay_dropped, relay_stateful, relay_rejected, way_out_dropped),
+        *(works, port_dropped, port_rejected, no_udp_here, relay_dropped, relay_stateful, relay_rejected, way_out_dropped),
         *(wrong_secret, wrong_user, clock_ahead, clock_behind, relay_private, relay_elsewhere, clients_hidden),
         *(peer_denied, quota, one_port, loss, other_family, no_name),
     )

@@ -189,11 +189,16 @@ impl<'c> Client<'c> {
             // A server that does not accept the credentials has no key to sign with.
             let may_be_unsigned = matches!(code, 401 | 438);
             let alternate = message.first(ALTERNATE_SERVER);
+            let realm = message.first(AttributeType::REALM);
+            let other_realm = self.session.as_ref().zip(realm);
+            let other_realm =
+                other_realm.filter(|(session, realm)| session.realm.as_bytes() != *realm);
             return Err(Failure::Refused(Refusal {
                 method,
                 code,
                 phrase: printable(phrase.as_bytes()),
                 lacks_integrity: !proven && !may_be_unsigned,
+                other_realm: other_realm.map(|(_, realm)| printable(realm)),
                 alternate: alternate.and_then(|value| decode_address(value).ok()),
             }));
         }

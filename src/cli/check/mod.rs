@@ -42,8 +42,15 @@ use url::{Scheme, Target};
 /// The longest time of data: a permission lasts five minutes (RFC 8656 §9), and is not refreshed.
 const TRAFFIC_MAX_S: i64 = 240;
 
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  everything works; there may be warnings
+  1  something failed, and the last lines say what and why
+  2  bad usage: nothing was sent";
+
 /// Test a STUN or TURN server, of any make, as a client would use it.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub struct CheckArgs {
     #[arg(
         value_name = "URL",

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, random_id};
 use super::data::Source;
 use super::failure::Failure;
+use super::transport::{Link, Transport};
 use crate::wire::TransactionId;
 
 /// How long a packet is repeated, each way, before it counts as lost.
@@ -27,16 +28,29 @@ pub(super) enum Outcome {
     Failed(Failure),
 }
 
+/// This machine as the server sees it over UDP; `None` where no UDP goes there and back.
+///
+/// Many networks that need TCP let no UDP out at all, and some show another address for it.
+pub(super) fn own_ip(server: SocketAddr, deadline: Instant) -> Option<IpAddr> {
+    let deadline = until(deadline);
+    let link = Link::open(Transport::Udp, server, deadline).ok()?;
+    let mapped_address = Client::new(link, deadline).binding(deadline).ok()?;
+    Some(mapped_address.ip())
+}
+
 /// Sends from a socket here to the relayed address of `near`, and back. `own_ip` is this machine as
-/// the server sees it.
+/// the server sees it over UDP.
 pub(super) fn knock(
     near: &mut Client<'_>,
     server: IpAddr,
     relayed_address: SocketAddr,
-    own_ip: IpAddr,
+    own_ip: Option<IpAddr>,
     deadline: Instant,
 ) -> Outcome {
     let relay = relayed_address.ip();
+    let Some(own_ip) = own_ip else {
+        return untried("no UDP between here and the server");
+    };
     // Its packets to itself meet no firewall, and it may rightly refuse them.
     if own_ip == server || own_ip == relay || near.link.local_ip() == Some(server) {
         return untried("this machine is the server: run it elsewhere, too");
@@ -134,12 +148,18 @@ fn is_icmp(error: &io::Error) -> bool {
     )
 }
 
+/// When the patience is at its end: the steps that follow need most of the time.
+fn until(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + PATIENCE.min(deadline.saturating_duration_since(now) / 3)
+}
+
 /// Repeats a packet until it has arrived, or the patience is at its end.
 fn repeat<T>(
     deadline: Instant,
     mut send: impl FnMut(Instant) -> Result<Option<T>, Failure>,
 ) -> Result<Option<T>, Failure> {
-    let deadline = deadline.min(Instant::now() + PATIENCE);
+    let deadline = until(deadline);
     let mut pause = REPEAT;
     while Instant::now() < deadline {
         if let Some(arrived) = send(deadline.min(Instant::now() + pause))? {

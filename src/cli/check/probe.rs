@@ -242,11 +242,11 @@ impl<'c> Probe<'c> {
             let failure = Failure::PrivateRelay { relayed_address };
             return self.fail("outside", Duration::ZERO, failure);
         }
-        let Some(mapped_address) = self.report.mapped_address else {
-            return;
-        };
         let started = Instant::now();
-        let own_ip = mapped_address.ip();
+        let own_ip = match self.context.transport {
+            Transport::Udp => self.report.mapped_address.map(|address| address.ip()),
+            Transport::Tcp => outside::own_ip(self.context.server, self.deadline),
+        };
         let outcome = knock(near, server, relayed_address, own_ip, self.deadline);
         let elapsed = started.elapsed();
         match outcome {

@@ -172,3 +172,20 @@ fn turnstone_says_as_much_as_any_server() {
     let report = run(&[&url, "--user", "alice", "--password", "pw"]);
     assert_fails(&report, &["wrong user or password"]);
 }
+
+#[test]
+fn realm_that_changes_is_told() {
+    let server = super::challenging(|request| {
+        Some(reply(request, Class::Error, |builder| {
+            builder
+                .error_code(ErrorCode::Unauthenticated, "")
+                .attribute(AttributeType::REALM, b"other.example")
+                .attribute(AttributeType::NONCE, b"second");
+        }))
+    });
+    let report = super::check_udp(server.address);
+    assert_fails(
+        &report,
+        &["FAIL allocate", "another realm, \"other.example\""],
+    );
+}

@@ -1,12 +1,16 @@
 //! turnstone itself.
 
+use std::net::UdpSocket;
+
 use super::{json, run, unfolded};
 use crate::harness::{TestServer, own_ipv4};
 
 fn server() -> TestServer {
     TestServer::with(|setup| {
-        // Not the address that a client has here.
-        let address = (own_ipv4(), 0).into();
+        // Not the address that a client has here. One port for both, which is free: nobody else has
+        // the address.
+        let free = UdpSocket::bind((own_ipv4(), 0)).unwrap();
+        let address = free.local_addr().unwrap();
         setup.udp = vec![address];
         setup.tcp = vec![address];
         setup.secrets = vec!["a secret that only servers know".to_owned()];
@@ -16,9 +20,9 @@ fn server() -> TestServer {
 #[test]
 fn everything_works_over_both_transports() {
     let server = server();
-    let transports = [("udp", server.udp()), ("tcp", server.tcp())];
-    for (transport, address) in transports {
-        let url = format!("turn:{address}?transport={transport}");
+    assert_eq!(server.udp(), server.tcp());
+    for transport in ["udp", "tcp"] {
+        let url = format!("turn:{}?transport={transport}", server.udp());
         let secret = "a secret that only servers know";
         let report = run(&[&url, "--static-auth-secret", secret, "--seconds", "1"]);
         let text = unfolded(&report);
@@ -100,6 +104,31 @@ fn server_that_is_this_machine_is_not_tested_from_outside() {
     );
     assert!(
         text.contains("ok: relays data both ways ok: works"),
+        "{report}"
+    );
+}
+
+#[test]
+fn tcp_does_not_need_udp() {
+    let server = TestServer::with(|setup| {
+        let address = own_ipv4();
+        setup.udp = vec![(own_ipv4(), 0).into()];
+        setup.tcp = vec![(address, 0).into()];
+    });
+    let url = format!("turn:{}?transport=tcp", server.tcp());
+    let report = run(&[
+        &url,
+        "--user",
+        "alice",
+        "--password",
+        "wonderland",
+        "--seconds",
+        "1",
+    ]);
+    assert!(report.works(), "{report}");
+    let text = unfolded(&report);
+    assert!(
+        text.contains("skip outside") && text.contains("no UDP between here"),
         "{report}"
     );
 }

@@ -206,7 +206,8 @@ impl Failure {
         match context.transport {
             Transport::Udp => format!(
                 "no answer over UDP within {waited}: firewall, wrong port, or no server; open \
-                 {port}/udp on the way to it, and see that it listens there"
+                 {port}/udp on the way to it, and see that it listens there and serves this \
+                 network (turnstone: clients.allow, clients.deny)"
             ),
             Transport::Tcp => format!(
                 "connected over TCP, but no answer within {waited}: no STUN server, or one that \
@@ -288,6 +289,9 @@ impl Failure {
                              TLS, a proxy without one behind it, or one that refuses this client \
                              (turnstone: clients.allow, clients.deny, limits.tcp_connections)"
                 .to_owned(),
+            Self::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
+                "this machine's own firewall lets nothing out to the server".to_owned()
+            }
             Self::Io(error) => format!("the socket failed: {error}"),
             Self::Silence {
                 method: Method::Binding,

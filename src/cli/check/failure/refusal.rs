@@ -16,6 +16,8 @@ pub(in crate::cli::check) struct Refusal {
     pub(in crate::cli::check) phrase: String,
     /// Whether it should have been signed and was not, or not rightly.
     pub(in crate::cli::check) lacks_integrity: bool,
+    /// REALM, where it is another one than before.
+    pub(in crate::cli::check) other_realm: Option<String>,
     /// ALTERNATE-SERVER (RFC 8489 §14.15).
     pub(in crate::cli::check) alternate: Option<SocketAddr>,
 }
@@ -28,7 +30,15 @@ impl Refusal {
                 || "the server sends clients to another one, and does not say which".to_owned(),
                 |other| format!("the server sends clients to {other}; check that one"),
             ),
-            (401, _) => wrong_credentials(context),
+            (401, _) => self.other_realm.as_ref().map_or_else(
+                || wrong_credentials(context),
+                |realm| {
+                    format!(
+                        "the server names another realm, \"{realm}\", in its second answer: \
+                         several servers with different settings behind one address (realm)"
+                    )
+                },
+            ),
             _ => meaning(self.code, self.method).map_or_else(
                 || format!("the server refuses {}: {self}", self.method.name()),
                 str::to_owned,
