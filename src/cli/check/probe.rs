@@ -317,6 +317,7 @@ impl<'c> Probe<'c> {
             }
         };
         let detail = traffic.detail();
+        self.report.data = Some(traffic);
         let Some(round_trips) = traffic.round_trips else {
             self.fail("data", elapsed, Failure::DataLost { detail });
             return None;
@@ -326,13 +327,13 @@ impl<'c> Probe<'c> {
         let outcome = if lost > 0 { Outcome::Warn } else { Outcome::Ok };
         self.note(outcome, "data", elapsed, detail.clone());
         let time = |milliseconds: f64| Duration::from_secs_f64(milliseconds / 1e3);
-        let median = time(round_trips.rtt_median_ms);
+        let median = time(round_trips.median);
         self.note(Outcome::Ok, "round trip", median, round_trips.detail());
         let detail_of_jitter = "mean difference between round trips".to_owned();
         self.note(
             Outcome::Ok,
             "jitter",
-            time(round_trips.jitter_ms),
+            time(round_trips.jitter),
             detail_of_jitter,
         );
         if lost > 0 {
@@ -342,7 +343,6 @@ impl<'c> Probe<'c> {
             );
             self.warn("loss", "data", text);
         }
-        self.report.data = Some(traffic);
         Some(())
     }
 

@@ -34,19 +34,20 @@ pub(super) struct Traffic {
     pub(super) lost_back: usize,
     packets_per_s: u32,
     packet_bytes: usize,
-    #[serde(flatten)]
+    /// `None` if nothing came back.
+    #[serde(rename = "round_trip_ms")]
     pub(super) round_trips: Option<RoundTrips>,
 }
 
 /// How long packets took there and back, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct RoundTrips {
-    rtt_min_ms: f64,
-    pub(super) rtt_median_ms: f64,
-    rtt_p95_ms: f64,
-    rtt_max_ms: f64,
+    min: f64,
+    pub(super) median: f64,
+    p95: f64,
+    max: f64,
     /// The mean difference between one round trip and the next.
-    pub(super) jitter_ms: f64,
+    pub(super) jitter: f64,
 }
 
 impl Traffic {
@@ -88,28 +89,28 @@ impl RoundTrips {
         let differences = in_order
             .windows(2)
             .map(|pair| milliseconds(pair[0].abs_diff(pair[1])));
-        let jitter_ms = differences.sum::<f64>() / (in_order.len().max(2) - 1) as f64;
+        let jitter = differences.sum::<f64>() / (in_order.len().max(2) - 1) as f64;
         Some(Self {
-            rtt_min_ms: milliseconds(*sorted.first()?),
-            rtt_median_ms: percentile(50)?,
-            rtt_p95_ms: percentile(95)?,
-            rtt_max_ms: milliseconds(*sorted.last()?),
-            jitter_ms: (jitter_ms * 1e3).round() / 1e3,
+            min: milliseconds(*sorted.first()?),
+            median: percentile(50)?,
+            p95: percentile(95)?,
+            max: milliseconds(*sorted.last()?),
+            jitter: (jitter * 1e3).round() / 1e3,
         })
     }
 
     /// The spread.
     pub(super) fn detail(&self) -> String {
         let Self {
-            rtt_min_ms,
-            rtt_median_ms,
-            rtt_p95_ms,
-            rtt_max_ms,
+            min,
+            median,
+            p95,
+            max,
             ..
         } = self;
         format!(
-            "min {rtt_min_ms:.1}, median {rtt_median_ms:.1}, p95 {rtt_p95_ms:.1}, max \
-             {rtt_max_ms:.1}"
+            "min {min:.1}, median {median:.1}, p95 {p95:.1}, max \
+             {max:.1}"
         )
     }
 }
@@ -290,13 +291,13 @@ mod tests {
     fn percentiles_are_of_the_sorted_and_jitter_of_the_order() {
         let rtts = round_trips(&[10, 30, 20, 40]);
         assert_eq!(rtts.detail(), "min 10.0, median 20.0, p95 40.0, max 40.0");
-        assert_eq!(rtts.jitter_ms, 16.667);
+        assert_eq!(rtts.jitter, 16.667);
         let hundred: Vec<u64> = (1..=100).rev().collect();
         let rtts = round_trips(&hundred);
-        assert_eq!((rtts.rtt_median_ms, rtts.rtt_p95_ms), (50.0, 95.0));
-        assert_eq!((rtts.rtt_min_ms, rtts.rtt_max_ms), (1.0, 100.0));
-        assert_eq!(rtts.jitter_ms, 1.0);
-        assert_eq!(round_trips(&[7]).jitter_ms, 0.0);
+        assert_eq!((rtts.median, rtts.p95), (50.0, 95.0));
+        assert_eq!((rtts.min, rtts.max), (1.0, 100.0));
+        assert_eq!(rtts.jitter, 1.0);
+        assert_eq!(round_trips(&[7]).jitter, 0.0);
         assert!(RoundTrips::of(&[]).is_none());
     }
 

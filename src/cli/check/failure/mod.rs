@@ -435,3 +435,28 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_is_documented() {
+        let source = include_str!("mod.rs");
+        let document = include_str!("../../../../docs/check.md");
+        let (_, codes) = source.split_once("fn code(").unwrap();
+        let (codes, _) = codes.split_once("\n    }\n").unwrap();
+        let codes = codes.lines().filter_map(|line| line.split('"').nth(1));
+        let codes = Vec::from_iter(codes.filter(|code| !code.contains('{')));
+        assert!(codes.len() > 20, "{codes:?}");
+        for code in codes {
+            assert!(document.contains(&format!("`{code}`")), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_error_code_with_a_meaning_is_documented() {
+        let document = include_str!("../../../../docs/check.md");
+        for code in [401, 403, 437, 438, 440, 441, 442, 486, 508] {
+            assert!(document.contains(&format!("`error-{code}`")), "{code}");
+        }
+    }
+}
