@@ -108,6 +108,7 @@ def run(*arguments, host=OUTSIDE, clock=None, credentials=("--static-auth-secret
     command = lab.inside(host, *fake, os.environ["TURNSTONE_BIN"], "check", *arguments, *credentials)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     expect(not done.stderr, done.stderr)
+    expect(SECRET not in done.stdout, "the secret is in the output")
     return done.returncode, done.stdout
 
 

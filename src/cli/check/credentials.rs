@@ -4,10 +4,12 @@ use std::fs;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::client::random_id;
 use super::{CheckArgs, UsageError};
 use crate::auth::{
     LongTermKey, PasswordAlgorithm, RestUsername, opaque_string, prepare_realm, rest_password,
 };
+use crate::wire::TransactionId;
 
 /// How long a credential made here is good, in seconds: no check lasts longer than an hour, and
 /// most last one second.
@@ -31,6 +33,7 @@ pub(super) struct Credentials {
 #[derive(Clone, Debug)]
 pub(super) struct Minted {
     secret: SecretString,
+    id: String,
     pub(super) now_unix_s: u64,
     pub(super) expiry_unix_s: u64,
 }
@@ -38,7 +41,7 @@ pub(super) struct Minted {
 impl Minted {
     /// Another credential on the same secret, good until some other time.
     pub(super) fn until(&self, expiry_unix_s: u64) -> Credentials {
-        Credentials::mint(&self.secret, self.now_unix_s, expiry_unix_s)
+        Credentials::mint(&self.secret, &self.id, self.now_unix_s, expiry_unix_s)
     }
 }
 
@@ -52,11 +55,7 @@ impl Credentials {
             return Self::of_user(username, password);
         }
         if let Some(secret) = &args.static_auth_secret {
-            return Ok(Self::mint(
-                secret,
-                now_unix_s,
-                now_unix_s + MINTED_LIFETIME_S,
-            ));
+            return Ok(Self::of_secret(secret, now_unix_s));
         }
         let Some(path) = &args.static_auth_secret_file else {
             return Err(UsageError(
@@ -73,8 +72,7 @@ impl Credentials {
             let message = format!("{}: the first line is empty", path.display());
             return Err(UsageError(message));
         }
-        let expiry_unix_s = now_unix_s + MINTED_LIFETIME_S;
-        Ok(Self::mint(&secret.into(), now_unix_s, expiry_unix_s))
+        Ok(Self::of_secret(&secret.into(), now_unix_s))
     }
 
     /// A user's credentials, prepared as RFC 8489 §9.2.2 has it where that can be done.
@@ -96,15 +94,24 @@ impl Credentials {
         })
     }
 
-    /// A time-limited credential on a shared secret.
-    fn mint(secret: &SecretString, now_unix_s: u64, expiry_unix_s: u64) -> Self {
-        let username = format!("{expiry_unix_s}:turnstone-check");
+    /// A time-limited credential on a shared secret, of a user of its own: a server may refuse one
+    /// who was wrong too often a moment ago, however right the secret is now.
+    fn of_secret(secret: &SecretString, now_unix_s: u64) -> Self {
+        let TransactionId(random) = random_id();
+        let number = u16::from_be_bytes([random[0], random[1]]);
+        let id = format!("turnstone-check-{number:04x}");
+        Self::mint(secret, &id, now_unix_s, now_unix_s + MINTED_LIFETIME_S)
+    }
+
+    fn mint(secret: &SecretString, id: &str, now_unix_s: u64, expiry_unix_s: u64) -> Self {
+        let username = format!("{expiry_unix_s}:{id}");
         let password = rest_password(secret.expose_secret(), username.as_bytes());
         Self {
             username,
             password: password.as_str().into(),
             minted: Some(Minted {
                 secret: secret.clone(),
+                id: id.to_owned(),
                 now_unix_s,
                 expiry_unix_s,
             }),
@@ -167,11 +174,18 @@ mod tests {
 
     #[test]
     fn a_minted_credential_names_its_expiry_and_hides_its_password() {
-        let credentials = Credentials::mint(&"north".into(), 1_767_225_000, 1_767_225_600);
-        assert_eq!(credentials.username(), "1767225600:turnstone-check");
+        let credentials = Credentials::of_secret(&"north".into(), 1_767_225_000);
+        let username = credentials.username();
+        assert!(
+            username.starts_with("1767225600:turnstone-check-"),
+            "{username}"
+        );
         assert_eq!(credentials.expiry_unix_s(), Some(1_767_225_600));
         let later = credentials.minted().unwrap().until(1_767_229_200);
-        assert_eq!(later.username(), "1767229200:turnstone-check");
+        assert_eq!(
+            later.username(),
+            username.replace("1767225600", "1767229200")
+        );
         let debug = format!("{credentials:?}");
         assert!(!debug.contains("north"), "{debug}");
         assert!(

@@ -192,7 +192,8 @@ fn wrong_password(context: &Context<'_>, credentials: &Credentials) -> String {
         None => {
             "wrong user or password (turnstone: auth.users; coturn: user, with lt-cred-mech and \
                  without use-auth-secret); a key kept in the place of the password is good in one \
-                 realm only"
+                 realm only, and after many failures the right password is refused for a minute, \
+                 too (turnstone: limits.failed_authentications_per_minute)"
                 .to_owned()
         }
     }

@@ -189,3 +189,18 @@ fn realm_that_changes_is_told() {
         &["FAIL allocate", "another realm, \"other.example\""],
     );
 }
+
+#[test]
+fn right_secret_is_right_after_many_wrong_ones() {
+    let server = TestServer::with(|setup| {
+        setup.secrets.push(SECRET.to_owned());
+        setup.limits.failed_authentications_per_minute = 2;
+    });
+    let url = format!("turn:{}?transport=udp", server.udp());
+    let check_by = |secret| run(&[&url, "--static-auth-secret", secret, "--seconds", "1"]);
+    for _ in 0..4 {
+        assert_fails(&check_by("pw of another server"), &["wrong secret"]);
+    }
+    let report = check_by(SECRET);
+    assert!(report.works(), "{report}");
+}
