@@ -36,17 +36,21 @@ def expect(condition, message):
         raise Wrong(message)
 
 
+def bracketed(address):
+    return f"[{address}]" if ":" in address else address
+
+
 # ---- servers ----
 
 
 def turnstone(directory, address, external, ports, quota, deny):
-    config = Path(directory, "turnserver.toml")
+    config, listen = Path(directory, "turnserver.toml"), f"{bracketed(address)}:{PORT}"
     config.write_text(
-        f'realm = "{REALM}"\n[listen]\nudp = ["{address}:{PORT}"]\ntcp = ["{address}:{PORT}"]\n'
+        f'realm = "{REALM}"\n[listen]\nudp = ["{listen}"]\ntcp = ["{listen}"]\n'
         f'[relay]\naddresses = ["{address}"]\nports = "{ports[0]}-{ports[1]}"\n'
         + (f'external = {{ "{address}" = "{external}" }}\n' if external else "")
         + f'[auth]\nstatic_auth_secret = "{SECRET}"\n'
-        f'[peers]\nallow = ["203.0.113.0/24"]\ndeny = {json.dumps(deny)}\n'
+        f'[peers]\nallow = ["203.0.113.0/24", "2001:db8::/32"]\ndeny = {json.dumps(deny)}\n'
         f"[limits]\nallocations_per_user = {quota or 50}\n"
     )
     config.chmod(0o600)
@@ -115,7 +119,7 @@ def run(*arguments, host=OUTSIDE, clock=None, credentials=("--static-auth-secret
 def says(status, *words, transport="udp", address=ADDRESS, **options):
     """The check of a server ends with a status and says these words, whatever the lines."""
     query = f"?transport={transport}" if transport else ""
-    arguments = (f"turn:{address}:{PORT}{query}", "--seconds", "1", "--timeout", "4")
+    arguments = (f"turn:{bracketed(address)}:{PORT}{query}", "--seconds", "1", "--timeout", "4")
     got, text = run(*arguments, **options)
     flat = " ".join(text.split())
     expect(got == status, f"exit status {got} instead of {status}:\n{text}")
@@ -141,6 +145,13 @@ def works(kind):
     expect(rtts == sorted(rtts) and rtts[0] > 0 and data["round_trip_ms"]["jitter"] >= 0, output)
     expect(report["mapped_address"].startswith(f"{CLIENT}:"), output)
     expect((report["clock_ahead_s"] is not None) == (kind == "turnstone"), output)  # 4.6.1's nonces tell no time
+
+
+def works_v6(kind):
+    """A server without IPv4: browsers ask for an IPv4 relay first, and are refused."""
+    with server(kind, address=lab.SERVER6):
+        words = f"relayed address [{lab.SERVER6}]:", "inside and from outside", "works over UDP and TCP"
+        says(0, *words, transport=None, address=lab.SERVER6, host="peer")
 
 
 def port_dropped(kind):
@@ -174,7 +185,7 @@ def no_udp_here(kind):
 
 def relay_dropped(kind):
     with server(kind), rules("server", 'iifname "wan" udp dport 49152-65535 drop'):
-        words = "does not arrive: a firewall closes the server's relay ports", "relay.ports", "min-port"
+        words = "nothing from here arrives at", ": a firewall closes the server's relay ports", "relay.ports", "min-port"
         says(1, "ok allocate", "FAIL outside", *words, "two clients of this server do reach each other")
         says(1, "FAIL outside", *words, transport="tcp")
 
@@ -188,7 +199,7 @@ def relay_stateful(kind):
 
 def relay_rejected(kind):
     with server(kind), rules("server", 'iifname "wan" udp dport 49152-65535 reject'):
-        says(1, "FAIL outside", "is refused (ICMP): a firewall closes the server's relay ports")
+        says(1, "FAIL outside", "ICMP refuses what is sent to", ": a firewall closes the server's relay ports")
 
 
 def way_out_dropped(kind):
@@ -250,7 +261,7 @@ def relay_private(kind):
 def relay_elsewhere(kind):
     """An external address that is another machine's."""
     with server(kind, "inner", lab.INNER, external="203.0.113.12"):
-        says(1, "FAIL outside", "it is not the server's address", "relay.external", address=lab.MAPPED)
+        says(1, "FAIL outside", "which is not the server's address", "relay.external", address=lab.MAPPED)
 
 
 def clients_hidden(kind):
@@ -302,7 +313,7 @@ def no_name(_):
 CASES = {
     case.__name__.replace("_", "-"): case
     for case in (
-        *(works, port_dropped, port_rejected, no_udp_here, relay_dropped, relay_stateful, relay_rejected, way_out_dropped),
+        *(works, works_v6, port_dropped, port_rejected, no_udp_here, relay_dropped, relay_stateful, relay_rejected, way_out_dropped),
         *(wrong_secret, wrong_user, clock_ahead, clock_behind, relay_private, relay_elsewhere, clients_hidden),
         *(peer_denied, quota, one_port, loss, other_family, no_name),
     )

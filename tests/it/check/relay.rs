@@ -31,7 +31,7 @@ fn relay_that_swallows_packets_is_closed() {
         &report,
         &[
             "FAIL outside",
-            &format!("to the relayed address {relayed_address} does not arrive: a firewall closes"),
+            &format!("arrives at {relayed_address}, the relayed address: a firewall closes"),
             "FAIL send",
             "nor do two clients of this server reach each other",
         ],
@@ -50,7 +50,8 @@ fn relay_that_icmp_refuses_is_told_from_silence() {
         &check_udp(server.address),
         &[
             "FAIL outside",
-            "is refused (ICMP): it is not the server's address 127.0.0.2",
+            "ICMP refuses what is sent to 127.0.0.3:",
+            "which is not the server's address 127.0.0.2:",
             "relay.external; coturn: external-ip",
         ],
     );

@@ -1,6 +1,7 @@
 //! What can go wrong: as the table tells it, and as a sentence about its likely cause.
 
 mod refusal;
+mod verdict;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -8,10 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(super) use refusal::Refusal;
+pub(super) use verdict::Context;
 
-use super::credentials::Credentials;
-use super::login::Diagnosis;
-use super::transport::Transport;
 use crate::wire::{AttributeType, ErrorCode, Malformed, Method};
 
 /// Why a step failed. `Display` is what was seen, [`Failure::verdict`] is what it means.
@@ -71,24 +70,6 @@ pub(super) enum Failure {
     },
     /// Refresh with lifetime 0 was granted some other lifetime.
     NotDeleted { lifetime_s: u32 },
-}
-
-/// What a verdict depends on besides the failure.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Context<'a> {
-    pub(super) transport: Transport,
-    pub(super) server: SocketAddr,
-    pub(super) credentials: Option<&'a Credentials>,
-    /// Whether the server has answered anything so far.
-    pub(super) answered: bool,
-    /// What is behind a 401, if that was found out.
-    pub(super) diagnosis: Option<Diagnosis>,
-    /// How far the server's clock is ahead of ours, in seconds, if it told.
-    pub(super) ahead_s: Option<i64>,
-    /// Whether a socket outside the server reached the relayed address; `None` if it was not tried.
-    pub(super) outside_works: Option<bool>,
-    /// Whether one allocation reached the other; `None` if it was not tried.
-    pub(super) hairpin_works: Option<bool>,
 }
 
 impl Failure {
@@ -197,177 +178,6 @@ impl Failure {
     /// Whether the server refused with this code.
     pub(super) fn is_refusal(&self, code: ErrorCode) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == code.number())
-    }
-
-    /// The verdict on a server that never said anything.
-    pub(super) fn no_answer(context: &Context<'_>, waited: Duration) -> String {
-        let waited = seconds(waited);
-        let port = context.server.port();
-        match context.transport {
-            Transport::Udp => format!(
-                "no answer over UDP within {waited}: firewall, wrong port, or no server; open \
-                 {port}/udp on the way to it, and see that it listens there and serves this \
-                 network (turnstone: clients.allow, clients.deny)"
-            ),
-            Transport::Tcp => format!(
-                "connected over TCP, but no answer within {waited}: no STUN server, or one that \
-                 waits for TLS"
-            ),
-        }
-    }
-
-    /// The likely cause, and what to do about it.
-    pub(super) fn verdict(&self, context: &Context<'_>) -> String {
-        if let Some(verdict) = self.no_contact(context) {
-            return verdict;
-        }
-        match self {
-            Self::TimeUp => "the time is up; give it more with --timeout".to_owned(),
-            Self::Tls => "the port speaks TLS: give the port without it (TLS is not built yet)"
-                .to_owned(),
-            Self::Http(_) => "a web server answers: wrong port, or a proxy in the way".to_owned(),
-            Self::NotStun(_) => format!(
-                "something answers over {}, but it is no STUN server: wrong port?",
-                context.transport.name()
-            ),
-            Self::OpenRelay => {
-                "an open relay: the server relays for anybody; configure credentials on it (coturn: \
-                 lt-cred-mech or use-auth-secret)"
-                    .to_owned()
-            }
-            Self::Unsigned { .. } => {
-                format!("{self}, so anybody could have sent it; clients drop it")
-            }
-            Self::WronglySigned { .. } => {
-                format!("{self}: the server, or somebody else who answers, has another password")
-            }
-            Self::Refused(refusal) => refusal.verdict(context),
-            Self::PrivateRelay { .. }
-            | Self::ClosedRelay { .. }
-            | Self::NoWayOut { .. }
-            | Self::DataLost { .. }
-            | Self::WrongSource { .. } => self.relay_verdict(context),
-            Self::NotDeleted { .. } => {
-                "the server keeps allocations that a client deletes".to_owned()
-            }
-            // BadReply; the others are above.
-            _ => format!("{self}: the server breaks the protocol"),
-        }
-    }
-
-    /// The likely cause where nobody answered.
-    fn no_contact(&self, context: &Context<'_>) -> Option<String> {
-        let server = context.server;
-        let (ip, port) = (server.ip(), server.port());
-        Some(match self {
-            Self::ConnectionRefused => format!(
-                "TCP connection refused: {ip} is up, but nothing listens on port {port}, or a \
-                 firewall rejects it"
-            ),
-            Self::PortUnreachable => format!(
-                "{ip} is up, but nothing listens on UDP port {port}, or a firewall rejects it \
-                 (ICMP port unreachable)"
-            ),
-            Self::Unreachable(_) if server.is_ipv6() => format!(
-                "no way to {ip}: this network has no IPv6, the machine is off, or a firewall \
-                 rejects port {port}; where the name has an IPv4 address too, try --ipv4"
-            ),
-            Self::Unreachable(_) => format!(
-                "no way to {ip}: no route, the machine is off, or a firewall rejects port {port}"
-            ),
-            Self::ConnectTimeout { waited } => format!(
-                "no answer over TCP within {}: firewall, wrong port, or no server; open {port}/tcp \
-                 on the way to it",
-                seconds(*waited)
-            ),
-            Self::Closed if context.answered => {
-                "the server closed the connection in the middle: it was restarted, or a proxy or \
-                 firewall cut it"
-                    .to_owned()
-            }
-            Self::Closed => "the server closed the connection: no STUN server, one that waits for \
-                             TLS, a proxy without one behind it, or one that refuses this client \
-                             (turnstone: clients.allow, clients.deny, limits.tcp_connections)"
-                .to_owned(),
-            Self::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
-                "this machine's own firewall lets nothing out to the server".to_owned()
-            }
-            Self::Io(error) => format!("the socket failed: {error}"),
-            Self::Silence {
-                method: Method::Binding,
-                ..
-            } if context.answered => "the server does not answer Binding requests".to_owned(),
-            Self::Silence { method, .. } if context.answered => format!(
-                "the server answers, but not to {}: packets get lost, or it cannot do that",
-                method.name()
-            ),
-            Self::Silence { waited, .. } => Self::no_answer(context, *waited),
-            _ => return None,
-        })
-    }
-
-    /// The likely cause where the relayed address is of no use.
-    fn relay_verdict(&self, context: &Context<'_>) -> String {
-        let server = context.server.ip();
-        match self {
-            Self::PrivateRelay { relayed_address } => format!(
-                "the relayed address {} is not public, though the server's is: clients outside \
-                 cannot reach it; tell the server its public address (turnstone: relay.external; \
-                 coturn: external-ip)",
-                relayed_address.ip()
-            ),
-            Self::ClosedRelay {
-                relayed_address,
-                refused,
-            } => {
-                let how = if *refused {
-                    "is refused (ICMP)"
-                } else {
-                    "does not arrive"
-                };
-                let closed = format!(
-                    "what this machine sends to the relayed address {relayed_address} {how}"
-                );
-                let ports = "(turnstone: relay.ports; coturn: min-port to max-port; by default \
-                             49152-65535/udp)";
-                let external = "(turnstone: relay.external; coturn: external-ip)";
-                let cause = if relayed_address.ip() == server {
-                    format!(
-                        "a firewall closes the server's relay ports; open them {ports}, unless it \
-                         is this network that lets no UDP out to them"
-                    )
-                } else {
-                    format!(
-                        "it is not the server's address {server}, so the address that clients are \
-                         told may be wrong {external}, or a firewall closes the relay ports {ports}"
-                    )
-                };
-                let inside = match context.hairpin_works {
-                    Some(true) => "; two clients of this server do reach each other",
-                    _ => "",
-                };
-                format!("{closed}: {cause}{inside}")
-            }
-            Self::NoWayOut { peer } => format!(
-                "what the relay sends to {peer} here does not arrive, though the way in is open: a \
-                 firewall of the server lets no UDP out, or sends it from another address"
-            ),
-            Self::WrongSource { .. } => "a NAT between the server and its own relayed addresses \
-                                         changes where packets come from"
-                .to_owned(),
-            // DataLost
-            _ => match context.outside_works {
-                Some(true) => "the server relays to outside, but not between two of its own \
-                               clients: its NAT does not let it reach its own external address \
-                               (turnstone does without that; coturn: external-ip as PUBLIC/PRIVATE)"
-                    .to_owned(),
-                Some(false) => "nor do two clients of this server reach each other".to_owned(),
-                None => "the server takes data, but none comes back from its relayed address: a \
-                      firewall closes its relay ports (turnstone: relay.ports; coturn: min-port to \
-                      max-port), or its NAT does not let it reach its own external address"
-                    .to_owned(),
-            },
-        }
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
     fn every_key_that_a_verdict_names_exists() {
         let example = include_str!("../../../../turnserver.toml.example");
         let sources = concat!(
-            include_str!("mod.rs"),
+            include_str!("verdict.rs"),
             include_str!("../login.rs"),
             include_str!("../outside.rs")
         );
