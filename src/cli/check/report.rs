@@ -38,8 +38,10 @@ pub(super) struct TransportReport {
     pub(super) warnings: Vec<Cause>,
     pub(super) mapped_address: Option<SocketAddr>,
     pub(super) relayed_addresses: Vec<SocketAddr>,
-    /// How far the server's clock is ahead of this machine's, in seconds.
+    /// How far the server's clock is ahead of this machine's, in seconds, by its nonces.
     pub(super) clock_ahead_s: Option<i64>,
+    /// The same at least and at most, by the credentials that it takes.
+    pub(super) clock_ahead_between_s: Option<[u64; 2]>,
     pub(super) data: Option<Traffic>,
     steps: Vec<Step>,
 }
@@ -140,6 +142,7 @@ impl TransportReport {
             mapped_address: None,
             relayed_addresses: Vec::new(),
             clock_ahead_s: None,
+            clock_ahead_between_s: None,
             data: None,
             steps: Vec::new(),
         }

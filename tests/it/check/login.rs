@@ -112,7 +112,11 @@ fn clock_that_is_ahead_is_bracketed_by_credentials() {
              58 min and 2 h 25 min",
         ],
     );
-    assert!(json(&report)["transports"][0]["clock_ahead_s"].is_null());
+    let json = json(&report);
+    assert!(json["transports"][0]["clock_ahead_s"].is_null());
+    let bounds = &json["transports"][0]["clock_ahead_between_s"];
+    let [least, most] = [0, 1].map(|i| bounds[i].as_u64().unwrap());
+    assert!((least..=most).contains(&7_200), "{bounds}");
     assert_eq!(allocations.load(Ordering::Relaxed), 0);
 }
 

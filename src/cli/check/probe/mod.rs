@@ -10,7 +10,7 @@ use super::client::{Allocation, Client, printable};
 use super::clock::Reading;
 use super::credentials::Credentials;
 use super::failure::{Context, Failure};
-use super::login::{diagnose, relation};
+use super::login::{Diagnosis, diagnose, relation};
 use super::report::{Cause, Outcome, Step, TransportReport};
 use super::transport::{Link, Transport};
 use crate::wire::{ErrorCode, Family};
@@ -199,6 +199,9 @@ impl<'c> Probe<'c> {
             return;
         };
         self.context.diagnosis = Some(diagnosis);
+        if let Diagnosis::ClockAhead { least_s, most_s } = diagnosis {
+            self.report.clock_ahead_between_s = Some([least_s, most_s]);
+        }
         if let Some(detail) = diagnosis.detail() {
             self.note(Outcome::Ok, "expiry", elapsed, detail);
         }
