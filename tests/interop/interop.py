@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import check
 import fail2ban
 import lab
 import own_addresses
@@ -334,6 +335,9 @@ async def bans(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+# ---- own addresses ----
+
+
 async def own(bench, s):
     """Addresses that a server's machine gets meanwhile, in a namespace of its own."""
     if bench.kind != "turnstone":
@@ -341,6 +345,19 @@ async def own(bench, s):
     try:
         return await asyncio.to_thread(own_addresses.check)
     except own_addresses.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
+# ---- turnstone check ----
+
+
+async def checks(bench, s):
+    """The command against servers of its own, turnstone's and coturn's, that something is wrong with."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(check.check, s.name.removeprefix("check-"))
+    except check.Wrong as wrong:
         raise Failed(str(wrong)) from wrong
 
 
@@ -420,6 +437,7 @@ def scenarios():
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
         Scenario("own-addresses", "client", "ip", "udp", own),
+        *[Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", checks) for name in check.CASES],
     ]
 
 

@@ -135,10 +135,11 @@ def kill(name):
 
 
 def down():
-    listed = run("ip", "netns", "list").stdout
-    for name in [line.split()[0] for line in listed.splitlines() if line.startswith(PREFIX)]:
-        kill(name.removeprefix(PREFIX))
-        run("ip", "netns", "del", name)
+    listed = {line.split()[0] for line in run("ip", "netns", "list").stdout.splitlines()}
+    for name in NAMES:  # others make namespaces with this prefix, too
+        if PREFIX + name in listed:
+            kill(name)
+            run("ip", "netns", "del", PREFIX + name)
 
 
 class NotStarted(Exception):

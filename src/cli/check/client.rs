@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::clock::Reading;
 use super::credentials::Credentials;
 use super::failure::{Failure, Refusal};
 use super::transport::Link;
@@ -37,8 +38,10 @@ type Attributes<'a> = &'a dyn Fn(&mut MessageBuilder<'_>);
 #[derive(Debug)]
 pub(super) struct Client<'c> {
     pub(super) link: Link,
-    deadline: Instant,
+    /// No request waits longer than to this.
+    pub(super) deadline: Instant,
     session: Option<Session<'c>>,
+    clock: Option<Reading>,
 }
 
 /// What the server's challenge and our credentials make together.
@@ -64,7 +67,13 @@ impl<'c> Client<'c> {
             link,
             deadline,
             session: None,
+            clock: None,
         }
+    }
+
+    /// The server's clock at the challenge, if the nonce told it.
+    pub(super) const fn clock(&self) -> Option<Reading> {
+        self.clock
     }
 
     /// The address under which the server sees this client.
@@ -93,6 +102,7 @@ impl<'c> Client<'c> {
             Some((401, _)) => {
                 let session = Session::from_challenge(&reply, credentials)?;
                 let realm = session.realm.clone();
+                self.clock = Reading::of(&session.nonce);
                 self.session = Some(session);
                 Ok(realm)
             }
@@ -179,11 +189,16 @@ impl<'c> Client<'c> {
             // A server that does not accept the credentials has no key to sign with.
             let may_be_unsigned = matches!(code, 401 | 438);
             let alternate = message.first(ALTERNATE_SERVER);
+            let realm = message.first(AttributeType::REALM);
+            let other_realm = self.session.as_ref().zip(realm);
+            let other_realm =
+                other_realm.filter(|(session, realm)| session.realm.as_bytes() != *realm);
             return Err(Failure::Refused(Refusal {
                 method,
                 code,
                 phrase: printable(phrase.as_bytes()),
                 lacks_integrity: !proven && !may_be_unsigned,
+                other_realm: other_realm.map(|(_, realm)| printable(realm)),
                 alternate: alternate.and_then(|value| decode_address(value).ok()),
             }));
         }

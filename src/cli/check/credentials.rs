@@ -4,12 +4,19 @@ use std::fs;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::client::random_id;
 use super::{CheckArgs, UsageError};
-use crate::auth::{LongTermKey, PasswordAlgorithm, opaque_string, prepare_realm, rest_password};
+use crate::auth::{
+    LongTermKey, PasswordAlgorithm, RestUsername, opaque_string, prepare_realm, rest_password,
+};
+use crate::wire::TransactionId;
 
 /// How long a credential made here is good, in seconds: no check lasts longer than an hour, and
 /// most last one second.
 const MINTED_LIFETIME_S: u64 = 600;
+
+/// The earliest time, in September 2001, for which a number in a user name is taken.
+const EXPIRY_UNIX_S_MIN: u64 = 1_000_000_000;
 
 /// The longest USERNAME, in bytes (RFC 8489 §14.3: fewer than 509).
 const USERNAME_MAX: usize = 508;
@@ -22,11 +29,20 @@ pub(super) struct Credentials {
     minted: Option<Minted>,
 }
 
-/// When a credential was made from the shared secret, and until when it is good.
-#[derive(Clone, Copy, Debug)]
+/// How a credential was made from the shared secret, and until when it is good.
+#[derive(Clone, Debug)]
 pub(super) struct Minted {
+    secret: SecretString,
+    id: String,
     pub(super) now_unix_s: u64,
     pub(super) expiry_unix_s: u64,
+}
+
+impl Minted {
+    /// Another credential on the same secret, good until some other time.
+    pub(super) fn until(&self, expiry_unix_s: u64) -> Credentials {
+        Credentials::mint(&self.secret, &self.id, self.now_unix_s, expiry_unix_s)
+    }
 }
 
 impl Credentials {
@@ -39,7 +55,7 @@ impl Credentials {
             return Self::of_user(username, password);
         }
         if let Some(secret) = &args.static_auth_secret {
-            return Ok(Self::mint(secret, now_unix_s));
+            return Ok(Self::of_secret(secret, now_unix_s));
         }
         let Some(path) = &args.static_auth_secret_file else {
             return Err(UsageError(
@@ -56,7 +72,7 @@ impl Credentials {
             let message = format!("{}: the first line is empty", path.display());
             return Err(UsageError(message));
         }
-        Ok(Self::mint(&secret.into(), now_unix_s))
+        Ok(Self::of_secret(&secret.into(), now_unix_s))
     }
 
     /// A user's credentials, prepared as RFC 8489 §9.2.2 has it where that can be done.
@@ -78,15 +94,24 @@ impl Credentials {
         })
     }
 
-    /// A time-limited credential on a shared secret.
-    fn mint(secret: &SecretString, now_unix_s: u64) -> Self {
-        let expiry_unix_s = now_unix_s + MINTED_LIFETIME_S;
-        let username = format!("{expiry_unix_s}:turnstone-check");
+    /// A time-limited credential on a shared secret, of a user of its own: a server may refuse one
+    /// who was wrong too often a moment ago, however right the secret is now.
+    fn of_secret(secret: &SecretString, now_unix_s: u64) -> Self {
+        let TransactionId(random) = random_id();
+        let number = u16::from_be_bytes([random[0], random[1]]);
+        let id = format!("turnstone-check-{number:04x}");
+        Self::mint(secret, &id, now_unix_s, now_unix_s + MINTED_LIFETIME_S)
+    }
+
+    fn mint(secret: &SecretString, id: &str, now_unix_s: u64, expiry_unix_s: u64) -> Self {
+        let username = format!("{expiry_unix_s}:{id}");
         let password = rest_password(secret.expose_secret(), username.as_bytes());
         Self {
             username,
             password: password.as_str().into(),
             minted: Some(Minted {
+                secret: secret.clone(),
+                id: id.to_owned(),
                 now_unix_s,
                 expiry_unix_s,
             }),
@@ -99,8 +124,15 @@ impl Credentials {
     }
 
     /// `None` for a user with a password.
-    pub(super) const fn minted(&self) -> Option<Minted> {
-        self.minted
+    pub(super) const fn minted(&self) -> Option<&Minted> {
+        self.minted.as_ref()
+    }
+
+    /// When the credential ends, in Unix seconds, if its name carries a time.
+    pub(super) fn expiry_unix_s(&self) -> Option<u64> {
+        RestUsername::parse(&self.username, ':')
+            .map(|name| name.expiry_unix_s)
+            .filter(|&expiry| expiry >= EXPIRY_UNIX_S_MIN)
     }
 
     /// The key in a realm. MD5, the algorithm of every browser, which every server accepts.
@@ -142,9 +174,20 @@ mod tests {
 
     #[test]
     fn a_minted_credential_names_its_expiry_and_hides_its_password() {
-        let credentials = Credentials::mint(&"north".into(), 1_767_225_000);
-        assert_eq!(credentials.username(), "1767225600:turnstone-check");
+        let credentials = Credentials::of_secret(&"north".into(), 1_767_225_000);
+        let username = credentials.username();
+        assert!(
+            username.starts_with("1767225600:turnstone-check-"),
+            "{username}"
+        );
+        assert_eq!(credentials.expiry_unix_s(), Some(1_767_225_600));
+        let later = credentials.minted().unwrap().until(1_767_229_200);
+        assert_eq!(
+            later.username(),
+            username.replace("1767225600", "1767229200")
+        );
         let debug = format!("{credentials:?}");
+        assert!(!debug.contains("north"), "{debug}");
         assert!(
             !debug.contains(credentials.password.expose_secret()),
             "{debug}"

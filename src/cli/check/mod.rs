@@ -5,12 +5,17 @@
 //! relayed addresses unless there are none. Blocking sockets and one deadline; nothing here knows
 //! the server's own modules, only `wire` and `auth`.
 
+mod address;
 mod client;
+mod clock;
 mod credentials;
 mod data;
 mod failure;
+mod login;
+mod outside;
 mod probe;
 mod report;
+mod traffic;
 mod transport;
 mod url;
 
@@ -31,11 +36,21 @@ use crate::cli::credentials::unix_time;
 use credentials::Credentials;
 use probe::Probe;
 pub use report::Report;
-use report::Step;
+use report::{Outcome, Step};
 use url::{Scheme, Target};
+
+/// The longest time of data: a permission lasts five minutes (RFC 8656 §9), and is not refreshed.
+const TRAFFIC_MAX_S: i64 = 240;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  everything works; there may be warnings
+  1  something failed, and the last lines say what and why
+  2  bad usage: nothing was sent";
 
 /// Test a STUN or TURN server, of any make, as a client would use it.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub struct CheckArgs {
     #[arg(
         value_name = "URL",
@@ -62,7 +77,20 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     static_auth_secret_file: Option<PathBuf>,
 
-    /// Seconds that the whole check may take
+    /// Use the host's IPv4 addresses only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+
+    /// Use the host's IPv6 addresses only
+    #[arg(short = '6', long)]
+    ipv6: bool,
+
+    /// Seconds of data, 50 packets each, over each transport
+    #[arg(long, value_name = "SECONDS", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=TRAFFIC_MAX_S))]
+    seconds: u32,
+
+    /// Seconds that everything else may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=3600))]
     timeout: u32,
@@ -116,22 +144,23 @@ pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
         Scheme::Turn => Some(Credentials::from_args(args, now_unix_s)?),
     };
 
-    let deadline = Instant::now() + Duration::from_secs(args.timeout.into());
+    let mut deadline = Instant::now() + Duration::from_secs(args.timeout.into());
     let mut report = Report::new(&args.url);
     let started = Instant::now();
     let resolved = resolve(&target, deadline);
     let elapsed = started.elapsed();
-    let server = match resolved {
-        Ok(addresses) => {
-            let detail = describe(&addresses);
-            report.resolved(Step::passed("resolve", elapsed, detail), addresses[0]);
-            addresses[0]
-        }
-        Err(reason) => {
-            report.unresolved(Step::failed("resolve", elapsed, reason));
+    let addresses = match resolved.map(|addresses| args.select(addresses)) {
+        Ok(addresses) if !addresses.is_empty() => addresses,
+        other => {
+            let (reason, verdict) = unresolved(&target.host, other.err());
+            let step = Step::new(Outcome::Fail, "resolve", elapsed, reason);
+            report.unresolved(step, verdict);
             return Ok(report);
         }
     };
+    let server = addresses[0];
+    let detail = describe(&addresses);
+    report.resolved(Step::new(Outcome::Ok, "resolve", elapsed, detail), server);
 
     // A transport that is silent must leave the next one its share of the time.
     let transports = target.transports();
@@ -139,10 +168,50 @@ pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
         let now = Instant::now();
         let shares = (transports.len() - index) as u32;
         let share = deadline.saturating_duration_since(now) / shares;
-        let probe = Probe::new(transport, server, credentials.as_ref(), now + share);
-        report.add(probe.run());
+        let seconds = args.seconds;
+        let probe = Probe::new(
+            transport,
+            server,
+            credentials.as_ref(),
+            now + share,
+            seconds,
+        );
+        let (result, measured) = probe.run();
+        // Data is in nobody's share.
+        deadline += measured;
+        report.add(result);
     }
     Ok(report)
+}
+
+impl CheckArgs {
+    /// The addresses of the family that was asked for.
+    fn select(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        addresses.retain(|address| match (self.ipv4, self.ipv6) {
+            (true, _) => address.is_ipv4(),
+            (_, true) => address.is_ipv6(),
+            _ => true,
+        });
+        addresses
+    }
+}
+
+/// What was seen and what it means, without an error of the resolver that the name has no address
+/// of the family.
+fn unresolved(host: &str, error: Option<String>) -> (String, String) {
+    match error {
+        Some(error) => {
+            let verdict = format!(
+                "the name cannot be resolved: {error}; look at its spelling, its DNS records and \
+                 this machine's resolver"
+            );
+            (error, verdict)
+        }
+        None => (
+            "no address of this family".to_owned(),
+            format!("{host} has no address of the family that --ipv4 or --ipv6 asks for"),
+        ),
+    }
 }
 
 /// Looks the name up; at least one address, in the system's order of preference.

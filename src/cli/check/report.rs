@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::data::Echo;
+use super::traffic::Traffic;
 use super::transport::Transport;
 
-/// The result of a check. `Display` is the table: a line a step, a verdict a transport, and the
-/// total on the last line.
+/// Columns of the table.
+const WIDTH: usize = 80;
+
+/// The result of a check. `Display` is the table: a line a step, what is wrong with each transport
+/// and what to do, and the total on the last line.
 #[derive(Debug, Serialize)]
 pub struct Report {
     url: String,
@@ -27,21 +30,51 @@ pub struct Report {
 pub(super) struct TransportReport {
     transport: Transport,
     pub(super) works: bool,
+    /// What works, or the first cause.
     pub(super) verdict: String,
+    /// Why it does not work.
+    pub(super) causes: Vec<Cause>,
+    /// What works, and should be looked at.
+    pub(super) warnings: Vec<Cause>,
     pub(super) mapped_address: Option<SocketAddr>,
     pub(super) relayed_addresses: Vec<SocketAddr>,
-    pub(super) data: Option<Echo>,
+    /// How far the server's clock is ahead of this machine's, in seconds, by its nonces.
+    pub(super) clock_ahead_s: Option<i64>,
+    /// The same at least and at most, by the credentials that it takes.
+    pub(super) clock_ahead_between_s: Option<[u64; 2]>,
+    pub(super) data: Option<Traffic>,
     steps: Vec<Step>,
+}
+
+/// Something that is wrong, and what to do about it.
+#[derive(Debug, Serialize)]
+pub(super) struct Cause {
+    /// For programs; a code keeps its meaning.
+    pub(super) code: String,
+    pub(super) step: &'static str,
+    pub(super) text: String,
 }
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
 pub(super) struct Step {
-    ok: bool,
+    result: Outcome,
     step: &'static str,
     #[serde(rename = "ms", serialize_with = "serialize_ms")]
     elapsed: Duration,
     detail: String,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Outcome {
+    Ok,
+    /// It works, and should be looked at.
+    Warn,
+    /// It could not be tried.
+    Skip,
+    Fail,
 }
 
 impl Report {
@@ -61,8 +94,8 @@ impl Report {
         self.server = Some(server);
     }
 
-    pub(super) fn unresolved(&mut self, step: Step) {
-        self.verdict = format!("the name cannot be resolved: {}", step.detail);
+    pub(super) fn unresolved(&mut self, step: Step, verdict: String) {
+        self.verdict = verdict;
         self.resolve = Some(step);
     }
 
@@ -104,8 +137,12 @@ impl TransportReport {
             transport,
             works: false,
             verdict: String::new(),
+            causes: Vec::new(),
+            warnings: Vec::new(),
             mapped_address: None,
             relayed_addresses: Vec::new(),
+            clock_ahead_s: None,
+            clock_ahead_between_s: None,
             data: None,
             steps: Vec::new(),
         }
@@ -117,20 +154,14 @@ impl TransportReport {
 }
 
 impl Step {
-    pub(super) const fn passed(step: &'static str, elapsed: Duration, detail: String) -> Self {
-        let ok = true;
+    pub(super) const fn new(
+        result: Outcome,
+        step: &'static str,
+        elapsed: Duration,
+        detail: String,
+    ) -> Self {
         Self {
-            ok,
-            step,
-            elapsed,
-            detail,
-        }
-    }
-
-    pub(super) const fn failed(step: &'static str, elapsed: Duration, detail: String) -> Self {
-        let ok = false;
-        Self {
-            ok,
+            result,
             step,
             elapsed,
             detail,
@@ -145,31 +176,60 @@ impl fmt::Display for Report {
             writeln!(f, "{step}")?;
         }
         for transport in &self.transports {
-            writeln!(f, "\n{}", transport.transport.name())?;
-            for step in &transport.steps {
-                writeln!(f, "{step}")?;
-            }
-            writeln!(f, "  {}: {}", word(transport.works), transport.verdict)?;
+            writeln!(f, "\n{transport}")?;
         }
-        write!(f, "\n{}: {}", word(self.works), self.verdict)
+        let lead = format!("{}: ", word(self.works));
+        write!(f, "\n{}", folded(&lead, "", &self.verdict))
+    }
+}
+
+impl fmt::Display for TransportReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.transport.name())?;
+        for step in &self.steps {
+            writeln!(f, "{step}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "{}", folded("  warn: ", "    ", &warning.text))?;
+        }
+        if self.works {
+            return f.write_str(&folded("  ok: ", "    ", &self.verdict));
+        }
+        let causes = self.causes.iter();
+        let lines = causes.map(|cause| folded("  FAIL: ", "    ", &cause.text));
+        f.write_str(&Vec::from_iter(lines).join("\n"))
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            result,
             step,
             elapsed,
             detail,
-            ..
         } = self;
+        let result = match result {
+            Outcome::Ok => "ok",
+            Outcome::Warn => "warn",
+            Outcome::Skip => "skip",
+            Outcome::Fail => "FAIL",
+        };
         let ms = elapsed.as_secs_f64() * 1e3;
-        write!(
-            f,
-            "  {:<4}  {step:<12}  {ms:>7.1} ms  {detail}",
-            word(self.ok)
-        )
+        let lead = format!("  {result:<4}  {step:<10} {ms:>7.1} ms  ");
+        let indent = " ".repeat(lead.len());
+        f.write_str(&folded(&lead, &indent, detail))
     }
+}
+
+/// A text on lines of the table's width.
+fn folded(lead: &str, indent: &str, text: &str) -> String {
+    // What a server wrote may be long and without a space.
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(lead)
+        .subsequent_indent(indent)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
 }
 
 const fn word(ok: bool) -> &'static str {
@@ -188,27 +248,43 @@ mod tests {
     fn report() -> Report {
         let mut report = Report::new("turn:a.example");
         let ms = Duration::from_millis;
+        let step = |result, name, elapsed, detail: &str| {
+            Step::new(result, name, elapsed, detail.to_owned())
+        };
         let server = "203.0.113.9:3478".parse().unwrap();
-        report.resolved(
-            Step::passed("resolve", ms(12), "203.0.113.9:3478".to_owned()),
-            server,
-        );
+        let resolve = step(Outcome::Ok, "resolve", ms(12), "203.0.113.9:3478");
+        report.resolved(resolve, server);
         let mut udp = TransportReport::new(Transport::Udp);
-        udp.add(Step::passed(
-            "binding",
-            Duration::from_micros(20_449),
-            "mapped".to_owned(),
+        let elapsed = Duration::from_micros(20_449);
+        udp.add(step(Outcome::Ok, "binding", elapsed, "mapped"));
+        udp.add(step(
+            Outcome::Warn,
+            "outside",
+            ms(3),
+            "a detail that is too long for the eighty columns of a table, and goes on",
         ));
+        udp.warnings.push(Cause {
+            code: "loss".to_owned(),
+            step: "outside",
+            text: "look at this".to_owned(),
+        });
         udp.works = true;
         udp.verdict = "relays data both ways".to_owned();
         report.add(udp);
         let mut tcp = TransportReport::new(Transport::Tcp);
-        tcp.add(Step::failed(
+        tcp.add(step(
+            Outcome::Fail,
             "connect",
             ms(1000),
-            "connection refused".to_owned(),
+            "connection refused",
         ));
-        tcp.verdict = "nothing listens".to_owned();
+        let text = "nothing listens, and this sentence says at such length why that is so that it \
+                    needs two lines";
+        tcp.causes.push(Cause {
+            code: "connection-refused".to_owned(),
+            step: "connect",
+            text: text.to_owned(),
+        });
         report.add(tcp);
         report
     }
@@ -217,15 +293,19 @@ mod tests {
     fn table() {
         let expected = "\
 turn:a.example
-  ok    resolve          12.0 ms  203.0.113.9:3478
+  ok    resolve       12.0 ms  203.0.113.9:3478
 
 UDP
-  ok    binding          20.4 ms  mapped
+  ok    binding       20.4 ms  mapped
+  warn  outside        3.0 ms  a detail that is too long for the eighty columns
+                               of a table, and goes on
+  warn: look at this
   ok: relays data both ways
 
 TCP
-  FAIL  connect        1000.0 ms  connection refused
-  FAIL: nothing listens
+  FAIL  connect     1000.0 ms  connection refused
+  FAIL: nothing listens, and this sentence says at such length why that is so
+    that it needs two lines
 
 FAIL: works over UDP, fails over TCP";
         assert_eq!(report().to_string(), expected);
@@ -238,6 +318,11 @@ FAIL: works over UDP, fails over TCP";
         assert_eq!(json["server"], "203.0.113.9:3478");
         assert_eq!(json["transports"][0]["transport"], "udp");
         assert_eq!(json["transports"][0]["steps"][0]["ms"], 20.449);
-        assert_eq!(json["transports"][1]["steps"][0]["ok"], false);
+        assert_eq!(json["transports"][0]["steps"][1]["result"], "warn");
+        assert_eq!(json["transports"][0]["warnings"][0]["code"], "loss");
+        assert_eq!(json["transports"][1]["steps"][0]["result"], "fail");
+        let cause = &json["transports"][1]["causes"][0];
+        assert_eq!(cause["code"], "connection-refused");
+        assert_eq!(cause["step"], "connect");
     }
 }

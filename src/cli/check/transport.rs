@@ -1,7 +1,7 @@
 //! One socket to the server: datagrams, or the frames of a stream.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -70,6 +70,15 @@ impl Link {
         matches!(self.socket, Socket::Tcp(_))
     }
 
+    /// The address of this machine from which the server is reached.
+    pub(super) fn local_ip(&self) -> Option<IpAddr> {
+        let address = match &self.socket {
+            Socket::Udp(socket) => socket.local_addr(),
+            Socket::Tcp(stream) => stream.tcp.local_addr(),
+        };
+        Some(address.ok()?.ip())
+    }
+
     /// Sends one datagram, or one frame with its padding.
     pub(super) fn send(&mut self, packet: &[u8]) -> Result<(), Failure> {
         match &mut self.socket {
@@ -77,7 +86,7 @@ impl Link {
                 .send(packet)
                 .map(drop)
                 .map_err(Failure::from_datagram_io),
-            Socket::Tcp(stream) => stream.tcp.write_all(packet).map_err(Failure::from_io),
+            Socket::Tcp(stream) => stream.tcp.write_all(packet).map_err(from_stream_io),
         }
     }
 
@@ -160,10 +169,7 @@ impl Stream {
                 Ok(0) => return Err(Failure::Closed),
                 Ok(len) => self.pending.extend_from_slice(&buffer[..len]),
                 Err(error) if is_temporary(&error) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                    return Err(Failure::Closed);
-                }
-                Err(error) => return Err(Failure::from_io(error)),
+                Err(error) => return Err(from_stream_io(error)),
             }
         }
     }
@@ -189,6 +195,14 @@ impl Stream {
 fn time_left(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     (!left.is_zero()).then_some(left)
+}
+
+/// A reset ends a stream as a close does.
+fn from_stream_io(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Closed,
+        _ => Failure::from_io(error),
+    }
 }
 
 fn is_temporary(error: &io::Error) -> bool {
