@@ -70,7 +70,8 @@ impl Args {
 /// The file's text, or what is wrong with it.
 fn read(path: &Path) -> Result<Zeroizing<String>, String> {
     let shown = path.display();
-    let mut bytes = Zeroizing::new(Vec::new());
+    // Bytes that grow would leave copies of secrets behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(INPUT_BYTES_MAX + 1));
     File::open(path)
         .and_then(|file| {
             file.take(INPUT_BYTES_MAX as u64 + 1)

@@ -139,7 +139,7 @@ fn a_file_that_is_none_is_refused() {
         ),
         (
             vec![b'\n'; INPUT_BYTES_MAX + 1],
-            "turnserver.conf: is longer than 4194304 bytes",
+            "turnserver.conf: is longer than 1048576 bytes",
         ),
     ] {
         let (code, told) = Place::with(bytes).import(&[]);

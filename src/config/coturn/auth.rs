@@ -1,5 +1,6 @@
 //! Who may relay. No message quotes a secret or a password.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use zeroize::Zeroizing;
@@ -197,27 +198,23 @@ fn odd_ending(line: &Line<'_>) -> &'static str {
 }
 
 fn accept_users(draft: &mut Draft<'_>, lines: &[&Line<'_>], has_realm: bool) {
-    let mut users: Vec<(&str, Element)> = Vec::new();
+    let mut users: Vec<Element> = Vec::new();
     let mut has_keys = false;
-    for (index, line) in lines.iter().enumerate() {
+    // In coturn a later user of the same name replaces an earlier one.
+    let named = lines
+        .iter()
+        .filter_map(|line| Some((line.value.split_once(':')?.0, line.number)));
+    let last: BTreeMap<&str, usize> = named.collect();
+    for line in lines {
         let Some((name, password)) = line.value.split_once(':') else {
             let remedy = "write user=name:password or user=name:0xKEY";
             draft.invalid(line, "it has no colon", remedy);
             continue;
         };
         let password = password.trim_start();
-        let is_same = |later: &&&Line<'_>| {
-            later
-                .value
-                .split_once(':')
-                .is_some_and(|user| user.0 == name)
-        };
-        if let Some(later) = lines[index + 1..].iter().find(is_same) {
-            let number = later.number;
-            draft.needless(
-                line,
-                format!("line {number} replaces it: the name is the same"),
-            );
+        if last[name] != line.number {
+            let why = format!("line {} replaces it: the name is the same", last[name]);
+            draft.needless(line, why);
             continue;
         }
         let pair = Zeroizing::new(format!(
@@ -232,13 +229,10 @@ fn accept_users(draft: &mut Draft<'_>, lines: &[&Line<'_>], has_realm: bool) {
         }
         draft.translated(line, odd_ending(line));
         has_keys |= password.starts_with("0x");
-        users.push((
-            name,
-            Element {
-                toml: pair,
-                lines: vec![line.number],
-            },
-        ));
+        users.push(Element {
+            toml: pair,
+            lines: vec![line.number],
+        });
     }
     if users.is_empty() {
         return;
@@ -247,8 +241,7 @@ fn accept_users(draft: &mut Draft<'_>, lines: &[&Line<'_>], has_realm: bool) {
         draft.note("", NO_REALM_FOR_KEYS);
     }
     share_limits(draft);
-    let elements = users.into_iter().map(|user| user.1).collect();
-    draft.set_table("auth.users", elements);
+    draft.set_table("auth.users", users);
 }
 
 /// Fixed users are often shared by all clients, whom the limits for one user would then stop.

@@ -12,6 +12,12 @@ use super::{Finding, Verdict};
 use crate::config::Host;
 use crate::config::error::Problem;
 
+/// The longest name that is compared with those of options, of which the longest has 33 bytes.
+const MISSPELT_LEN_MAX: usize = 40;
+
+/// The longest unknown name that is told whole.
+const LIKELY_NAME_LEN_MAX: usize = 16;
+
 /// A value of a list or of a table, and the lines that it comes from.
 pub(super) struct Element {
     /// As TOML, for a table with its name.
@@ -196,7 +202,7 @@ impl<'a> Draft<'a> {
         let option = known(line);
         let finding = Finding {
             line: line.number,
-            option: line.name.to_owned(),
+            option: option.map_or_else(|| told(line.name), |option| option.name.to_owned()),
             verdict,
             // Keys are marked for the manual only.
             text: text.replace('`', ""),
@@ -281,22 +287,45 @@ fn known(line: &Line<'_>) -> Option<&'static CoturnOption> {
     options::find(line.name)
 }
 
+/// The option that an unknown name is a slip of, if it is one of any.
+fn meant(name: &str) -> Option<&'static str> {
+    let plain = word(name).trim_start_matches('-');
+    if let Some(option) = options::find(plain) {
+        return Some(option.name);
+    }
+    let names = options::OPTIONS.iter().map(|option| option.name);
+    (plain.len() <= MISSPELT_LEN_MAX)
+        .then(|| crate::config::suggest::nearest(plain, names))
+        .flatten()
+}
+
 /// coturn warns of such a line, and starts.
 fn unknown(name: &str) -> String {
-    let plain = name.trim_start_matches('-');
-    let meant = if options::find(plain).is_some() {
-        Some(plain)
-    } else {
-        let names = options::OPTIONS.iter().map(|option| option.name);
-        crate::config::suggest::nearest(plain, names)
-    };
-    match meant {
+    match meant(name) {
         Some(meant) => format!(
             "no coturn knows it, so it has had no effect; if {meant} was meant, correct the line \
              and import again"
         ),
         None => "no coturn knows it, so it has had no effect; remove it".to_owned(),
     }
+}
+
+/// What is told of an unknown name. It may be, or have behind it, a secret that was meant for another
+/// option: whatever looks like no name is cut off.
+fn told(name: &str) -> String {
+    let word = word(name);
+    if word.len() > LIKELY_NAME_LEN_MAX && meant(name).is_none() {
+        let start: String = word.chars().take(LIKELY_NAME_LEN_MAX / 2).collect();
+        return format!("{start}...");
+    }
+    word.to_owned()
+}
+
+/// What a name may consist of, from the start.
+fn word(name: &str) -> &str {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let end = name.find(|c| !is_part(c)).unwrap_or(name.len());
+    &name[..end]
 }
 
 /// A text in TOML, quoted.

@@ -21,6 +21,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,8 +31,9 @@ use super::error::Problem;
 use super::{Host, load, resolve};
 use draft::Draft;
 
-/// The longest file that is read: a thousand times what guides have.
-pub const INPUT_BYTES_MAX: usize = 4 << 20;
+/// The longest file that is read: thirty times coturn's example, which is explanation for the most
+/// part.
+pub const INPUT_BYTES_MAX: usize = 1 << 20;
 
 /// What has become of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +88,8 @@ pub fn import(source: &str, text: &str, host: &Host) -> Import {
     peers::translate(&mut draft, &own);
     limits::translate(&mut draft);
     draft.settle_the_rest();
+    // What is told last is read first.
+    draft.notes.sort_by_key(|(section, _)| *section == "auth");
     Import {
         toml: render::render(&draft, source, &input.header),
         findings: draft.findings.into_values().collect(),
@@ -113,21 +117,22 @@ impl Import {
     /// Lines of which the same is to be said are taken together.
     pub fn report(&self) -> Vec<Remark<'_>> {
         let mut remarks: Vec<Remark<'_>> = Vec::new();
+        let mut places: BTreeMap<(Verdict, &str), usize> = BTreeMap::new();
         for finding in &self.findings {
             if finding.verdict == Verdict::Needless || finding.text.is_empty() {
                 continue;
             }
-            let known = remarks
-                .iter_mut()
-                .find(|r| r.verdict == finding.verdict && r.text == finding.text);
-            match known {
-                Some(remark) => remark.lines.push((finding.line, &finding.option)),
-                None => remarks.push(Remark {
-                    verdict: finding.verdict,
-                    lines: vec![(finding.line, &finding.option)],
-                    text: &finding.text,
-                }),
+            let (verdict, text) = (finding.verdict, finding.text.as_str());
+            let place = *places.entry((verdict, text)).or_insert(remarks.len());
+            if place == remarks.len() {
+                let lines = Vec::new();
+                remarks.push(Remark {
+                    verdict,
+                    lines,
+                    text,
+                });
             }
+            remarks[place].lines.push((finding.line, &finding.option));
         }
         remarks.sort_by_key(|remark| remark.verdict);
         remarks

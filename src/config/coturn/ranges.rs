@@ -30,23 +30,19 @@ impl Range {
 
     /// What is left of this range when others are cut out.
     pub(super) fn without(self, others: &[Self]) -> Vec<Self> {
-        let mut left = vec![self];
+        let mut others: Vec<&Self> = others.iter().filter(|o| o.overlaps(&self)).collect();
+        others.sort_by_key(|other| other.first);
+        let mut left = Vec::new();
+        // Where what is not looked at yet begins; nowhere, once the last address is cut out.
+        let mut begin = Some(self.first);
         for other in others {
-            left = left
-                .into_iter()
-                .flat_map(|range| range.without_one(other))
-                .collect();
+            let Some(first) = begin else { break };
+            let gap = before(other.first).and_then(|last| Self::new(first, last));
+            left.extend(gap);
+            begin = after(other.last).map(|next| next.max(first));
         }
+        left.extend(begin.and_then(|first| Self::new(first, self.last)));
         left
-    }
-
-    fn without_one(self, other: &Self) -> Vec<Self> {
-        if !self.overlaps(other) {
-            return vec![self];
-        }
-        let before = before(other.first).and_then(|last| Self::new(self.first, last));
-        let after = after(other.last).and_then(|first| Self::new(first, self.last));
-        before.into_iter().chain(after).collect()
     }
 
     /// The fewest networks that are the range.
@@ -143,6 +139,11 @@ mod tests {
                 "0.0.0.0-255.255.255.255",
                 &["255.255.255.255", "0.0.0.0-255.255.255.253"],
                 "255.255.255.254/32",
+            ),
+            (
+                "10.0.0.0-10.0.0.7",
+                &["10.0.0.4-10.0.0.6", "10.0.0.1-10.0.0.5", "10.0.0.2"],
+                "10.0.0.0/32 10.0.0.7/32",
             ),
             ("fd00::-fd00::3", &["fd00::1"], "fd00::/128 fd00::2/127"),
             (

@@ -3,7 +3,7 @@
 //! Every line of the original is named by its number: at the key that it became, or in a comment of
 //! the section where one would look for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use zeroize::Zeroizing;
@@ -16,11 +16,16 @@ use super::{Finding, Verdict};
 /// The longest line of a comment, in characters.
 const COMMENT_WIDTH: usize = 100;
 
+/// Room for the text of all but the longest files: one that has to grow leaves secrets behind.
+const TEXT_BYTES: usize = 256 << 10;
+
 /// The whole file.
 pub(super) fn render(draft: &Draft<'_>, source: &str, header: &[&str]) -> Zeroizing<String> {
+    let lines = draft.lines.iter();
     let mut page = Page {
         draft,
-        text: Zeroizing::new(String::new()),
+        lines: lines.map(|line| (line.number, line)).collect(),
+        text: Zeroizing::new(String::with_capacity(TEXT_BYTES)),
         told: BTreeSet::new(),
     };
     for comment in header {
@@ -41,6 +46,7 @@ pub(super) fn render(draft: &Draft<'_>, source: &str, header: &[&str]) -> Zeroiz
 
 struct Page<'a> {
     draft: &'a Draft<'a>,
+    lines: BTreeMap<usize, &'a Line<'a>>,
     text: Zeroizing<String>,
     /// Lines whose comments are in the text.
     told: BTreeSet<usize>,
@@ -92,14 +98,15 @@ impl Page<'_> {
 
     /// Lines that have become no key. Those of which the same is to be said stand together.
     fn untranslated(&mut self, findings: &[&Finding]) {
-        let mut told = BTreeSet::new();
+        let mut alike: BTreeMap<(Verdict, &str), Vec<usize>> = BTreeMap::new();
         for finding in findings {
-            let is_alike =
-                |other: &&&Finding| other.verdict == finding.verdict && other.text == finding.text;
-            let alike: Vec<usize> = findings.iter().filter(is_alike).map(|f| f.line).collect();
-            if !told.insert(alike[0]) {
+            let same = alike.entry((finding.verdict, &finding.text)).or_default();
+            same.push(finding.line);
+        }
+        for finding in findings {
+            let Some(alike) = alike.remove(&(finding.verdict, finding.text.as_str())) else {
                 continue;
-            }
+            };
             for &line in &alike {
                 self.comments_of(line, "");
                 let shown = self.shown(line);
@@ -204,9 +211,15 @@ impl Page<'_> {
         self.comment("# ", &format!("{number}: {shown}{separator}{text}"));
     }
 
+    /// An option with its value, unless that may be a secret.
     fn shown(&self, number: usize) -> String {
-        let line = self.draft.lines.iter().find(|line| line.number == number);
-        line.map_or_else(String::new, shown)
+        let finding = self.draft.findings.get(&number);
+        let name = finding.map_or("", |finding| finding.option.as_str());
+        let value = self.lines.get(&number).map_or("", |line| line.value);
+        match options::find(name) {
+            Some(option) if !option.is_secret && !value.is_empty() => format!("{name}={value}"),
+            _ => name.to_owned(),
+        }
     }
 
     /// What the operator wrote above a line, once.
@@ -214,7 +227,7 @@ impl Page<'_> {
         if !self.told.insert(number) {
             return;
         }
-        let line = self.draft.lines.iter().find(|line| line.number == number);
+        let line = self.lines.get(&number);
         for comment in line.map_or(&[][..], |line| &line.comments) {
             let _ = writeln!(self.text, "{indent}# {}", printable(comment));
         }
@@ -238,19 +251,6 @@ impl Page<'_> {
             width += length;
         }
         self.text.push('\n');
-    }
-}
-
-/// An option with its value, unless that may be a secret; of a user, the name.
-fn shown(line: &Line<'_>) -> String {
-    let option = options::find(line.name);
-    match option {
-        Some(option) if !option.is_secret && !line.value.is_empty() => {
-            format!("{}={}", line.name, line.value)
-        }
-        Some(_) => line.name.to_owned(),
-        // It may be anything, and may be a misspelt secret.
-        None => printable(line.name),
     }
 }
 

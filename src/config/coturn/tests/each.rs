@@ -624,17 +624,38 @@ fn log_and_process() {
 }
 
 #[test]
-fn what_nobody_knows_is_told_without_its_value() {
-    for (text, expected) in [
-        ("static-auth-secert=hush", "if static-auth-secret was meant"),
-        ("--verbose", "if verbose was meant"),
-        ("this is no option", "remove it"),
+fn what_nobody_knows_is_told_without_what_may_be_secret() {
+    for (text, name, expected) in [
+        (
+            "static-auth-secert=hush",
+            "static-auth-secert",
+            "if static-auth-secret was meant",
+        ),
+        (
+            "static-auth-secret:hush",
+            "static-auth-secret",
+            "if static-auth-secret was meant",
+        ),
+        ("user: hush", "user", "if user was meant"),
+        ("--verbose", "--verbose", "if verbose was meant"),
+        ("this is no option", "this", "remove it"),
+        ("a-name-of-16-byte", "a-name-o...", "remove it"),
+        ("a-name-of-16-byt", "a-name-of-16-byt", "remove it"),
+        (
+            "4b1f9c27e86dhush4b1f9c27e86d03a5f27",
+            "4b1f9c27...",
+            "remove it",
+        ),
     ] {
         let (import, _) = imported(text);
         let [finding] = &import.findings[..] else {
             panic!()
         };
-        assert!(finding.verdict == Verdict::Unknown && finding.text.contains(expected));
-        assert!(!import.toml.contains("hush"));
+        assert_eq!(
+            (finding.verdict, finding.option.as_str()),
+            (Verdict::Unknown, name)
+        );
+        assert!(finding.text.contains(expected), "{}", finding.text);
+        assert!(!import.toml.contains("hush"), "{}", import.toml.as_str());
     }
 }
