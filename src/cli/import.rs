@@ -141,8 +141,8 @@ fn report(source: &str, import: &Import, path: Option<&Path>) {
     let count = import.findings.len();
     let plural = if count == 1 { "" } else { "s" };
     output::complain(format_args!(
-        "{source}: {count} option{plural}: {} translated, {} not needed, {} without counterpart, {} unknown, {} \
-         with a bad value; {} lines of comment or nothing",
+        "{source}: {count} option{plural}: {} translated, {} not needed, {} without counterpart, \
+         {} unknown, {} with a bad value; {} lines of comment or nothing",
         import.count(Verdict::Translated),
         import.count(Verdict::Needless),
         import.count(Verdict::Missing),
@@ -153,8 +153,8 @@ fn report(source: &str, import: &Import, path: Option<&Path>) {
     if let Some(path) = path {
         let path = path.display();
         output::complain(format_args!(
-            "next: turnstone check-config {path}; and let the server's user read it: chgrp turnstone \
-             {path} && chmod 640 {path}"
+            "next: turnstone check-config {path}; and let the server's user read it: \
+             chgrp turnstone {path} && chmod 640 {path}"
         ));
     }
 }

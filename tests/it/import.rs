@@ -58,12 +58,12 @@ fn a_file_is_made_for_its_owner_and_never_replaced_unasked() {
     let (code, told) = place.import(&["-o", "turnserver.toml"]);
     assert_eq!(code, 0, "{told}");
     for part in [
-        "turnserver.conf:4: tls-listening-port, 27: cert, 28: pkey, 29: cipher-list: no counterpart: \
-         there is no TLS yet",
+        "turnserver.conf:4: tls-listening-port, 27: cert, 28: pkey, 29: cipher-list: no \
+         counterpart: there is no TLS yet",
         "turnserver.conf:18: total-quota: differs: ",
         "note: these limits hold",
-        "turnserver.conf: 35 options: 15 translated, 13 not needed, 7 without counterpart, 0 unknown, \
-         0 with a bad value; 8 lines of comment or nothing\n",
+        "turnserver.conf: 35 options: 15 translated, 13 not needed, 7 without counterpart, 0 \
+         unknown, 0 with a bad value; 8 lines of comment or nothing\n",
         "next: turnstone check-config turnserver.toml;",
     ] {
         assert!(told.contains(part), "{part:?} is not in {told}");
@@ -113,8 +113,8 @@ fn a_bad_value_is_told_and_the_rest_is_made() {
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
     let mut lines = told.lines();
-    let expected = "turnserver.conf:16: user: bad value: it has no colon; write user=name:password or \
-                    user=name:0xKEY";
+    let expected = "turnserver.conf:16: user: bad value: it has no colon; write user=name:password \
+                    or user=name:0xKEY";
     assert_eq!(lines.next(), Some(expected), "the worst comes first");
     assert!(told.contains("34: listening-prot: unknown"));
     assert!(!told.contains("next: "), "there is no file to go on with");

@@ -17,9 +17,9 @@ const NONCE_LIFETIME_S: RangeInclusive<u64> = 30..=3600;
 const STALE_NONCE_S: u64 = 600;
 
 const OPEN_RELAY: &str = "THIS COTURN IS AN OPEN RELAY: it asks nobody for credentials, so anybody \
-    on the Internet can send traffic in its name. turnstone does not do that: with neither a secret \
-    nor a user it makes a secret of its own at its first start and prints how clients use it. Give \
-    your clients such credentials before you switch over";
+    on the Internet can send traffic in its name. turnstone does not do that: with neither a \
+    secret nor a user it makes a secret of its own at its first start and prints how clients use \
+    it. Give your clients such credentials before you switch over";
 
 const SECRETS_IN_DATABASE: &str = "use-auth-secret without static-auth-secret takes its secrets \
     from the database: turnadmin -S lists them; write them to auth.static_auth_secret";

@@ -1,5 +1,5 @@
-//! The configuration in the making: what the rules have found out about each line, and the keys that
-//! they have set.
+//! The configuration in the making: what the rules have found out about each line, and the keys
+//! that they have set.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -169,7 +169,8 @@ impl<'a> Draft<'a> {
 
     /// The line has become keys. `note` is what to know beyond the option's own.
     pub(super) fn translated(&mut self, line: &Line<'_>, note: impl Into<String>) {
-        let (own, more) = (known(line).map_or("", |option| option.note), note.into());
+        let option = known(line).filter(|option| option.differs);
+        let (own, more) = (option.map_or("", |option| option.note), note.into());
         let both = !own.is_empty() && !more.is_empty();
         let text = format!("{own}{}{more}", if both { "; " } else { "" });
         self.tell(line, Verdict::Translated, text);
@@ -310,8 +311,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// What is told of an unknown name. It may be, or have behind it, a secret that was meant for another
-/// option: whatever looks like no name is cut off.
+/// What is told of an unknown name. It may be, or have behind it, a secret that was meant for
+/// another option: whatever looks like no name is cut off.
 fn told(name: &str) -> String {
     let word = word(name);
     if word.len() > LIKELY_NAME_LEN_MAX && meant(name).is_none() {

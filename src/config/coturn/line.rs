@@ -15,8 +15,8 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// The value without what coturn would take for a part of it, but nobody means as one: a comment
-    /// or a semicolon behind it. Not for texts, which may have either.
+    /// The value without what coturn would take for a part of it, but nobody means as one: a
+    /// comment or a semicolon behind it. Not for texts, which may have either.
     pub(super) fn bare(&self) -> &'a str {
         let comment = self.value.find(" #").or_else(|| self.value.find("\t#"));
         self.value[..comment.unwrap_or(self.value.len())].trim_end_matches([';', ' ', '\t', '"'])

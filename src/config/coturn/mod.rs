@@ -44,7 +44,7 @@ pub enum Verdict {
     Unknown,
     /// There is nothing like it; the text says what to do instead.
     Missing,
-    /// It has become a key, or says what is the default. The text is what differs, if anything does.
+    /// It has become a key, or says what is the default. The text is what differs, if anything.
     Translated,
     /// turnstone behaves so anyway, or the option is about something that it has not.
     Needless,

@@ -24,10 +24,12 @@ pub(super) struct CoturnOption {
     /// Where in the result it is told of.
     pub(super) section: &'static str,
     pub(super) fate: Fate,
-    /// What differs, why it is not needed, or what to do instead.
+    /// How it is translated, why it is not needed, or what to do instead.
     pub(super) note: &'static str,
     /// Whether it is off unless it is written, so that writing it as off changes nothing.
     pub(super) is_switch: bool,
+    /// Whether the note is told when the option becomes keys, since it then means something else.
+    pub(super) differs: bool,
     /// Whether its value may be a secret, which no message quotes.
     pub(super) is_secret: bool,
 }
@@ -45,6 +47,7 @@ impl CoturnOption {
             fate,
             note,
             is_switch: false,
+            differs: false,
             is_secret: false,
         }
     }
@@ -52,6 +55,13 @@ impl CoturnOption {
     const fn switch(self) -> Self {
         Self {
             is_switch: true,
+            ..self
+        }
+    }
+
+    const fn differs(self) -> Self {
+        Self {
+            differs: true,
             ..self
         }
     }
@@ -116,21 +126,31 @@ const STRANGERS: &str = "replies to strangers are always limited, for each netwo
 /// The options of coturn 4.6.1 to 4.17.1, and those removed before that guides still carry.
 pub(super) const OPTIONS: &[CoturnOption] = &[
     // Listeners.
-    becomes("listening-ip", "listen", &["listen.udp", "listen.tcp"], ""),
+    becomes(
+        "listening-ip",
+        "listen",
+        &["listen.udp", "listen.tcp"],
+        "each with the port; without one, all addresses of this machine",
+    ),
     becomes(
         "listening-port",
         "listen",
         &["listen.udp", "listen.tcp"],
-        "",
+        "a part of the address; 3478 by default, as in coturn",
     ),
-    becomes("aux-server", "listen", &["listen.udp", "listen.tcp"], ""),
+    becomes(
+        "aux-server",
+        "listen",
+        &["listen.udp", "listen.tcp"],
+        "one more address, in both lists",
+    ),
     becomes("no-udp", "listen", &["listen.udp"], "an empty list").switch(),
     becomes("no-tcp", "listen", &["listen.tcp"], "an empty list").switch(),
     becomes(
         "rfc3489-compatibility",
         "listen",
         &["listen.classic_stun"],
-        "",
+        "true",
     )
     .switch(),
     becomes(
@@ -139,6 +159,7 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
         &["listen.classic_stun"],
         "clients of RFC 3489 are told MAPPED-ADDRESS, all others XOR-MAPPED-ADDRESS only",
     )
+    .differs()
     .switch(),
     needless(
         "no-stun-backward-compatibility",
@@ -267,10 +288,31 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
         "listeners have 4 MiB, relay sockets what the system gives (net.core.rmem_default)",
     ),
     // Relaying.
-    becomes("relay-ip", "relay", &["relay.addresses"], ""),
-    becomes("external-ip", "relay", &["relay.external"], ""),
-    becomes("min-port", "relay", &["relay.ports"], ""),
-    becomes("max-port", "relay", &["relay.ports"], ""),
+    becomes(
+        "relay-ip",
+        "relay",
+        &["relay.addresses"],
+        "without one coturn takes the addresses of listening-ip, and the import writes those",
+    ),
+    becomes(
+        "external-ip",
+        "relay",
+        &["relay.external"],
+        "PUBLIC/PRIVATE becomes PRIVATE = PUBLIC; PUBLIC alone is for the one relay address of \
+         its family",
+    ),
+    becomes(
+        "min-port",
+        "relay",
+        &["relay.ports"],
+        "lowest-highest, from 1024",
+    ),
+    becomes(
+        "max-port",
+        "relay",
+        &["relay.ports"],
+        "lowest-highest, from 1024",
+    ),
     missing(
         "relay-device",
         "relay",
@@ -301,24 +343,53 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing("allocation-default-address-family", "relay", FAMILY),
     missing("keep-address-family", "relay", FAMILY).switch(),
     // Authentication.
-    becomes("realm", "", &["realm"], ""),
+    becomes(
+        "realm",
+        "",
+        &["realm"],
+        "the same; the 0x keys of users depend on it. coturn's default is the domain name of \
+         the machine, turnstone's is turnstone",
+    ),
     becomes(
         "static-auth-secret",
         "auth",
         &["auth.static_auth_secret"],
-        "",
+        "a list, of which all are accepted",
     )
     .secret(),
-    becomes("use-auth-secret", "auth", &["auth.static_auth_secret"], ""),
-    becomes("user", "auth", &["auth.users"], "").secret(),
-    becomes("rest-api-separator", "auth", &["auth.rest_separator"], ""),
-    becomes("stale-nonce", "auth", &["auth.nonce_lifetime_s"], ""),
+    becomes(
+        "use-auth-secret",
+        "auth",
+        &["auth.static_auth_secret"],
+        "the secret alone switches it on; one in coturn's database must be written to the file",
+    ),
+    becomes(
+        "user",
+        "auth",
+        &["auth.users"],
+        "a table of names and passwords or 0x keys; left out beside a secret, where coturn \
+         does not look at it",
+    )
+    .secret(),
+    becomes(
+        "rest-api-separator",
+        "auth",
+        &["auth.rest_separator"],
+        "one character, no digit",
+    ),
+    becomes(
+        "stale-nonce",
+        "auth",
+        &["auth.nonce_lifetime_s"],
+        "30 to 3600 s; 0, which is for ever in coturn, becomes 3600",
+    ),
     becomes(
         "stateless-nonce-secret",
         "auth",
         &["auth.nonce_secret"],
         "a server of each kind in one fleet does not take the other's nonces",
     )
+    .differs()
     .secret(),
     needless(
         "stateless-nonce",
@@ -367,14 +438,21 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
         "peers",
         &["peers.allow", "peers.deny"],
         "in coturn allowed beats denied; here `peers.deny` wins, and it is cut out of that",
+    )
+    .differs(),
+    becomes(
+        "denied-peer-ip",
+        "peers",
+        &["peers.deny"],
+        "ranges become networks in CIDR",
     ),
-    becomes("denied-peer-ip", "peers", &["peers.deny"], ""),
     becomes(
         "allow-loopback-peers",
         "peers",
         &["peers.allow_loopback"],
         "for tests only",
     )
+    .differs()
     .switch(),
     needless(
         "no-multicast-peers",
@@ -389,20 +467,27 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     )
     .switch(),
     // Limits.
-    becomes("user-quota", "limits", &["limits.allocations_per_user"], ""),
+    becomes(
+        "user-quota",
+        "limits",
+        &["limits.allocations_per_user"],
+        "beyond it Allocate gets 486, as in coturn; there always is one",
+    ),
     becomes(
         "total-quota",
         "limits",
         &["limits.allocations_total"],
         "beyond it Allocate gets 508, where coturn says 486",
-    ),
+    )
+    .differs(),
     becomes(
         "max-bps",
         "limits",
         &["limits.allocation_kbit_per_s"],
-        "bytes become kbit; every packet counts with 28 bytes of headers (48 with IPv6), so add 5 % \
-         for video and 20 % for audio if it is tight",
-    ),
+        "bytes become kbit; every packet counts with 28 bytes of headers (48 with IPv6), so add \
+         5 % for video and 20 % for audio if it is tight",
+    )
+    .differs(),
     missing(
         "bps-capacity",
         "limits",
@@ -413,7 +498,7 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
         "max-allocate-lifetime",
         "limits",
         &["limits.max_lifetime_s"],
-        "",
+        "600 to 86400 s",
     ),
     missing(
         "channel-lifetime",
@@ -433,8 +518,13 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     needless("unauthorized-ratelimit", "limits", STRANGERS).switch(),
     needless("unauthorized-ratelimit-rps", "limits", STRANGERS),
     // Logs.
-    becomes("Verbose", "log", &["log.level"], "").switch(),
-    becomes("log-min-level", "log", &["log.level"], ""),
+    becomes("Verbose", "log", &["log.level"], "debug").switch(),
+    becomes(
+        "log-min-level",
+        "log",
+        &["log.level"],
+        "the same levels by the names error, warn, info and debug",
+    ),
     needless(
         "verbose",
         "log",
@@ -475,17 +565,44 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     )
     .secret(),
     // The process.
-    becomes("relay-threads", "server", &["server.workers"], ""),
-    becomes("cpus", "server", &["server.workers"], ""),
-    becomes("proc-user", "server", &["server.user"], ""),
+    becomes(
+        "relay-threads",
+        "server",
+        &["server.workers"],
+        "0 becomes 1",
+    ),
+    becomes(
+        "cpus",
+        "server",
+        &["server.workers"],
+        "unless relay-threads is set",
+    ),
+    becomes(
+        "proc-user",
+        "server",
+        &["server.user"],
+        "it matters if root starts the server; turnserver, the user of coturn's package, is \
+         left out",
+    ),
     needless(
         "proc-group",
         "server",
         "the server takes the group of its user",
     ),
-    becomes("software-attribute", "server", &["server.software"], ""),
-    becomes("no-software-attribute", "server", &["server.software"], "").switch(),
-    becomes("prod", "server", &["server.software"], "").switch(),
+    becomes(
+        "software-attribute",
+        "server",
+        &["server.software"],
+        "the empty text where it is off",
+    ),
+    becomes(
+        "no-software-attribute",
+        "server",
+        &["server.software"],
+        "the empty text",
+    )
+    .switch(),
+    becomes("prod", "server", &["server.software"], "the empty text").switch(),
     needless(
         "daemon",
         "server",

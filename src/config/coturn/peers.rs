@@ -1,5 +1,5 @@
-//! Who may be relayed to. In coturn allowed beats denied and private networks are open; in turnstone
-//! deny wins and private networks are closed.
+//! Who may be relayed to. In coturn allowed beats denied and private networks are open; in
+//! turnstone deny wins and private networks are closed.
 
 use std::net::IpAddr;
 

@@ -110,7 +110,8 @@ fn listeners() {
         ),
         (
             "listening-ip=turn.example.org",
-            "\"turn.example.org\" is not an IP address; write one such as 203.0.113.10: names are not looked up",
+            "\"turn.example.org\" is not an IP address; write one such as 203.0.113.10: names \
+             are not looked up",
         ),
         (
             "listening-ip=224.0.0.1",
@@ -118,7 +119,8 @@ fn listeners() {
         ),
         (
             "aux-server=10.0.0.5",
-            "\"10.0.0.5\" is not an address with a port; write 203.0.113.10:443 or [2001:db8::10]:443",
+            "\"10.0.0.5\" is not an address with a port; write 203.0.113.10:443 or \
+             [2001:db8::10]:443",
         ),
         (
             "no-udp=perhaps",
@@ -163,7 +165,8 @@ fn relay_addresses() {
             external,
         ),
         (
-            "relay-ip=10.0.0.5\nrelay-ip=10.0.0.6\nexternal-ip=203.0.113.10/10.0.0.5\nexternal-ip=203.0.113.11/10.0.0.6",
+            "relay-ip=10.0.0.5\nrelay-ip=10.0.0.6\n\
+             external-ip=203.0.113.10/10.0.0.5\nexternal-ip=203.0.113.11/10.0.0.6",
             r#"["10.0.0.5", "10.0.0.6"]"#,
             r#"{ "10.0.0.5" = "203.0.113.10", "10.0.0.6" = "203.0.113.11" }"#,
         ),
@@ -179,7 +182,8 @@ fn relay_addresses() {
     for (text, expected) in [
         (
             "relay-ip=10.0.0",
-            "\"10.0.0\" is not an IP address; write one such as 203.0.113.10: names are not looked up",
+            "\"10.0.0\" is not an IP address; write one such as 203.0.113.10: names are not \
+             looked up",
         ),
         (
             "relay-ip=0.0.0.0",
@@ -187,11 +191,13 @@ fn relay_addresses() {
         ),
         (
             "relay-ip=10.0.0.5\nrelay-ip=10.0.0.6\nexternal-ip=203.0.113.10",
-            "203.0.113.10 does not say whose external address it is; write 203.0.113.10/RELAY-ADDRESS",
+            "203.0.113.10 does not say whose external address it is; write \
+             203.0.113.10/RELAY-ADDRESS",
         ),
         (
             "relay-ip=10.0.0.5\nexternal-ip=203.0.113.10/10.0.0.6",
-            "10.0.0.6 is no relay address, so that the mapping has no effect; write relay-ip=10.0.0.6, or remove the line",
+            "10.0.0.6 is no relay address, so that the mapping has no effect; write \
+             relay-ip=10.0.0.6, or remove the line",
         ),
         (
             "external-ip=203.0.113.10/10.0.0.5\nexternal-ip=203.0.113.11/10.0.0.5",
@@ -199,11 +205,13 @@ fn relay_addresses() {
         ),
         (
             "external-ip=203.0.113.10/fd00::5",
-            "fd00::5 and 203.0.113.10 are of different families; map IPv4 to IPv4 and IPv6 to IPv6",
+            "fd00::5 and 203.0.113.10 are of different families; map IPv4 to IPv4 and IPv6 to \
+             IPv6",
         ),
         (
             "external-ip=example.org/10.0.0.5",
-            "\"example.org\" is not an IP address; write one such as 203.0.113.10: names are not looked up",
+            "\"example.org\" is not an IP address; write one such as 203.0.113.10: names are \
+             not looked up",
         ),
     ] {
         assert_invalid(text, expected);
@@ -226,7 +234,8 @@ fn relay_ports() {
     );
     assert_invalid(
         "min-port=1023",
-        "\"1023-65535\" reaches below 1024, where system services live; start at 1024 or above, e.g. \"49152-65535\"",
+        "\"1023-65535\" reaches below 1024, where system services live; start at 1024 or \
+             above, e.g. \"49152-65535\"",
     );
 }
 
@@ -376,7 +385,8 @@ fn realm_nonces_and_names() {
         ("realm=", "it has no value; write one, or remove the line"),
         (
             "realm=a\"b",
-            "contains a quote, a backslash or a control character; write your domain, e.g. \"turn.example.org\"",
+            "contains a quote, a backslash or a control character; write your domain, e.g. \
+             \"turn.example.org\"",
         ),
         (
             "stale-nonce=long",
@@ -384,7 +394,8 @@ fn realm_nonces_and_names() {
         ),
         (
             "rest-api-separator=5",
-            "\"5\" cannot separate expiry and name; write one ASCII character that is not a digit, e.g. \":\"",
+            "\"5\" cannot separate expiry and name; write one ASCII character that is not a \
+             digit, e.g. \":\"",
         ),
     ] {
         assert_invalid(text, expected);
@@ -445,7 +456,8 @@ fn peers() {
             "[]",
         ),
         (
-            "external-ip=203.0.113.10/10.0.0.5\nallowed-peer-ip=10.0.0.5\nallowed-peer-ip=203.0.113.10",
+            "external-ip=203.0.113.10/10.0.0.5\n\
+             allowed-peer-ip=10.0.0.5\nallowed-peer-ip=203.0.113.10",
             "[]",
             "[]",
         ),
@@ -463,19 +475,23 @@ fn peers() {
     for (text, expected) in [
         (
             "denied-peer-ip=10.0.0.9-10.0.0.1",
-            "\"10.0.0.9-10.0.0.1\" is no range of addresses; write the lower address first, and both of one family",
+            "\"10.0.0.9-10.0.0.1\" is no range of addresses; write the lower address first, \
+             and both of one family",
         ),
         (
             "denied-peer-ip=10.0.0.9-fd00::1",
-            "\"10.0.0.9-fd00::1\" is no range of addresses; write the lower address first, and both of one family",
+            "\"10.0.0.9-fd00::1\" is no range of addresses; write the lower address first, and \
+             both of one family",
         ),
         (
             "allowed-peer-ip=example.org",
-            "\"example.org\" is not an IP address; write one such as 203.0.113.10: names are not looked up",
+            "\"example.org\" is not an IP address; write one such as 203.0.113.10: names are \
+             not looked up",
         ),
         (
             "denied-peer-ip=::ffff:10.0.0.1",
-            "\"::ffff:10.0.0.1/128\" is IPv4 in disguise, and matches nothing; write \"10.0.0.1/32\"",
+            "\"::ffff:10.0.0.1/128\" is IPv4 in disguise, and matches nothing; write \
+             \"10.0.0.1/32\"",
         ),
     ] {
         assert_invalid(text, expected);
