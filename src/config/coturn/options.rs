@@ -118,8 +118,7 @@ const OAUTH: &str = "third-party authorization (RFC 7635) is not there: use time
     credentials, which browsers can";
 const SOCKETS: &str = "every allocation has sockets of its own";
 const BATCHES: &str = "packets are received and sent in batches anyway";
-const FAMILY: &str = "a client that names no family gets IPv4 (RFC 8656); WebRTC clients on IPv6 \
-    name theirs";
+const FAMILY: &str = "a client that names no family gets IPv4 (RFC 8656), whatever it comes by";
 const STRANGERS: &str = "replies to strangers are always limited, for each network: \
     `limits.unauthenticated_replies_per_s`";
 
@@ -197,7 +196,7 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing(
         "dtls",
         "listen",
-        "there is no DTLS, which browsers do not use for TURN",
+        "there is no DTLS: let clients use plain UDP; a WebRTC call is encrypted by itself",
     )
     .switch(),
     missing(

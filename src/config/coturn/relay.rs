@@ -39,6 +39,11 @@ pub(super) fn translate(draft: &mut Draft<'_>, listening: &[IpAddr]) -> Vec<IpAd
         );
     }
     ports(draft);
+    if let Some(line) = draft.last("allocation-default-address-family")
+        && line.bare() == "ipv4"
+    {
+        draft.needless(line, "it is IPv4 anyway (RFC 8656)");
+    }
     let outside = mapped
         .iter()
         .flat_map(|&(_, inside, outside)| [inside, outside]);

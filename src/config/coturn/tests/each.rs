@@ -219,7 +219,7 @@ fn relay_addresses() {
 }
 
 #[test]
-fn relay_ports() {
+fn relay_ports_and_family() {
     for (text, ports) in [
         ("min-port=50000\nmax-port=50100", "50000-50100"),
         ("min-port=50000", "50000-65535"),
@@ -227,6 +227,15 @@ fn relay_ports() {
         ("min-port=1\nmin-port=1024\n", "1024-65535"),
     ] {
         assert_value(text, "relay.ports", &format!("{ports:?}"));
+    }
+    for (text, expected) in [
+        (
+            "allocation-default-address-family=\"ipv4\"",
+            Verdict::Needless,
+        ),
+        ("allocation-default-address-family=keep", Verdict::Missing),
+    ] {
+        assert_eq!(finding(text).0, expected, "{text}");
     }
     assert_invalid(
         "max-port=40000",

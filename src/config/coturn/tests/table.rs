@@ -1,6 +1,6 @@
 //! The table of options: against lists of coturn's, against the rules, and against the manual.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -114,26 +114,33 @@ fn a_switch_that_is_off_changes_nothing() {
     }
 }
 
-/// The row of an option in the manual.
-fn row(option: &CoturnOption) -> String {
-    let becomes = match option.fate {
-        Fate::Becomes(keys) => {
-            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-            keys.join(", ")
-        }
-        Fate::Needless => "not needed".to_owned(),
-        Fate::Missing => "no".to_owned(),
-    };
-    format!("| `{}` | {becomes} | {} |", option.name, option.note)
+/// The rows of the manual. Options of a section of which the same is to be said share one.
+fn rows() -> BTreeSet<String> {
+    let mut rows: BTreeMap<(&str, String, &str), Vec<String>> = BTreeMap::new();
+    for option in OPTIONS {
+        let becomes = match option.fate {
+            Fate::Becomes(keys) => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+                keys.join(", ")
+            }
+            Fate::Needless => "not needed".to_owned(),
+            Fate::Missing => "no".to_owned(),
+        };
+        let same = rows.entry((option.section, becomes, option.note));
+        same.or_default().push(format!("`{}`", option.name));
+    }
+    let rows = rows.into_iter();
+    rows.map(|((_, becomes, note), names)| format!("| {} | {becomes} | {note} |", names.join(", ")))
+        .collect()
 }
 
 #[test]
 fn the_manual_has_the_table() {
     let section = MANUAL.split("\n## Options\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let rows = section.lines().filter(|line| line.starts_with("| `"));
-    let shown: BTreeSet<String> = rows.map(str::to_owned).collect();
-    let expected: BTreeSet<String> = OPTIONS.iter().map(row).collect();
+    let shown = section.lines().filter(|line| line.starts_with("| `"));
+    let shown: BTreeSet<String> = shown.map(str::to_owned).collect();
+    let expected = rows();
     let missing: Vec<_> = expected.difference(&shown).collect();
     let stale: Vec<_> = shown.difference(&expected).collect();
     assert!(missing.is_empty(), "rows are missing:\n{missing:#?}");
