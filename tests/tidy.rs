@@ -676,11 +676,16 @@ fn documents_are_true() {
     let mut in_changelog = check_links(&changelog, exists(""));
     in_changelog.extend(check_keys(&changelog, &example));
     in_changelog.extend(check_commands(&changelog, help));
+    let migration = read("docs/migration.md");
+    let mut in_migration = check_links(&migration, exists("docs"));
+    in_migration.extend(check_keys(&migration, &example));
+    in_migration.extend(check_commands(&migration, help));
     let mut in_architecture = check_keys(&architecture, &example);
     in_architecture.extend(check_commands(&architecture, help));
     assert_tidy([
         ("README.md".to_owned(), found),
         ("CHANGELOG.md".to_owned(), in_changelog),
+        ("docs/migration.md".to_owned(), in_migration),
         ("src/ARCHITECTURE.md".to_owned(), in_architecture),
     ]);
 }

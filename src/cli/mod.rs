@@ -7,6 +7,7 @@ pub mod check;
 mod check_config;
 mod credentials;
 mod first_run;
+mod import;
 mod output;
 mod own_networks;
 mod run;
@@ -33,7 +34,7 @@ both; a list or table replaces the one below it whole. turnserver.toml.example h
 
 Exit codes:
   0  success
-  1  failure while running; a check found a failure
+  1  failure while running; a check found a failure; an import lacks a line
   2  bad usage or bad configuration";
 
 /// A STUN/TURN relay server for WebRTC.
@@ -53,6 +54,7 @@ enum Command {
     Check(check::CheckArgs),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
+    Import(import::Args),
 }
 
 /// Parses the process's arguments and does what they say.
@@ -66,5 +68,6 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => args.run(),
         Command::Credentials(args) => args.run(),
+        Command::Import(args) => args.run(),
     }
 }

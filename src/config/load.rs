@@ -148,7 +148,7 @@ fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {
 }
 
 /// Reads a file's text. What is broken is left out of the document and added to `problems`.
-fn read_toml(name: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Document {
+pub(super) fn read_toml(name: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Document {
     let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
     let origin = |span: &Range<usize>| Origin::File {
         path: Arc::clone(name),

@@ -4,11 +4,12 @@
 //! in with [`defaults`]; or into [`Problems`], which are all of them at once, each with file, line,
 //! key and remedy. The rooms behind it: `schema` (which keys there are), `document` (values as
 //! written, in layers), `resolve` (what they mean), [`Host`] (what the machine adds), [`first_run`]
-//! (the secret of a server that was given none).
+//! (the secret of a server that was given none), [`coturn`] (a configuration of another server).
 //!
 //! Nothing here listens, relays or logs, and no secret leaves it as text: not by `Debug`, not by
 //! [`Config::to_toml`], not in a problem's message.
 
+pub mod coturn;
 pub mod defaults;
 mod document;
 mod environment;

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import check
+import coturn_import
 import fail2ban
 import lab
 import own_addresses
@@ -322,43 +323,21 @@ async def uclient_refused(bench, s):
     return "refused, as it should be"
 
 
-# ---- fail2ban ----
+# ---- Modules of their own ----
 
 
-async def bans(bench, s):
-    """The filter of docs/fail2ban on the log of a server of its own, on loopback."""
-    if bench.kind != "turnstone":
-        return "not for this server"
-    try:
-        return await asyncio.to_thread(fail2ban.check)
-    except fail2ban.Wrong as wrong:
-        raise Failed(str(wrong)) from wrong
+def apart(module, arguments=lambda bench: ()):
+    """A scenario that needs nothing of this file: the module's check returns a note or raises its Wrong."""
 
+    async def run(bench, s):
+        if bench.kind != "turnstone":
+            return "not for this server"
+        try:
+            return await asyncio.to_thread(module.check, *arguments(bench))
+        except module.Wrong as wrong:
+            raise Failed(str(wrong)) from wrong
 
-# ---- own addresses ----
-
-
-async def own(bench, s):
-    """Addresses that a server's machine gets meanwhile, in a namespace of its own."""
-    if bench.kind != "turnstone":
-        return "not for this server"
-    try:
-        return await asyncio.to_thread(own_addresses.check)
-    except own_addresses.Wrong as wrong:
-        raise Failed(str(wrong)) from wrong
-
-
-# ---- turnstone check ----
-
-
-async def checks(bench, s):
-    """The command against servers of its own, turnstone's and coturn's, that something is wrong with."""
-    if bench.kind != "turnstone":
-        return "not for this server"
-    try:
-        return await asyncio.to_thread(check.check, s.name.removeprefix("check-"))
-    except check.Wrong as wrong:
-        raise Failed(str(wrong)) from wrong
+    return run
 
 
 def bound_channels(text):
@@ -435,9 +414,15 @@ def scenarios():
         tool("v6-transport", "udp6", "-c", "-m", "2", proof=connected_v6),
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
-        Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
-        Scenario("own-addresses", "client", "ip", "udp", own),
-        *[Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", checks) for name in check.CASES],
+        Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", apart(fail2ban)),
+        Scenario("own-addresses", "client", "ip", "udp", apart(own_addresses)),
+        Scenario(
+            "import", "uclient", "turnutils_peer", "udp, tcp", apart(coturn_import, lambda bench: (bench.logs,))
+        ),
+        *[
+            Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", apart(check, lambda _, name=name: (name,)))
+            for name in check.CASES
+        ],
     ]
 
 

@@ -21,6 +21,7 @@ mod foreign;
 mod framing;
 mod host;
 mod icmp;
+mod import;
 mod injection;
 mod ip_header;
 mod logging;

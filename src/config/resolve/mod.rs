@@ -16,6 +16,8 @@ use super::document::{Document, Item, Value};
 use super::error::{Origin, Problem, Problems};
 use super::{Config, Host, Limits, Loaded, Log, LogFormat, LogLevel, Server, defaults};
 
+pub(super) use peers::is_public;
+
 /// # Errors
 ///
 /// `problems`, which the sources already have, and those found here.

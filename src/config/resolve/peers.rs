@@ -147,19 +147,13 @@ impl Resolver<'_> {
 
     fn opens_nothing(&self, rule: &NetworkRule, config: &Config) -> bool {
         let network = rule.network();
-        let policy = PeerPolicy::default();
-        let is_public = |ip| policy.check_ip(ip).is_ok();
         let is_own = |ip: &IpAddr| network.contains(ip);
         let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
         let mut own: Vec<IpAddr> = listeners.map(SocketAddr::ip).collect();
         own.extend(&self.host.interface_addresses);
         own.extend(&config.relay.addresses);
         own.extend(config.relay.external.iter().map(|(_, outside)| outside));
-        let mut closed = CLOSED_AMID_PUBLIC.map(constant).into_iter();
-        is_public(network.network())
-            && is_public(network.broadcast())
-            && !closed.any(|inner| network.contains(&inner))
-            && !(rule.is_single_address() && own.iter().any(is_own))
+        is_public(network) && !(rule.is_single_address() && own.iter().any(is_own))
     }
 
     /// Both sides of a call may be clients of this server, and then they are each other's peers.
@@ -189,6 +183,14 @@ impl Resolver<'_> {
         let origin = item.map_or(&Origin::Default, |item| &item.origin);
         self.warn(origin, key, what, remedy);
     }
+}
+
+/// Whether all of a network is open without a word of the operator's.
+pub(in crate::config) fn is_public(network: IpNet) -> bool {
+    let policy = PeerPolicy::default();
+    let mut ends = [network.network(), network.broadcast()].into_iter();
+    let mut closed = CLOSED_AMID_PUBLIC.map(constant).into_iter();
+    ends.all(|ip| policy.check_ip(ip).is_ok()) && !closed.any(|inner| network.contains(&inner))
 }
 
 fn constant(network: &str) -> IpNet {
