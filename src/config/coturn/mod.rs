@@ -174,6 +174,9 @@ fn check(toml: &str) -> Result<(), Problem> {
     let host = Host {
         route_sources: Vec::new(),
         interface_addresses: Vec::new(),
+
+        local_networks: vec![],
+        unknown_networks: None,
         ipv6: true,
         cpus: 1,
         bindable: |_| true,

@@ -17,6 +17,9 @@ fn host() -> Host {
     Host {
         route_sources: vec![address("10.0.0.5")],
         interface_addresses: vec![],
+
+        local_networks: vec![],
+        unknown_networks: None,
         ipv6: true,
         cpus: 4,
         bindable: |_| true,
