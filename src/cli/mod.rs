@@ -6,6 +6,7 @@
 pub mod check;
 mod check_config;
 mod credentials;
+mod doctor;
 mod first_run;
 mod output;
 mod run;
@@ -30,7 +31,7 @@ both; a list or table replaces the one below it whole. turnserver.toml.example h
 
 Exit codes:
   0  success
-  1  failure while running; a check found a failure
+  1  failure while running; a check or the doctor found a failure
   2  bad usage or bad configuration";
 
 /// A STUN/TURN relay server for WebRTC.
@@ -50,6 +51,7 @@ enum Command {
     Check(check::CheckArgs),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
+    Doctor(doctor::Args),
 }
 
 /// Parses the process's arguments and does what they say.
@@ -61,5 +63,6 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => args.run(),
         Command::Credentials(args) => args.run(),
+        Command::Doctor(args) => args.run(),
     }
 }

@@ -7,7 +7,7 @@
 mod clock;
 mod event_log;
 mod listen;
-mod port_owner;
+pub mod port_owner;
 mod relay;
 mod settings;
 mod stream;
@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
-pub use listen::ListenError;
+pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use settings::{Settings, StreamLimits};
 #[cfg(fuzzing)]
 pub use stream::StreamInput;
