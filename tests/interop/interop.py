@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import doctor
 import fail2ban
 import lab
 
@@ -333,6 +334,19 @@ async def bans(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+# ---- doctor ----
+
+
+async def diagnoses(bench, s):
+    """turnstone doctor on machines that are wrong on purpose."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(doctor.check)
+    except doctor.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -408,6 +422,7 @@ def scenarios():
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
+        Scenario("doctor", "doctor", "-", "-", diagnoses),
     ]
 
 

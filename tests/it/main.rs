@@ -13,6 +13,7 @@ mod channel;
 mod check;
 mod cli;
 mod confinement;
+mod doctor;
 mod fingerprint;
 mod five_tuple;
 mod flood;

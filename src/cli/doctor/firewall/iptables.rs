@@ -112,6 +112,19 @@ fn parse_rule(options: &str, name: String, key: impl Fn(&str) -> String) -> Rule
             "-i" | "--in-interface" => Condition::Interface(vec![value().to_owned()]),
             "--dport" | "--dports" | "--destination-port" | "--destination-ports" => ports(value()),
             "--ctstate" | "--state" => state(value()),
+            "--ctstatus" => {
+                value();
+                Condition::Never
+            }
+            // The flags of a first packet are SYN alone.
+            "--syn" => Condition::Always,
+            "--tcp-flags" => {
+                value();
+                match value() {
+                    "SYN" => Condition::Always,
+                    _ => Condition::Never,
+                }
+            }
             "--dst-type" => match value() {
                 "LOCAL" => Condition::Always,
                 _ => Condition::Never,

@@ -243,26 +243,26 @@ fn compare(left: &Value, right: &Value, key: &impl Fn(&str) -> String, sets: &Se
             (false, false) => Condition::Never,
         };
     }
-    if let Some(result) = left.pointer("/fib/result").and_then(Value::as_str) {
-        let local = right.iter().any(|value| value.as_str() == Some("local"));
-        let of_destination = left.pointer("/fib/flags").is_some_and(|flags| {
-            let flags = flags
-                .as_array()
-                .cloned()
-                .unwrap_or_else(|| vec![flags.clone()]);
-            flags.iter().any(|flag| flag.as_str() == Some("daddr"))
-        });
-        return match (result, of_destination, local) {
-            ("type", true, true) => Condition::Always,
-            ("type", true, false) => Condition::Never,
-            _ => Condition::Unknown,
+    if is_tcp_flags(left) {
+        return match right.as_slice() {
+            [flag] if flag.as_str() == Some("syn") => Condition::Always,
+            _ => Condition::Never,
         };
+    }
+    if left.pointer("/ct/key").and_then(Value::as_str) == Some("status") {
+        return Condition::Never;
+    }
+    if let Some(fib) = left.get("fib") {
+        return route(fib, &right);
     }
     Condition::Unknown
 }
 
 /// A field is one of its protocol's packets only, whatever it is compared with.
 fn implied(left: &Value) -> Option<Condition> {
+    if is_tcp_flags(left) {
+        return Some(Condition::Transport(vec![Transport::Tcp]));
+    }
     let protocol = left.pointer("/payload/protocol")?.as_str()?;
     Some(match protocol {
         "udp" => Condition::Transport(vec![Transport::Udp]),
@@ -291,6 +291,35 @@ fn elements(right: &Value, key: &impl Fn(&str) -> String, sets: &Sets) -> Vec<Va
     // An element with a timeout or a counter is in an object of its own.
     let plain = |value: &Value| value.pointer("/elem/val").unwrap_or(value).clone();
     list.iter().map(plain).collect()
+}
+
+/// Whether flags of TCP are looked at; those of a first packet are SYN alone.
+fn is_tcp_flags(left: &Value) -> bool {
+    let field = left.pointer("/&/0/payload/field");
+    field.and_then(Value::as_str) == Some("flags")
+}
+
+/// What the routes say of a packet: it is for this machine, and came by where an answer would leave.
+fn route(fib: &Value, right: &[Value]) -> Condition {
+    let flags = &fib["flags"];
+    let about = |name: &str| {
+        let several = flags.as_array().into_iter().flatten();
+        several
+            .chain([flags])
+            .any(|flag| flag.as_str() == Some(name))
+    };
+    let is = |name: &str| right.iter().any(|value| value.as_str() == Some(name));
+    match string(fib, "result") {
+        "type" if about("daddr") && is("local") => Condition::Always,
+        "type" if about("daddr") => Condition::Never,
+        "oif" | "oifname" | "check" if about("saddr") => match right {
+            [Value::Bool(true)] => Condition::Always,
+            [Value::Bool(false)] => Condition::Never,
+            [number] if number.as_u64() == Some(0) => Condition::Never,
+            _ => Condition::Unknown,
+        },
+        _ => Condition::Unknown,
+    }
 }
 
 fn payload(protocol: &str, field: &str, right: &[Value]) -> Condition {

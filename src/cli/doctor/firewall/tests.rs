@@ -171,6 +171,29 @@ fn other_families_addresses_and_states_do_not_matter() {
     expect(&with_nft("accept", &[&here]), RELAY, Status::Fail, "rule 0");
 }
 
+/// Rules that firewalld and careful administrators write are not for a first packet.
+#[test]
+fn common_precautions_are_understood() {
+    let no_syn = r#"{"match":{"op":"!=","left":{"&":[{"payload":{"protocol":"tcp","field":"flags"}},["fin","syn","rst","ack"]]},"right":"syn"}},{"drop":null}"#;
+    let all_flags = r#"{"match":{"op":"==","left":{"&":[{"payload":{"protocol":"tcp","field":"flags"}},["fin","syn"]]},"right":["fin","syn"]}},{"drop":null}"#;
+    let spoofed = r#"{"match":{"op":"==","left":{"fib":{"result":"oif","flags":["saddr","iif"]}},"right":false}},{"drop":null}"#;
+    let translated =
+        r#"{"match":{"op":"in","left":{"ct":{"key":"status"}},"right":"dnat"}},{"drop":null}"#;
+    expect_open(&with_nft(
+        "accept",
+        &[no_syn, all_flags, spoofed, translated],
+    ));
+    let syn = no_syn.replace("!=", "==");
+    let found = with_nft("accept", &[&syn]);
+    expect(&found, LISTENERS, Status::Fail, "tcp 3478");
+    assert_eq!(found.len(), 2, "UDP has no flags: {found:#?}");
+    let legacy = "*filter\n:INPUT ACCEPT [0:0]\n\
+        -A INPUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP\n\
+        -A INPUT -p tcp -m tcp ! --syn -j DROP\n-A INPUT -m conntrack --ctstatus DNAT -j DROP\n\
+        -A INPUT -p tcp -m tcp --tcp-flags FIN,SYN FIN,SYN -j DROP";
+    expect_open(&with_iptables(legacy));
+}
+
 /// What is not understood is said, and not guessed.
 #[test]
 fn what_is_not_understood_is_not_judged() {
