@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use super::firewall::Firewall;
 use super::timex::Clock;
@@ -24,6 +25,8 @@ pub(super) struct Machine {
     pub(super) buffers: Buffers,
     pub(super) clock: Option<Clock>,
     pub(super) users: Users,
+    /// Files of the configuration that the unit's user cannot read.
+    pub(super) unreadable: Vec<Unreadable>,
     pub(super) kernel: Kernel,
     pub(super) memory: Memory,
     /// CPUs that this process may use.
@@ -139,6 +142,14 @@ pub(super) struct Users {
     pub(super) preferred: bool,
 }
 
+/// A file that a user cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) file: PathBuf,
+    /// What keeps the user out: the file itself, or a directory above it.
+    pub(super) because: PathBuf,
+}
+
 /// What the kernel can do.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
@@ -216,6 +227,7 @@ pub(super) mod testing {
                 configured: true,
                 preferred: true,
             },
+            unreadable: vec![],
             kernel: Kernel {
                 release: Some("6.12.1".to_owned()),
                 landlock: "Landlock ABI 6: no files".to_owned(),

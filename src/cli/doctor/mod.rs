@@ -53,9 +53,10 @@ impl Args {
             Err(problems) => return output::refuse(&problems),
         };
         let config = &loaded.config;
-        let machine = probe::machine(config, &host);
+        let machine = probe::machine(config, &host, &loaded.files);
         let file = sources.file.map(|file| file.display().to_string());
         let mut findings = settings::examine(config, file.as_deref(), &loaded.warnings);
+        findings.extend(settings::readable(&machine));
         findings.extend(addresses::examine(config, &machine));
         findings.extend(ports::examine(config, &machine));
         findings.extend(firewall::examine(config, &machine));

@@ -2,6 +2,7 @@
 //! list. Nothing is changed, and nothing is sent.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -9,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::commands::{listing, unit};
-use super::files::Root;
+use super::files::{Root, unreadable};
 use super::firewall::{Firewall, Listings};
 use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Users};
 use super::ports::is_server;
@@ -26,7 +27,7 @@ const UNPRIVILEGED_PORT_START: u16 = 1024;
 /// Octets of a segment, to ask for segmentation with.
 const SEGMENT: i32 = 1200;
 
-pub(super) fn machine(config: &Config, host: &Host) -> Machine {
+pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine {
     let root = Root::new("/");
     let ports = ports(config, &root);
     let running = running(config, &ports);
@@ -35,6 +36,7 @@ pub(super) fn machine(config: &Config, host: &Host) -> Machine {
         most: root.sysctl("fs/nr_open").unwrap_or(0),
         running: running.and_then(|owner| root.file_limit(owner.pid)),
     };
+    let unit = unit();
     let configured = config.server.user.as_deref();
     Machine {
         network: network(config, host),
@@ -47,7 +49,13 @@ pub(super) fn machine(config: &Config, host: &Host) -> Machine {
         interfaces: root.default_interfaces(),
         conntrack: root.conntrack(),
         rights: root.rights(rustix::process::geteuid().is_root()),
-        unit: unit(),
+        unreadable: unit.as_ref().map_or_else(Vec::new, |unit| {
+            let ids = process::ids_of(&unit.user).filter(|(uid, _)| *uid != 0);
+            let ids = ids.into_iter();
+            ids.flat_map(|(uid, gid)| read.iter().filter_map(move |f| unreadable(f, uid, gid)))
+                .collect()
+        }),
+        unit,
         files,
         buffers: Buffers {
             receive_max: root.sysctl("net/core/rmem_max"),

@@ -1,9 +1,11 @@
 //! The configuration by itself, and its secrets: what loading it has found.
 
+use super::machine::{Machine, Unreadable};
 use super::report::Finding;
 use crate::config::{Config, Problem};
 
 const LOADS: &str = "configuration.loads";
+const READABLE: &str = "configuration.readable";
 const SECRETS: &str = "configuration.secrets";
 
 /// Keys whose warnings are about secrets. A problem of the file as a whole has no key.
@@ -36,6 +38,33 @@ pub(super) fn examine(config: &Config, file: Option<&str>, warnings: &[Problem])
         found(SECRETS, warning).why("whoever has or guesses a secret can relay as any user")
     }));
     findings
+}
+
+/// Whether the server of the unit can read what this user could.
+pub(super) fn readable(machine: &Machine) -> Vec<Finding> {
+    let Some(unit) = &machine.unit else {
+        return vec![];
+    };
+    let user = &unit.user;
+    if machine.unreadable.is_empty() {
+        let found = "turnstone.service can read the files of the configuration";
+        return vec![Finding::ok(READABLE, found)];
+    }
+    let finding = |Unreadable { file, because }: &Unreadable| {
+        let (shown, because, what) = (
+            file.display(),
+            because.display(),
+            if file == because { "g+r" } else { "g+x" },
+        );
+        Finding::fail(
+            READABLE,
+            format!("{shown}: turnstone.service runs as {user:?}, who may not read it"),
+        )
+        .why("the server does not start")
+        .fix("let the group of that user, which has its name, read it")
+        .command(format!("chgrp {user} {because} && chmod {what} {because}"))
+    };
+    machine.unreadable.iter().map(finding).collect()
 }
 
 fn found(check: &'static str, warning: &Problem) -> Finding {
@@ -71,7 +100,8 @@ fn secrets(config: &Config) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::testing::config;
+    use super::super::machine::Unit;
+    use super::super::machine::testing::{config, well};
     use super::super::report::Status;
     use super::*;
     use crate::config::Origin;
@@ -107,6 +137,33 @@ mod tests {
                 .found
                 .contains("makes a secret")
         );
+    }
+
+    #[test]
+    fn the_unit_can_read_the_files() {
+        let mut machine = well();
+        assert_eq!(readable(&machine), []);
+        machine.unit = Some(Unit {
+            user: "turnstone".to_owned(),
+            ..Unit::default()
+        });
+        assert_eq!(readable(&machine)[0].status, Status::Ok);
+        let unreadable = |file: &str, because: &str| Unreadable {
+            file: file.into(),
+            because: because.into(),
+        };
+        machine.unreadable = vec![
+            unreadable("/x/secret", "/x/secret"),
+            unreadable("/y/s", "/y"),
+        ];
+        let found = readable(&machine);
+        assert!(found.iter().all(|f| f.status == Status::Fail), "{found:?}");
+        let command = |n: usize| found[n].command.as_deref().unwrap();
+        assert_eq!(
+            command(0),
+            "chgrp turnstone /x/secret && chmod g+r /x/secret"
+        );
+        assert_eq!(command(1), "chgrp turnstone /y && chmod g+x /y");
     }
 
     #[test]
