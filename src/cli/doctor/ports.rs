@@ -167,12 +167,16 @@ fn relay_taken(config: &Config, machine: &Machine) -> Finding {
     Finding::warn(
         TAKEN,
         format!(
-            "other programs have {count} ports of {}{names}",
+            "relay ports of {} that other programs have: {count}{names}",
             shown(range)
         ),
     )
     .why("an allocation that draws such a port tries another, and is refused after eight")
-    .fix("stop those programs, give them other ports, or move relay.ports")
+    .fix(if ports.keys().all(Option::is_none) {
+        "run the doctor as root to see whose they are"
+    } else {
+        "stop those programs, give them other ports, or move relay.ports"
+    })
 }
 
 /// The kernel gives ports of its own range to sockets that name none.
@@ -372,8 +376,10 @@ mod tests {
             &found,
             TAKEN,
             Status::Warn,
-            "have 2 ports of 49152-65535; dns (pid 7): 50000 and 1 more",
+            "49152-65535 that other programs have: 2; dns (pid 7): 50000 and 1 more",
         );
+        let found = relay_taken(&config(&[]), &machine);
+        assert!(found.remedy.unwrap().starts_with("stop those"));
         machine.ports.udp.drain(..3);
         expect(
             &examine(&config(&[]), &machine),
@@ -391,6 +397,10 @@ mod tests {
             "p4 (pid 7): 50004; and 1 more programs",
         );
         machine.ports.udp.pop();
+        let mut unknown = machine.clone();
+        unknown.ports.udp = vec![taken("0.0.0.0:50000", None)];
+        let found = relay_taken(&config(&[]), &unknown);
+        assert!(found.remedy.unwrap().starts_with("run the doctor as root"));
         let found = relay_taken(&config(&[]), &machine).found;
         assert!(found.ends_with("p4 (pid 7): 50004"), "{found}");
     }

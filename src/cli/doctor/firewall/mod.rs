@@ -77,12 +77,12 @@ impl Firewall {
         for (program, listing, v4, _) in families {
             match listing {
                 Listing::Text(text) => iptables::parse(text, v4, &mut rules),
-                Listing::Failed(error) => unread.push(format!("{program} says: {error}")),
+                Listing::Failed(error) => unread.push(refusal(program, error)),
                 Listing::Missing => {}
             }
         }
         match &listings.nft {
-            Listing::Failed(error) => unread.push(format!("nft says: {error}")),
+            Listing::Failed(error) => unread.push(refusal("nft", error)),
             Listing::Missing if skip.is_empty() => {
                 unread.push("nft is not installed, which would list the rules".to_owned());
             }
@@ -141,6 +141,15 @@ impl Firewall {
             }
         }
         fates
+    }
+}
+
+/// Why a program does not list its rules. For want of root they say so in a line each.
+fn refusal(program: &str, error: &str) -> String {
+    if error.contains("must be root") {
+        format!("{program} wants root")
+    } else {
+        format!("{program} says: {error}")
     }
 }
 

@@ -13,6 +13,9 @@ use crate::turn::Transport;
 /// The hooks that a packet for this machine passes.
 const HOOKS: [&str; 3] = ["ingress", "prerouting", "input"];
 
+/// The families of tables that those hooks belong to.
+const FAMILIES: [&str; 4] = ["inet", "ip", "ip6", "netdev"];
+
 /// Tables by which iptables keeps its rules in nftables. What they hold is better read by iptables.
 const IPTABLES_TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
@@ -42,7 +45,9 @@ pub(super) fn parse(text: &str, skip: &[&str]) -> Option<Rules> {
     for chain in each("chain") {
         let name = string(chain, "name");
         rules.chains.entry(chain_key(chain, name)).or_default();
-        let is_filter = string(chain, "type") == "filter";
+        // Bridges and ARP have hooks of these names too, which packets for this machine do not pass.
+        let is_filter =
+            string(chain, "type") == "filter" && FAMILIES.contains(&string(chain, "family"));
         if is_filter && HOOKS.contains(&string(chain, "hook")) {
             rules.bases.push(base(chain, name));
         }

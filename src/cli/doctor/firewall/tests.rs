@@ -214,13 +214,8 @@ fn what_is_not_understood_is_not_judged() {
 #[test]
 fn what_cannot_be_read_is_said() {
     let mut cannot = listings("", Listing::Missing);
-    cannot.nft = Listing::Failed("Operation not permitted".to_owned());
-    expect(
-        &with(&cannot),
-        RELAY,
-        Status::Unknown,
-        "nft says: Operation not permitted",
-    );
+    cannot.nft = Listing::Failed("Operation not permitted (you must be root)".to_owned());
+    expect(&with(&cannot), RELAY, Status::Unknown, "nft wants root");
     cannot.nft = Listing::Missing;
     expect(
         &with(&cannot),
@@ -242,6 +237,12 @@ fn what_cannot_be_read_is_said() {
     let mut half = listings(&nft("drop", &[], ""), Listing::Missing);
     half.ip6tables = Listing::Failed("exit status: 4".to_owned());
     expect(&with(&half), RELAY, Status::Fail, "the policy");
+}
+
+#[test]
+fn bridges_are_left_alone() {
+    let bridge = nft("drop", &[], "").replace("inet", "bridge");
+    expect_open(&with(&listings(&bridge, Listing::Missing)));
 }
 
 #[test]
