@@ -382,6 +382,37 @@ mod tests {
         );
     }
 
+    /// Rules that leave the server out of connection tracking make the table no matter.
+    #[test]
+    fn what_is_not_tracked_takes_no_room() {
+        use super::super::firewall::{Firewall, Listing, Listings};
+        let config = config(&[]);
+        let mut machine = well();
+        machine.conntrack = Some(Conntrack {
+            max: 1000,
+            count: 12,
+            udp_timeout_s: 30,
+            udp_stream_timeout_s: 3600,
+        });
+        let mut of = |rule: &str| {
+            let text = format!("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING {rule}\nCOMMIT\n");
+            machine.firewall = Firewall::read(&Listings {
+                nft: Listing::Missing,
+                iptables: Listing::Text(text),
+                ip6tables: Listing::Missing,
+            });
+            conntrack(&config, &machine)
+        };
+        let found = of("-p udp -m multiport --dports 3478,49152:65535 -j CT --notrack");
+        expect(&found[0], Status::Ok, "are left out");
+        expect(&found[1], Status::Ok, "3600 s both ways");
+        let found = of("-p udp -m udp --dport 49152:65535 -j NOTRACK");
+        expect(&found[0], Status::Warn, "may want 48000");
+        expect(&found[1], Status::Warn, "3600 s both ways");
+        let found = of("-p udp -m limit --limit 5/s -j NOTRACK");
+        expect(&found[0], Status::Warn, "is not clear");
+    }
+
     #[test]
     fn the_table_of_connections_has_room() {
         let config = config(&[]);
