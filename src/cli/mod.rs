@@ -6,6 +6,7 @@
 pub mod check;
 mod check_config;
 mod credentials;
+mod doctor;
 mod first_run;
 mod import;
 mod output;
@@ -34,7 +35,7 @@ both; a list or table replaces the one below it whole. turnserver.toml.example h
 
 Exit codes:
   0  success
-  1  failure while running; a check found a failure; an import lacks a line
+  1  failure while running; a check or the doctor found a failure; an import lacks a line
   2  bad usage or bad configuration";
 
 /// A STUN/TURN relay server for WebRTC.
@@ -54,6 +55,7 @@ enum Command {
     Check(check::CheckArgs),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
+    Doctor(doctor::Args),
     Import(import::Args),
 }
 
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => args.run(),
         Command::Credentials(args) => args.run(),
+        Command::Doctor(args) => args.run(),
         Command::Import(args) => args.run(),
     }
 }

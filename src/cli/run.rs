@@ -73,7 +73,8 @@ impl Args {
         })
     }
 
-    fn into_sources(self) -> Sources {
+    /// The sources, options included.
+    pub(super) fn into_sources(self) -> Sources {
         let mut sources = self.common.into_sources();
         sources.flags.extend([
             flag("realm", "--realm", self.realm.into_iter().collect()),

@@ -24,7 +24,7 @@ use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
 /// File descriptors of a server without clients, generously.
-const FILES_AT_REST: u64 = 256;
+pub(super) const FILES_AT_REST: u64 = 256;
 
 /// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
 pub(super) fn serve(

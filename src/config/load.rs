@@ -56,6 +56,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and still likely to be a mistake.
     pub warnings: Vec<Problem>,
+    /// The files that were read: the configuration, and those of secrets.
+    pub files: Vec<PathBuf>,
 }
 
 /// The file that is read when none is named: the packaged place, if there is one.

@@ -12,7 +12,7 @@ use crate::turn::Transport;
 
 /// Bytes of a UDP listener's receive buffer: a tenth of a second of 1200-byte packets at 40 kpps.
 /// Without a privilege the system's `net.core.rmem_max` is the most there is.
-const RECEIVE_BUFFER: usize = 4 << 20;
+pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -34,7 +34,7 @@ pub struct ListenError {
     /// The kernel's reason.
     pub error: io::Error,
     /// Who has the port, where that can be seen.
-    pub owner: Option<String>,
+    pub owner: Option<port_owner::Owner>,
 }
 
 impl fmt::Display for ListenError {

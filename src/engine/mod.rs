@@ -8,7 +8,7 @@ mod clock;
 mod control;
 mod event_log;
 mod listen;
-mod port_owner;
+pub mod port_owner;
 mod record;
 mod relay;
 mod settings;
@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
-pub use listen::ListenError;
+pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 pub use settings::{Settings, StreamLimits};
 #[cfg(fuzzing)]

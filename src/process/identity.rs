@@ -54,6 +54,11 @@ pub fn group_of(configured: Option<&str>) -> Option<u32> {
     Unprivileged::find(configured.unwrap_or(PREFERRED_USER)).map(|user| user.gid)
 }
 
+/// Numbers of a user and of its group.
+pub fn ids_of(name: &str) -> Option<(u32, u32)> {
+    Unprivileged::find(name).map(|user| (user.uid, user.gid))
+}
+
 /// Whether this machine has a user of this name or number.
 pub fn is_user(name: &str) -> bool {
     Unprivileged::find(name).is_some()

@@ -61,7 +61,7 @@ impl Sandbox {
     }
 
     /// What is not closed, and why.
-    pub(super) fn lacking(&self) -> Option<String> {
+    pub fn lacking(&self) -> Option<String> {
         self.lacking.clone()
     }
 }

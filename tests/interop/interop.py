@@ -19,6 +19,7 @@ from pathlib import Path
 
 import check
 import coturn_import
+import doctor
 import fail2ban
 import lab
 import own_addresses
@@ -415,6 +416,7 @@ def scenarios():
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", apart(fail2ban)),
+        Scenario("doctor", "doctor", "-", "-", apart(doctor)),
         Scenario("own-addresses", "client", "ip", "udp", apart(own_addresses)),
         Scenario(
             "import", "uclient", "turnutils_peer", "udp, tcp", apart(coturn_import, lambda bench: (bench.logs,))

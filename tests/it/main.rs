@@ -14,6 +14,7 @@ mod check;
 mod cli;
 mod confinement;
 mod control;
+mod doctor;
 mod fingerprint;
 mod five_tuple;
 mod flood;

@@ -90,6 +90,7 @@ impl Resolver<'_> {
             self.warn(&item.origin, key, what, remedy);
         }
         self.warn_of_weak_secret(&item.origin, key, secret);
+        self.files.push(path);
         Some(SecretString::from(secret))
     }
 

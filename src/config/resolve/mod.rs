@@ -8,6 +8,7 @@ mod clients;
 mod peers;
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use crate::auth::prepare_realm;
 use crate::process::{FALLBACK_USER, PREFERRED_USER};
@@ -31,6 +32,7 @@ pub(super) fn resolve(
         host,
         problems,
         warnings: Vec::new(),
+        files: document.file().map(PathBuf::from).into_iter().collect(),
     };
     let config = Config {
         realm: resolver.realm(),
@@ -51,6 +53,7 @@ pub(super) fn resolve(
         Ok(Loaded {
             config,
             warnings: resolver.warnings,
+            files: resolver.files,
         })
     } else {
         Err(Problems::new(resolver.problems))
@@ -62,6 +65,7 @@ struct Resolver<'a> {
     host: &'a Host,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    files: Vec<PathBuf>,
 }
 
 impl<'a> Resolver<'a> {

@@ -71,7 +71,7 @@ fuzz_target!(|input: &str| {
     };
     let secrets = secrets(input, file, environment, &sources);
     match load(&sources, &host()) {
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded { config, warnings, .. }) => {
             warnings.iter().for_each(|it| check_problem(it, &secrets));
             check_config(&config);
             check_silence(
