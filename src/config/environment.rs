@@ -13,9 +13,11 @@ use super::suggest;
 
 const PREFIX: &str = "TURNSERVER_";
 
-/// The name of the credential that holds a secret, and the key that it is.
-const CREDENTIAL: &str = "static_auth_secret";
-pub(super) const CREDENTIAL_KEY: &str = "auth.static_auth_secret_file";
+/// The names of the credentials that hold a secret, and the keys that they are.
+pub(super) const CREDENTIALS: [(&str, &str); 2] = [
+    ("static_auth_secret", "auth.static_auth_secret_file"),
+    ("nonce_secret", "auth.nonce_secret_file"),
+];
 
 /// Names the configuration file; the command line reads it.
 const CONFIG: &str = "TURNSERVER_CONFIG";
@@ -70,16 +72,18 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// The secret that systemd hands to this unit (`LoadCredential=static_auth_secret:FILE`), as the
-/// lowest layer: it is used where the configuration names none.
+/// The secrets that systemd hands to this unit (`LoadCredential=static_auth_secret:FILE`), as the
+/// lowest layer: they are used where the configuration names none.
 pub(super) fn credentials(variables: &Environment) -> Document {
     let mut document = Document::default();
-    let key = schema::find(CREDENTIAL_KEY).expect("the schema has this key");
-    if let Some(path) = variables.credential(CREDENTIAL) {
-        let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
-        let item = Item::new(path.to_string_lossy(), &origin);
-        let value = Value::List(vec![item]);
-        document.set(key, Setting { value, origin });
+    for (name, key) in CREDENTIALS {
+        let key = schema::find(key).expect("the schema has this key");
+        if let Some(path) = variables.credential(name) {
+            let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
+            let item = Item::new(path.to_string_lossy(), &origin);
+            let value = Value::List(vec![item]);
+            document.set(key, Setting { value, origin });
+        }
     }
     document
 }

@@ -76,9 +76,10 @@ pub fn system_file() -> Option<PathBuf> {
 pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut document = environment::credentials(&sources.environment);
-    let credential = document
-        .get(environment::CREDENTIAL_KEY)
-        .map(|s| s.origin.clone());
+    let credentials = environment::CREDENTIALS.map(|(_, key)| {
+        let origin = document.get(key)?.origin.clone();
+        Some((key, origin))
+    });
     if let Some(path) = &sources.file {
         let name: Arc<str> = path.to_string_lossy().into();
         match std::fs::read_to_string(path) {
@@ -97,22 +98,22 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     document.overlay(environment::read(&sources.environment, &mut problems));
     document.overlay(from_flags(&sources.flags, &mut problems));
     let mut loaded = resolve::resolve(&document, host, problems)?;
-    loaded.warnings.extend(unused(credential, &document));
+    let credentials = credentials.into_iter().flatten();
+    let unused = credentials.filter_map(|(key, origin)| unused(key, &origin, &document));
+    loaded.warnings.extend(unused);
     Ok(loaded)
 }
 
 /// An operator who has set up a credential believes that it is used.
-fn unused(credential: Option<Origin>, document: &Document) -> Option<Problem> {
-    let credential = credential?;
-    let keys = schema::ALTERNATIVES.iter();
-    let used = keys.filter_map(|key| document.get(key)).next()?;
+fn unused(key: &str, credential: &Origin, document: &Document) -> Option<Problem> {
+    let pair = schema::ALTERNATIVES.iter().find(|pair| pair.contains(&key));
+    let used = pair?.iter().find_map(|key| document.get(key))?;
     let what = format!(
         "the unit's credential is not used: {} names another",
         used.origin
     );
     let remedy = "remove one of the two";
-    (used.origin != credential)
-        .then(|| Problem::new(&credential, environment::CREDENTIAL_KEY, what, remedy))
+    (used.origin != *credential).then(|| Problem::new(credential, key, what, remedy))
 }
 
 fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {

@@ -20,11 +20,13 @@ impl Resolver<'_> {
     pub(super) fn auth(&mut self) -> Auth {
         let mut static_auth_secrets = self.secrets("auth.static_auth_secret");
         static_auth_secrets.extend(self.secret_files("auth.static_auth_secret_file"));
+        let mut nonce_secrets = self.secrets("auth.nonce_secret");
+        nonce_secrets.extend(self.secret_files("auth.nonce_secret_file"));
         let auth = Auth {
             static_auth_secrets,
             users: self.users(),
             rest_separator: self.rest_separator(),
-            nonce_secrets: self.secrets("auth.nonce_secret"),
+            nonce_secrets,
             nonce_lifetime_s: self.number(
                 "auth.nonce_lifetime_s",
                 // RFC 8656 section 5 for the upper end; below it clients would do little else.
@@ -94,9 +96,18 @@ impl Resolver<'_> {
     }
 
     fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
-        if let Some(what) = weakness(secret) {
+        if let Some(why) = weakness(secret) {
+            let what = format!("a secret {why}");
             let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
             self.warn(origin, key, what, remedy);
+        }
+    }
+
+    fn warn_of_weak_password(&mut self, name: &str, item: &Item) {
+        if let Some(why) = weakness(&item.text) {
+            let what = format!("the password of user {name:?} {why}");
+            let remedy = "use a long random one, e.g. from: openssl rand -base64 18";
+            self.warn(&item.origin, "auth.users", what, remedy);
         }
     }
 
@@ -157,6 +168,7 @@ impl Resolver<'_> {
                 self.refuse(&item.origin, key, what, "use visible characters and spaces");
                 return None;
             }
+            self.warn_of_weak_password(name, item);
             return Some(Credential::Plain(SecretString::from(item.text.as_str())));
         };
         let parsed = md5_key(digits);

@@ -1,5 +1,7 @@
 //! What overrides what.
 
+use secrecy::ExposeSecret;
+
 use super::*;
 
 #[test]
@@ -76,6 +78,30 @@ fn a_secret_on_top_leaves_no_other_valid() {
         .config;
     assert_eq!(config.auth.issuing_secret(), Some("one-secret"));
     assert_eq!(config.auth.static_auth_secrets.len(), 2);
+}
+
+/// The keys of the nonces likewise, in both directions; the other pair is not touched.
+#[test]
+fn a_nonce_secret_on_top_leaves_no_other_valid() {
+    let toml = "[auth]\nnonce_secret_file = [\"one\", \"two\"]\nstatic_auth_secret = \"secret\"";
+    let mut trial = Trial::new(toml);
+    let directory = trial.directory.path().to_owned();
+    for name in ["one", "two", "three"] {
+        fs::write(directory.join(name), format!("nonce-secret-{name}\n")).unwrap();
+    }
+    let secrets = |trial: &Trial| {
+        let auth = trial.load().config.auth;
+        assert_eq!(auth.issuing_secret(), Some("secret"));
+        let secrets = auth.nonce_secrets.iter();
+        let secrets = secrets.map(|secret| secret.expose_secret().to_owned());
+        secrets.collect::<Vec<_>>()
+    };
+    assert_eq!(secrets(&trial), ["nonce-secret-one", "nonce-secret-two"]);
+    trial = trial.env("TURNSERVER_AUTH__NONCE_SECRET", "of-the-environment");
+    assert_eq!(secrets(&trial), ["of-the-environment"]);
+    let three = directory.join("three").to_str().unwrap().to_owned();
+    trial = trial.flag("auth.nonce_secret_file", "--test", &[&three]);
+    assert_eq!(secrets(&trial), ["nonce-secret-three"]);
 }
 
 #[test]
@@ -159,6 +185,30 @@ fn a_credential_of_the_unit_is_the_last_resort() {
     assert_eq!(secrets(&without), 0);
 }
 
+/// PROC-06: and for the keys of the nonces there is another credential.
+#[test]
+fn a_credential_serves_for_the_nonces() {
+    let trial = |toml: &str| {
+        let trial = Trial::new(toml);
+        let file = trial.directory.path().join("nonce_secret");
+        fs::write(file, "a-key-handed-over-by-systemd\n").unwrap();
+        let shown = trial.directory.path().to_str().unwrap().to_owned();
+        trial.env("CREDENTIALS_DIRECTORY", &shown)
+    };
+    let auth = trial("").load().config.auth;
+    assert!(auth.is_empty());
+    assert_eq!(auth.nonce_secrets.len(), 1);
+    let secret = auth.nonce_secrets[0].expose_secret();
+    assert_eq!(secret, "a-key-handed-over-by-systemd");
+    let named = trial("[auth]\nnonce_secret = \"a-key-named-by-the-file\"");
+    let secret = &named.load().config.auth.nonce_secrets[0];
+    assert_eq!(secret.expose_secret(), "a-key-named-by-the-file");
+    let unused = "CREDENTIALS_DIRECTORY: auth.nonce_secret_file: the unit's credential is not used";
+    let warnings = named.warnings();
+    let unused = warnings.iter().filter(|text| text.starts_with(unused));
+    assert_eq!(unused.count(), 1, "{warnings:#?}");
+}
+
 /// PROC-06: a credential that cannot be looked at is not taken for none, which would have the server
 /// make a secret of its own. Not even root can follow a loop of links.
 #[test]
@@ -168,14 +218,10 @@ fn a_credential_that_cannot_be_looked_at_is_refused() {
     std::os::unix::fs::symlink(&loop_of_links, &loop_of_links).unwrap();
     let shown = loop_of_links.to_str().unwrap().to_owned();
     let errors = trial.env("CREDENTIALS_DIRECTORY", &shown).errors();
-    let (start, end) = (
-        "CREDENTIALS_DIRECTORY: auth.static_auth_secret_file: loop/static_auth_secret cannot be read",
-        "make the file and let the user of this server read it",
-    );
-    assert_eq!(errors.len(), 1, "{errors:#?}");
-    assert!(
-        errors[0].starts_with(start) && errors[0].ends_with(end),
-        "{}",
-        errors[0]
-    );
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    for (error, name) in errors.iter().zip(["static_auth_secret", "nonce_secret"]) {
+        let start = format!("CREDENTIALS_DIRECTORY: auth.{name}_file: loop/{name} cannot be read");
+        let end = "make the file and let the user of this server read it";
+        assert!(error.starts_with(&start) && error.ends_with(end), "{error}");
+    }
 }

@@ -133,6 +133,15 @@ fn weak_secrecy_brings_warnings() {
     );
     mode(0o640);
     assert_eq!(trial.warnings().len(), 1);
+    let users = "{ alice = \"hunter2\", bob = \"0x00112233445566778899aabbccddeeff\", \
+                 carol = \"9f3c07d1b85e42aa\" }";
+    let warnings = trial.env("TURNSERVER_AUTH__USERS", users).warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert_eq!(
+        warnings[1],
+        "TURNSERVER_AUTH__USERS: auth.users: the password of user \"alice\" is shorter than 16 \
+         characters; use a long random one, e.g. from: openssl rand -base64 18"
+    );
 }
 
 #[test]
