@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
@@ -11,6 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
+
+use super::files;
 
 /// The file's name in the state directory.
 const FILE: &str = "static-auth-secret";
@@ -171,10 +173,9 @@ fn read(path: &Path) -> io::Result<FirstRunSecret> {
     // A link could lead to any file that this user may read, and change its mode.
     let mut file = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)?;
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text)?;
+    let text = files::read_open(&mut file, files::SECRET_MAX)?;
     let secret = text.trim();
     if secret.is_empty() {
         return Err(io::Error::new(

@@ -1,5 +1,6 @@
 //! From the sources (file, environment, flags) to one checked [`Config`].
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::document::{Document, Item, Setting, Value, pair, wipe};
 use super::environment::Environment;
 use super::error::{Origin, Problem, Problems};
 use super::schema::{self, Shape};
-use super::{Config, Host, environment, resolve};
+use super::{Config, Host, environment, files, resolve};
 
 /// Where a file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/turnstone/turnserver.toml";
@@ -82,15 +83,18 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     });
     if let Some(path) = &sources.file {
         let name: Arc<str> = path.to_string_lossy().into();
-        match std::fs::read_to_string(path) {
-            Ok(text) => document.overlay(read_toml(&name, &Zeroizing::new(text), &mut problems)),
+        match files::read(path, files::CONFIGURATION_MAX) {
+            Ok(text) => document.overlay(read_toml(&name, &text, &mut problems)),
             Err(error) => {
                 let origin = Origin::File {
                     path: name,
                     line: 0,
                 };
                 let what = format!("cannot be read ({error})");
-                let remedy = "check the path and that this user may read it, or leave out --config";
+                let remedy = match error.kind() {
+                    ErrorKind::InvalidInput => "name a regular file of at most 1 MiB",
+                    _ => "check the path and that this user may read it, or leave out --config",
+                };
                 return Err(Problems::new(vec![Problem::new(&origin, "", what, remedy)]));
             }
         }

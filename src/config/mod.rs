@@ -14,6 +14,7 @@ mod document;
 mod environment;
 mod error;
 mod exposure;
+mod files;
 pub mod first_run;
 mod host;
 mod load;

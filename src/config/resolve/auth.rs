@@ -1,15 +1,16 @@
 //! `[auth]`: secrets and users. Nothing here may quote a value in a message.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 use crate::auth::opaque_string;
 
 use super::Resolver;
 use crate::config::document::Item;
 use crate::config::exposure::{self, Exposure};
+use crate::config::files;
 use crate::config::strength::weakness;
 use crate::config::{Auth, Credential, Md5Key, Origin, defaults};
 
@@ -68,11 +69,14 @@ impl Resolver<'_> {
     fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
         let path = beside(&item.origin, Path::new(item.text.as_str()));
         let shown = path.display();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
+        let text = match files::read(&path, files::SECRET_MAX) {
+            Ok(text) => text,
             Err(error) => {
                 let what = format!("{shown} cannot be read ({error})");
-                let remedy = "make the file and let the user of this server read it";
+                let remedy = match error.kind() {
+                    ErrorKind::InvalidInput => "name a regular file with one line, the secret",
+                    _ => "make the file and let the user of this server read it",
+                };
                 self.refuse(&item.origin, key, what, remedy);
                 return None;
             }
