@@ -22,6 +22,10 @@ use crate::log;
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
+/// The part of the files that strangers' TCP connections may take where the limits need more files
+/// than there are: the others are for allocations.
+const TCP_SHARE_OF_FILES: u64 = 4;
+
 /// File descriptors of a server without clients, generously.
 const FILES_AT_REST: u64 = 256;
 
@@ -35,8 +39,8 @@ pub(super) fn serve(
     if config.peers.allow_loopback {
         tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
     }
-    raise_file_limit(config);
-    let settings = match settings(config, host) {
+    let files = raise_file_limit(config);
+    let settings = match settings(config, host, files) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("{error}");
@@ -203,8 +207,8 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// What the engine is told.
-fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
+/// What the engine is told, where the process may open so many files.
+fn settings(config: &Config, host: &Host, files: u64) -> Result<Settings, CredentialError> {
     let relay_addresses = config.relay.addresses.iter();
     let relay_addresses = relay_addresses
         .map(|&bound| RelayAddress {
@@ -221,7 +225,7 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
         own_addresses: host.interface_addresses.clone(),
         options: options(config)?,
         stream: StreamLimits {
-            connections: config.limits.tcp_connections,
+            connections: tcp_connections(config, files),
             connections_per_address: config.limits.tcp_connections_per_address,
             half_open: config.limits.tcp_half_open,
             send_queue_bytes: config.limits.tcp_send_queue_bytes as usize,
@@ -311,8 +315,8 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
 }
 
 /// Asks for as many files as the system lets this process have, and says so if they cannot be
-/// enough.
-fn raise_file_limit(config: &Config) {
+/// enough. Returns how many there are.
+fn raise_file_limit(config: &Config) -> u64 {
     let wanted = files(config);
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Beyond the maximum is for root only. What a sandbox forbids shows in the limit.
@@ -323,10 +327,23 @@ fn raise_file_limit(config: &Config) {
         tracing::warn!(
             files,
             wanted,
+            tcp_connections = tcp_connections(config, files),
             "the file limit is lower than limits.allocations_total and limits.tcp_connections \
-             need; raise LimitNOFILE (or ulimit -n)"
+             need, so there are fewer TCP connections; raise LimitNOFILE (or ulimit -n)"
         );
     }
+    files
+}
+
+/// TCP connections of a process that may open so many files. Strangers can make connections, and
+/// where they could have every file no client would get an allocation.
+fn tcp_connections(config: &Config, files: u64) -> u32 {
+    let configured = config.limits.tcp_connections;
+    if files >= self::files(config) {
+        return configured;
+    }
+    let share = u32::try_from(files / TCP_SHARE_OF_FILES).unwrap_or(u32::MAX);
+    configured.min(share.max(1))
 }
 
 /// Files that a full server has open. A connection takes one, and an allocation one for each family
@@ -378,6 +395,22 @@ mod tests {
         let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
         config.server.workers = 4;
         assert_eq!(limits(&config).unauthenticated_replies_per_s, 50);
+    }
+
+    /// SEC-12: strangers' connections leave files for allocations.
+    #[test]
+    fn scarce_files_cap_tcp_connections() {
+        let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
+        config.limits.tcp_connections = 4000;
+        let enough = files(&config);
+        assert_eq!(tcp_connections(&config, enough), 4000);
+        for (files, connections) in [(enough - 1, 4000), (1024, 256), (3, 1)] {
+            assert_eq!(tcp_connections(&config, files), connections);
+        }
+        let settings = settings(&config, &Host::probe(), 1024).unwrap();
+        assert_eq!(settings.stream.connections, 256);
+        config.limits.tcp_connections = 100;
+        assert_eq!(tcp_connections(&config, 1024), 100);
     }
 
     /// An allocation of both families is two sockets.
