@@ -32,7 +32,7 @@ both; a list or table replaces the one below it whole. turnserver.toml.example h
 
 Exit codes:
   0  success
-  1  failure while running; a check found a failure
+  1  failure while running; a check found a failure; an address is not there yet
   2  bad usage or bad configuration";
 
 /// A STUN/TURN relay server for WebRTC.

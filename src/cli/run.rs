@@ -49,7 +49,16 @@ impl Args {
         let host = Host::probe();
         let loaded = match config::load(&self.into_sources(), &host) {
             Ok(loaded) => loaded,
-            Err(problems) => return output::refuse(&problems),
+            Err(problems) => {
+                let refused = output::refuse(&problems);
+                // The unit starts again what ended so.
+                let code = if problems.may_pass() {
+                    ExitCode::FAILURE
+                } else {
+                    refused
+                };
+                return code;
+            }
         };
         let mut config = loaded.config;
         let mut log = log::init(&config.log);

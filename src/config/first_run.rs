@@ -42,18 +42,14 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = &self.source;
         match &self.path {
-            Some(path) => write!(
-                f,
-                "cannot keep a secret in {}: {}",
-                path.display(),
-                self.source
-            )?,
-            None => write!(f, "cannot keep a secret: {}", self.source)?,
+            Some(path) => write!(f, "cannot keep a secret in {}: {source}", path.display())?,
+            None => write!(f, "cannot keep a secret: {source}")?,
         }
         f.write_str(
-            "; set STATE_DIRECTORY to a directory that this user may write, or configure \
-             auth.static_auth_secret",
+            "; name a file with one (--static-auth-secret-file FILE), or set STATE_DIRECTORY to a \
+             directory that this user may write",
         )
     }
 }
@@ -103,7 +99,8 @@ pub fn existing() -> Result<Option<FirstRunSecret>, Error> {
 
 fn directory() -> Result<PathBuf, Error> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    choose_directory(&variable).ok_or_else(|| Error {
+    let chosen = choose_directory(&variable).map(|path| path.components().collect());
+    chosen.ok_or_else(|| Error {
         path: None,
         source: io::Error::new(
             ErrorKind::NotFound,
@@ -132,7 +129,11 @@ fn secret_in(directory: &Path) -> io::Result<FirstRunSecret> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(directory)?;
+        .create(directory)
+        .map_err(|error| {
+            let what = format!("the directory does not exist and cannot be made ({error})");
+            io::Error::new(error.kind(), what)
+        })?;
     let created = publish(&path, &generate()?)?;
     // Read back also what was just made: another process may have been first.
     Ok(FirstRunSecret {

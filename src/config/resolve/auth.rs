@@ -244,7 +244,9 @@ fn beside(origin: &Origin, path: &Path) -> PathBuf {
         Origin::File { path: file, .. } => Path::new(file.as_ref())
             .parent()
             .unwrap_or_else(|| Path::new(""))
-            .join(path),
+            .join(path)
+            .components()
+            .collect(),
         _ => path.to_owned(),
     }
 }

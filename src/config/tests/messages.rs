@@ -144,6 +144,33 @@ fn weak_secrecy_brings_warnings() {
     );
 }
 
+/// What is started again for ever is what can come right without anybody.
+#[test]
+fn an_address_may_come_later() {
+    let no_address = Host {
+        bindable: |_| false,
+        ..host()
+    };
+    let may_pass = |toml: &str| {
+        let trial = Trial::new(toml).on(no_address.clone());
+        load(&trial.sources, &trial.host).unwrap_err().may_pass()
+    };
+    assert!(may_pass("relay.addresses = [\"198.51.100.7\"]"));
+    assert!(may_pass("listen.udp = [\"198.51.100.7:3478\"]"));
+    assert!(!may_pass("realm = 1"));
+    assert!(!may_pass("realm = 1\nrelay.addresses = [\"198.51.100.7\"]"));
+    let external = |toml: &str| {
+        let trial = Trial::new(toml).on(Host {
+            route_sources: vec![address("10.0.0.5")],
+            ..host()
+        });
+        let trial = trial.flag("relay.external", "--external-address", &["2001:db8::1"]);
+        load(&trial.sources, &trial.host).unwrap_err().may_pass()
+    };
+    assert!(external(""));
+    assert!(!external("relay.addresses = [\"10.0.0.5\"]"));
+}
+
 #[test]
 fn secrets_are_in_no_output() {
     let trial = Trial::new(
