@@ -44,14 +44,18 @@ impl Environment {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Where the credentials of this unit are.
+    fn credentials_directory(&self) -> Option<PathBuf> {
+        let variables = self.0.iter();
+        let mut directories = variables.filter(|(name, _)| name == CREDENTIALS_DIRECTORY);
+        let (_, path) = directories.next_back()?;
+        Some(Path::new(path).components().collect())
+    }
+
     /// The file of a credential of this unit, if there is one. One that cannot be looked at is: who
     /// reads it will say why not.
     fn credential(&self, name: &str) -> Option<PathBuf> {
-        let variables = self.0.iter();
-        let directory = variables
-            .rev()
-            .find(|(name, _)| name == CREDENTIALS_DIRECTORY)?;
-        let path = Path::new(&directory.1).join(name);
+        let path = self.credentials_directory()?.join(name);
         path.try_exists().unwrap_or(true).then_some(path)
     }
 }
@@ -86,6 +90,26 @@ pub(super) fn credentials(variables: &Environment) -> Document {
         }
     }
     document
+}
+
+/// Whether a value is the path of a credential.
+pub(super) fn is_credential(origin: &Origin) -> bool {
+    *origin == Origin::Environment(CREDENTIALS_DIRECTORY.to_owned())
+}
+
+/// For a server without secrets and users: that a unit with credentials has none of ours is likely
+/// a misspelt name.
+pub(super) fn missing_credential(variables: &Environment) -> Option<Problem> {
+    let directory = variables.credentials_directory()?;
+    let mut names = CREDENTIALS.iter();
+    if names.any(|(name, _)| variables.credential(name).is_some()) {
+        return None;
+    }
+    let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
+    let (name, _) = CREDENTIALS[0];
+    let what = format!("no credential {name} in {}", directory.display());
+    let remedy = format!("write LoadCredential={name}:FILE in the unit, or configure a secret");
+    Some(Problem::new(&origin, "", what, remedy))
 }
 
 /// The variable that sets the key `path`.

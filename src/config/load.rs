@@ -13,6 +13,7 @@ use super::document::{Document, Item, Setting, Value, pair, wipe};
 use super::environment::Environment;
 use super::error::{Origin, Problem, Problems};
 use super::schema::{self, Shape};
+use super::secret_source::SecretSource;
 use super::{Config, Host, environment, files, resolve};
 
 /// Where a file is looked for when none is named.
@@ -57,6 +58,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and still likely to be a mistake.
     pub warnings: Vec<Problem>,
+    /// Where the secrets come from, in the order of their use.
+    pub secrets: Vec<SecretSource>,
 }
 
 /// The file that is read when none is named: the packaged place, if there is one.
@@ -105,6 +108,10 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     let credentials = credentials.into_iter().flatten();
     let unused = credentials.filter_map(|(key, origin)| unused(key, &origin, &document));
     loaded.warnings.extend(unused);
+    if loaded.config.auth.is_empty() {
+        let missing = environment::missing_credential(&sources.environment);
+        loaded.warnings.extend(missing);
+    }
     Ok(loaded)
 }
 

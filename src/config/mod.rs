@@ -20,6 +20,7 @@ mod host;
 mod load;
 mod resolve;
 mod schema;
+mod secret_source;
 mod strength;
 mod suggest;
 #[cfg(test)]
@@ -40,8 +41,10 @@ use crate::turn::NetworkRule;
 
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
+pub use exposure::hidden_from;
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
+pub use secret_source::{SecretPlace, SecretSource};
 
 /// A complete configuration: every value checked, nothing left to default.
 #[derive(Clone, Debug, Serialize)]

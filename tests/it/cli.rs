@@ -121,6 +121,11 @@ fn check_config_shows_everything_but_secrets() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("static_auth_secret = \"(set: 1)\""));
     assert!(stdout(&output).contains("max_lifetime_s = 3600"));
+    let place = format!("\n\n# auth.static_auth_secret: value in {file}:2\n");
+    assert!(stdout(&output).ends_with(&place), "{}", stdout(&output));
+    let warnings = stderr(&output).matches("warning: ").count();
+    let last = format!("\nok, {warnings} warnings\n");
+    assert!(stderr(&output).ends_with(&last), "{}", stderr(&output));
     assert!(stderr(&output).contains("warning: ") && stderr(&output).contains("127.0.0.1"));
     assert!(!stdout(&output).contains("hunter2") && !stderr(&output).contains("hunter2"));
 }

@@ -10,24 +10,20 @@ use crate::auth::opaque_string;
 use super::Resolver;
 use crate::config::document::Item;
 use crate::config::exposure::{self, Exposure};
-use crate::config::files;
 use crate::config::strength::weakness;
-use crate::config::{Auth, Credential, Md5Key, Origin, defaults};
+use crate::config::{Auth, Credential, Md5Key, Origin, SecretPlace, SecretSource, defaults};
+use crate::config::{environment, files, schema};
 
 /// RFC 8489 section 14.3 ends USERNAME before 509 bytes.
 const USERNAME_BYTES: usize = 508;
 
 impl Resolver<'_> {
     pub(super) fn auth(&mut self) -> Auth {
-        let mut static_auth_secrets = self.secrets("auth.static_auth_secret");
-        static_auth_secrets.extend(self.secret_files("auth.static_auth_secret_file"));
-        let mut nonce_secrets = self.secrets("auth.nonce_secret");
-        nonce_secrets.extend(self.secret_files("auth.nonce_secret_file"));
         let auth = Auth {
-            static_auth_secrets,
+            static_auth_secrets: self.secrets(schema::ALTERNATIVES[0]),
             users: self.users(),
             rest_separator: self.rest_separator(),
-            nonce_secrets,
+            nonce_secrets: self.secrets(schema::ALTERNATIVES[1]),
             nonce_lifetime_s: self.number(
                 "auth.nonce_lifetime_s",
                 // RFC 8656 section 5 for the upper end; below it clients would do little else.
@@ -39,12 +35,10 @@ impl Resolver<'_> {
         auth
     }
 
-    fn secrets(&mut self, key: &str) -> Vec<SecretString> {
-        let Some((items, _)) = self.list(key) else {
-            return Vec::new();
-        };
+    /// The values of a key, and those that the other key of the pair has in files.
+    fn secrets(&mut self, [key, file_key]: [&'static str; 2]) -> Vec<SecretString> {
         let mut secrets = Vec::new();
-        for item in items {
+        for item in self.list(key).map_or(&[][..], |list| list.0) {
             if item.text.trim().is_empty() {
                 let remedy = "write a long random text, e.g. from: openssl rand -base64 32";
                 self.refuse(&item.origin, key, "holds an empty secret", remedy);
@@ -52,24 +46,27 @@ impl Resolver<'_> {
             }
             self.warn_of_weak_secret(&item.origin, key, &item.text);
             secrets.push(SecretString::from(item.text.as_str()));
+            let place = SecretPlace::Value(item.origin.clone());
+            self.secrets.push(SecretSource { key, place });
+        }
+        for item in self.list(file_key).map_or(&[][..], |list| list.0) {
+            let path = beside(&item.origin, Path::new(item.text.as_str()));
+            let Some(secret) = self.secret_file(file_key, item, &path) else {
+                continue;
+            };
+            secrets.push(secret);
+            let place = match environment::is_credential(&item.origin) {
+                true => SecretPlace::Credential(path),
+                false => SecretPlace::File(path),
+            };
+            self.secrets.push(SecretSource { key, place });
         }
         secrets
     }
 
-    fn secret_files(&mut self, key: &str) -> Vec<SecretString> {
-        let Some((items, _)) = self.list(key) else {
-            return Vec::new();
-        };
-        items
-            .iter()
-            .filter_map(|item| self.secret_file(key, item))
-            .collect()
-    }
-
-    fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
-        let path = beside(&item.origin, Path::new(item.text.as_str()));
+    fn secret_file(&mut self, key: &str, item: &Item, path: &Path) -> Option<SecretString> {
         let shown = path.display();
-        let text = match files::read(&path, files::SECRET_MAX) {
+        let text = match files::read(path, files::SECRET_MAX) {
             Ok(text) => text,
             Err(error) => {
                 let what = format!("{shown} cannot be read ({error})");
@@ -88,12 +85,15 @@ impl Resolver<'_> {
             self.refuse(&item.origin, key, what, remedy);
             return None;
         }
-        let exposed = exposure::to_readers(&path, self.server_user());
-        for Exposure { what, remedy } in exposed
-            .into_iter()
-            .chain(exposure::to_writers(&path, self.server_user()))
-        {
-            self.warn(&item.origin, key, what, remedy);
+        // Of a credential systemd decides who reads it.
+        if !environment::is_credential(&item.origin) {
+            let exposed = exposure::to_readers(path, self.server_user());
+            let exposed = exposed.into_iter();
+            for Exposure { what, remedy } in
+                exposed.chain(exposure::to_writers(path, self.server_user()))
+            {
+                self.warn(&item.origin, key, what, remedy);
+            }
         }
         self.warn_of_weak_secret(&item.origin, key, secret);
         Some(SecretString::from(secret))

@@ -14,6 +14,7 @@ use crate::process::{FALLBACK_USER, PREFERRED_USER};
 
 use super::document::{Document, Item, Value};
 use super::error::{Origin, Problem, Problems};
+use super::secret_source::SecretSource;
 use super::{Config, Host, Limits, Loaded, Log, LogFormat, LogLevel, Server, defaults};
 
 /// # Errors
@@ -29,6 +30,7 @@ pub(super) fn resolve(
         host,
         problems,
         warnings: Vec::new(),
+        secrets: Vec::new(),
     };
     let config = Config {
         realm: resolver.realm(),
@@ -49,6 +51,7 @@ pub(super) fn resolve(
         Ok(Loaded {
             config,
             warnings: resolver.warnings,
+            secrets: resolver.secrets,
         })
     } else {
         Err(Problems::new(resolver.problems))
@@ -60,6 +63,7 @@ struct Resolver<'a> {
     host: &'a Host,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    secrets: Vec<SecretSource>,
 }
 
 impl<'a> Resolver<'a> {

@@ -180,9 +180,56 @@ fn a_credential_of_the_unit_is_the_last_resort() {
         config.auth.issuing_secret(),
         Some("a-secret-of-the-environment")
     );
+}
 
-    let without = Trial::new("").env("CREDENTIALS_DIRECTORY", "/nonexistent");
-    assert_eq!(secrets(&without), 0);
+/// PROC-06: a credential of another name is likely misspelt.
+#[test]
+fn a_unit_without_our_credentials_is_told_the_name() {
+    let without = |toml: &str| {
+        let trial = Trial::new(toml).env("CREDENTIALS_DIRECTORY", "/nonexistent/");
+        assert_eq!(trial.load().config.auth.issuing_secret(), None);
+        trial.warnings()
+    };
+    let expected = "CREDENTIALS_DIRECTORY: no credential static_auth_secret in /nonexistent; write \
+                    LoadCredential=static_auth_secret:FILE in the unit, or configure a secret";
+    assert_eq!(without(""), [expected]);
+    let users = without("[auth]\nusers = { alice = \"9f3c07d1b85e42aa\" }");
+    assert!(!users.iter().any(|text| text.contains("CREDENTIALS")));
+}
+
+/// The places are told, and systemd's own are not worried about.
+#[test]
+fn secrets_have_places() {
+    let toml = "[auth]\nstatic_auth_secret = [\"hunter2-one\",\n\"hunter2-two\"]\n\
+                static_auth_secret_file = \"./secret\"";
+    let trial = Trial::new(toml);
+    let directory = trial.directory.path().display().to_string();
+    for name in ["secret", "nonce_secret"] {
+        fs::write(trial.directory.path().join(name), "hunter2-file\n").unwrap();
+    }
+    // Else nobody could come as far as the files.
+    fs::set_permissions(trial.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let open = trial.directory.path().join("nonce_secret");
+    fs::set_permissions(open, PermissionsExt::from_mode(0o644)).unwrap();
+    let trial = trial.env("CREDENTIALS_DIRECTORY", &directory);
+    let loaded = trial.load();
+    let places = loaded.secrets.iter();
+    let places = places.map(|it| it.to_string().replace(&directory, "DIR"));
+    assert_eq!(
+        places.collect::<Vec<_>>(),
+        [
+            "auth.static_auth_secret: value in DIR/turnserver.toml:2",
+            "auth.static_auth_secret: value in DIR/turnserver.toml:3",
+            "auth.static_auth_secret: file DIR/secret",
+            "auth.nonce_secret: credential DIR/nonce_secret",
+        ]
+    );
+    let warnings = trial.warnings();
+    let exposed = warnings
+        .iter()
+        .any(|text| text.contains("can read") && text.contains("nonce"));
+    assert!(!exposed, "{warnings:#?}");
+    assert!(warnings.iter().any(|text| text.contains("can read")));
 }
 
 /// PROC-06: and for the keys of the nonces there is another credential.
