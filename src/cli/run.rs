@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::config::first_run::{self as secrets, FirstRunSecret};
-use crate::config::{self, Config, Flag, Host, Sources};
+use crate::config::{self, Config, Flag, Host, SecretPlace, SecretSource, Sources};
 use crate::log;
 
 use super::serve::serve;
@@ -61,6 +61,7 @@ impl Args {
             }
         };
         let mut config = loaded.config;
+        let mut places = loaded.secrets;
         let mut log = log::init(&config.log);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -68,14 +69,20 @@ impl Args {
         let mut kept = None;
         if config.auth.is_empty() {
             match kept_secret(&mut config) {
-                Ok(secret) => kept = Some(secret),
+                Ok(secret) => {
+                    places.push(SecretSource {
+                        key: "auth.static_auth_secret",
+                        place: SecretPlace::File(secret.path.clone()),
+                    });
+                    kept = Some(secret);
+                }
                 Err(error) => {
                     tracing::error!("{error}");
                     return ExitCode::FAILURE;
                 }
             }
         }
-        serve(&config, &host, &mut log, || {
+        serve(&config, &places, &host, &mut log, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

@@ -2,6 +2,7 @@
 //! waits for a signal.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -12,11 +13,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::field::{DisplayValue, display};
 use zeroize::Zeroizing;
 
 use super::output;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential, Host};
+use crate::config::{Config, Credential, Host, SecretSource};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::log;
 use crate::process;
@@ -26,12 +28,16 @@ use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 /// than there are: the others are for allocations.
 const TCP_SHARE_OF_FILES: u64 = 4;
 
+/// Items of a configured list that a log line shows.
+const SHOWN_MAX: usize = 8;
+
 /// File descriptors of a server without clients, generously.
 const FILES_AT_REST: u64 = 256;
 
 /// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
 pub(super) fn serve(
     config: &Config,
+    secrets: &[SecretSource],
     host: &Host,
     log: &mut log::Output,
     when_ready: impl FnOnce(),
@@ -76,15 +82,46 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
+    tell_serving(config, secrets, &engine);
+    when_ready();
+    runtime.block_on(wait(engine, signals))
+}
+
+/// The line that an operator compares with what was meant.
+fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine) {
+    let external = config.relay.external.iter().map(|(_, outside)| outside);
+    let (low, high) = (config.relay.ports.start(), config.relay.ports.end());
+    let places = |key: &str| {
+        let of_key = secrets.iter().filter(|secret| secret.key == key);
+        shown(of_key.map(|secret| &secret.place))
+    };
     tracing::info!(
         udp = %output::list(engine.udp_addresses()),
         tcp = %output::list(engine.tcp_addresses()),
+        relay = %output::list(&config.relay.addresses),
+        external = shown(external),
+        ports = %format_args!("{low}-{high}"),
+        secret = places("auth.static_auth_secret"),
+        nonce_secret = places("auth.nonce_secret"),
+        users = Some(config.auth.users.len()).filter(|users| *users > 0),
+        peers.allow = shown(&config.peers.allow),
+        clients.allow = shown(&config.clients.allow),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
     );
-    when_ready();
-    runtime.block_on(wait(engine, signals))
+}
+
+/// A list that may be long, for one line; `None` if it is empty.
+fn shown<T: Display>(items: impl IntoIterator<Item = T>) -> Option<DisplayValue<String>> {
+    let mut items = items.into_iter();
+    let first: Vec<T> = items.by_ref().take(SHOWN_MAX).collect();
+    let mut text = output::list(&first);
+    match items.count() {
+        0 => {}
+        more => text = format!("{text} and {more} more"),
+    }
+    (!first.is_empty()).then(|| display(text))
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -395,6 +432,14 @@ mod tests {
         let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
         config.server.workers = 4;
         assert_eq!(limits(&config).unauthenticated_replies_per_s, 50);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let text = |count: usize| shown(0..count).map(|it| it.to_string());
+        assert_eq!(text(0), None);
+        assert_eq!(text(8).unwrap(), "0, 1, 2, 3, 4, 5, 6, 7");
+        assert_eq!(text(10).unwrap(), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
     }
 
     /// SEC-12: strangers' connections leave files for allocations.
