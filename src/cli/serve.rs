@@ -366,7 +366,7 @@ fn raise_file_limit(config: &Config) -> u64 {
             wanted,
             tcp_connections = tcp_connections(config, files),
             "the file limit is lower than limits.allocations_total and limits.tcp_connections \
-             need, so there are fewer TCP connections; raise LimitNOFILE (or ulimit -n)"
+             need, and TCP connections get a quarter of it at most; raise LimitNOFILE (or ulimit -n)"
         );
     }
     files
