@@ -1,16 +1,18 @@
 //! `turnstone check-config`: everything that `run` would refuse, and what it would run with.
 
+use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{self, Environment, Host, Sources};
+use crate::config::{self, Environment, Host, Loaded, Problem, Sources};
 
 use super::output;
 
 /// Check a configuration file and show what it means
 ///
 /// Prints every error with file, line, key and remedy and ends with 2; or prints the complete
-/// configuration, defaults included, and ends with 0. Secrets are shown as a count only. Variables
+/// configuration, defaults included, and ends with 0. Secrets are shown as a count only, with the
+/// places where they were found. Variables
 /// TURNSERVER_SECTION__KEY count, as they do for run.
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -30,23 +32,45 @@ impl Args {
             host = host.of_any_machine();
         }
         let sources = Sources {
-            file: Some(self.file),
+            file: Some(self.file.clone()),
             environment: Environment::of_process(),
             flags: Vec::new(),
         };
         match config::load(&sources, &host) {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    output::complain(format_args!("warning: {warning}"));
-                }
-                if loaded.config.auth.is_empty() {
-                    output::complain(
-                        "note: no secret or user is configured; run makes a secret and keeps it",
-                    );
-                }
-                output::print(loaded.config.to_toml().trim_end())
-            }
+            Ok(loaded) => self.report(&loaded),
             Err(problems) => output::refuse(&problems),
         }
+    }
+
+    fn report(&self, loaded: &Loaded) -> ExitCode {
+        let Loaded {
+            config,
+            warnings,
+            secrets,
+            files: _,
+        } = loaded;
+        let files = secrets.iter().filter_map(|secret| secret.place.file());
+        let files = iter::once(self.file.as_path()).chain(files);
+        let files = files.filter(|_| !self.other_machine);
+        let user = config.server.user.as_deref();
+        let hidden: Vec<Problem> = files
+            .filter_map(|file| config::hidden_from(file, user))
+            .collect();
+        for warning in warnings.iter().chain(&hidden) {
+            output::complain(format_args!("warning: {warning}"));
+        }
+        if config.auth.is_empty() {
+            let note = "note: no secret or user is configured; run makes a secret and keeps it";
+            output::complain(note);
+        }
+        let places = secrets.iter().map(|secret| format!("\n# {secret}"));
+        let shown = format!("{}{}", config.to_toml(), places.collect::<String>());
+        let code = output::print(shown.trim_end());
+        output::complain(match warnings.len() + hidden.len() {
+            0 => "ok".to_owned(),
+            1 => "ok, 1 warning".to_owned(),
+            count => format!("ok, {count} warnings"),
+        });
+        code
     }
 }

@@ -35,7 +35,8 @@ both; a list or table replaces the one below it whole. turnserver.toml.example h
 
 Exit codes:
   0  success
-  1  failure while running; a check or the doctor found a failure; an import lacks a line
+  1  failure while running; a check or the doctor found a failure; an import lacks a line; an address
+     is not there yet
   2  bad usage or bad configuration";
 
 /// A STUN/TURN relay server for WebRTC.

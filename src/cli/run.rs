@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::config::first_run::{self as secrets, FirstRunSecret};
-use crate::config::{self, Config, Flag, Host, Sources};
+use crate::config::{self, Config, Flag, Host, SecretPlace, SecretSource, Sources};
 use crate::log;
 
 use super::serve::serve;
@@ -49,9 +49,19 @@ impl Args {
         let host = Host::probe();
         let loaded = match config::load(&self.into_sources(), &host) {
             Ok(loaded) => loaded,
-            Err(problems) => return output::refuse(&problems),
+            Err(problems) => {
+                let refused = output::refuse(&problems);
+                // The unit starts again what ended so.
+                let code = if problems.may_pass() {
+                    ExitCode::FAILURE
+                } else {
+                    refused
+                };
+                return code;
+            }
         };
         let mut config = loaded.config;
+        let mut places = loaded.secrets;
         let mut log = log::init(&config.log);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -59,14 +69,20 @@ impl Args {
         let mut kept = None;
         if config.auth.is_empty() {
             match kept_secret(&mut config) {
-                Ok(secret) => kept = Some(secret),
+                Ok(secret) => {
+                    places.push(SecretSource {
+                        key: "auth.static_auth_secret",
+                        place: SecretPlace::File(secret.path.clone()),
+                    });
+                    kept = Some(secret);
+                }
                 Err(error) => {
                     tracing::error!("{error}");
                     return ExitCode::FAILURE;
                 }
             }
         }
-        serve(&config, &host, &mut log, || {
+        serve(&config, &places, &host, &mut log, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

@@ -2,6 +2,7 @@
 //! waits for a signal.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -12,16 +13,24 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::field::{DisplayValue, display};
 use zeroize::Zeroizing;
 
 use super::output;
 use super::own_networks::{self, OwnNetworks};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential, Host};
+use crate::config::{Config, Credential, Host, SecretSource};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::log;
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
+
+/// The part of the files that strangers' TCP connections may take where the limits need more files
+/// than there are: the others are for allocations.
+const TCP_SHARE_OF_FILES: u64 = 4;
+
+/// Items of a configured list that a log line shows.
+const SHOWN_MAX: usize = 8;
 
 /// File descriptors of a server without clients, generously.
 pub(super) const FILES_AT_REST: u64 = 256;
@@ -29,6 +38,7 @@ pub(super) const FILES_AT_REST: u64 = 256;
 /// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
 pub(super) fn serve(
     config: &Config,
+    secrets: &[SecretSource],
     host: &Host,
     log: &mut log::Output,
     when_ready: impl FnOnce(),
@@ -36,8 +46,8 @@ pub(super) fn serve(
     if config.peers.allow_loopback {
         tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
     }
-    raise_file_limit(config);
-    let settings = match settings(config, host) {
+    let files = raise_file_limit(config);
+    let settings = match settings(config, host, files) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("{error}");
@@ -84,15 +94,46 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
+    tell_serving(config, secrets, &engine);
+    when_ready();
+    runtime.block_on(wait(engine, signals, networks.ok()))
+}
+
+/// The line that an operator compares with what was meant.
+fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine) {
+    let external = config.relay.external.iter().map(|(_, outside)| outside);
+    let (low, high) = (config.relay.ports.start(), config.relay.ports.end());
+    let places = |key: &str| {
+        let of_key = secrets.iter().filter(|secret| secret.key == key);
+        shown(of_key.map(|secret| &secret.place))
+    };
     tracing::info!(
         udp = %output::list(engine.udp_addresses()),
         tcp = %output::list(engine.tcp_addresses()),
+        relay = %output::list(&config.relay.addresses),
+        external = shown(external),
+        ports = %format_args!("{low}-{high}"),
+        secret = places("auth.static_auth_secret"),
+        nonce_secret = places("auth.nonce_secret"),
+        users = Some(config.auth.users.len()).filter(|users| *users > 0),
+        peers.allow = shown(&config.peers.allow),
+        clients.allow = shown(&config.clients.allow),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
     );
-    when_ready();
-    runtime.block_on(wait(engine, signals, networks.ok()))
+}
+
+/// A list that may be long, for one line; `None` if it is empty.
+fn shown<T: Display>(items: impl IntoIterator<Item = T>) -> Option<DisplayValue<String>> {
+    let mut items = items.into_iter();
+    let first: Vec<T> = items.by_ref().take(SHOWN_MAX).collect();
+    let mut text = output::list(&first);
+    match items.count() {
+        0 => {}
+        more => text = format!("{text} and {more} more"),
+    }
+    (!first.is_empty()).then(|| display(text))
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -225,8 +266,8 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// What the engine is told.
-fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
+/// What the engine is told, where the process may open so many files.
+fn settings(config: &Config, host: &Host, files: u64) -> Result<Settings, CredentialError> {
     let relay_addresses = config.relay.addresses.iter();
     let relay_addresses = relay_addresses
         .map(|&bound| RelayAddress {
@@ -243,7 +284,7 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
         own_networks: host.local_networks.clone(),
         options: options(config)?,
         stream: StreamLimits {
-            connections: config.limits.tcp_connections,
+            connections: tcp_connections(config, files),
             connections_per_address: config.limits.tcp_connections_per_address,
             half_open: config.limits.tcp_half_open,
             send_queue_bytes: config.limits.tcp_send_queue_bytes as usize,
@@ -333,8 +374,8 @@ fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
 }
 
 /// Asks for as many files as the system lets this process have, and says so if they cannot be
-/// enough.
-fn raise_file_limit(config: &Config) {
+/// enough. Returns how many there are.
+fn raise_file_limit(config: &Config) -> u64 {
     let wanted = files(config);
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Beyond the maximum is for root only. What a sandbox forbids shows in the limit.
@@ -345,10 +386,23 @@ fn raise_file_limit(config: &Config) {
         tracing::warn!(
             files,
             wanted,
+            tcp_connections = tcp_connections(config, files),
             "the file limit is lower than limits.allocations_total and limits.tcp_connections \
-             need; raise LimitNOFILE (or ulimit -n)"
+             need, and TCP connections get a quarter of it at most; raise LimitNOFILE (or ulimit -n)"
         );
     }
+    files
+}
+
+/// TCP connections of a process that may open so many files. Strangers can make connections, and
+/// where they could have every file no client would get an allocation.
+fn tcp_connections(config: &Config, files: u64) -> u32 {
+    let configured = config.limits.tcp_connections;
+    if files >= self::files(config) {
+        return configured;
+    }
+    let share = u32::try_from(files / TCP_SHARE_OF_FILES).unwrap_or(u32::MAX);
+    configured.min(share.max(1))
 }
 
 /// Files that a full server has open. A connection takes one, and an allocation one for each family
@@ -400,6 +454,30 @@ mod tests {
         let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
         config.server.workers = 4;
         assert_eq!(limits(&config).unauthenticated_replies_per_s, 50);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let text = |count: usize| shown(0..count).map(|it| it.to_string());
+        assert_eq!(text(0), None);
+        assert_eq!(text(8).unwrap(), "0, 1, 2, 3, 4, 5, 6, 7");
+        assert_eq!(text(10).unwrap(), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
+    }
+
+    /// SEC-12: strangers' connections leave files for allocations.
+    #[test]
+    fn scarce_files_cap_tcp_connections() {
+        let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
+        config.limits.tcp_connections = 4000;
+        let enough = files(&config);
+        assert_eq!(tcp_connections(&config, enough), 4000);
+        for (files, connections) in [(enough - 1, 4000), (1024, 256), (3, 1)] {
+            assert_eq!(tcp_connections(&config, files), connections);
+        }
+        let settings = settings(&config, &Host::probe(), 1024).unwrap();
+        assert_eq!(settings.stream.connections, 256);
+        config.limits.tcp_connections = 100;
+        assert_eq!(tcp_connections(&config, 1024), 100);
     }
 
     /// An allocation of both families is two sockets.

@@ -84,12 +84,10 @@ impl Document {
     /// Puts `upper` on top: a key that it sets replaces this layer's value whole, lists and tables
     /// included.
     pub(super) fn overlay(&mut self, upper: Self) {
-        if schema::ALTERNATIVES
-            .iter()
-            .any(|path| upper.settings.contains_key(path))
-        {
-            self.settings
-                .retain(|path, _| !schema::ALTERNATIVES.contains(path));
+        for pair in schema::ALTERNATIVES {
+            if pair.iter().any(|path| upper.settings.contains_key(path)) {
+                self.settings.retain(|path, _| !pair.contains(path));
+            }
         }
         self.settings.extend(upper.settings);
     }

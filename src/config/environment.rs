@@ -13,9 +13,11 @@ use super::suggest;
 
 const PREFIX: &str = "TURNSERVER_";
 
-/// The name of the credential that holds a secret, and the key that it is.
-const CREDENTIAL: &str = "static_auth_secret";
-pub(super) const CREDENTIAL_KEY: &str = "auth.static_auth_secret_file";
+/// The names of the credentials that hold a secret, and the keys that they are.
+pub(super) const CREDENTIALS: [(&str, &str); 2] = [
+    ("static_auth_secret", "auth.static_auth_secret_file"),
+    ("nonce_secret", "auth.nonce_secret_file"),
+];
 
 /// Names the configuration file; the command line reads it.
 const CONFIG: &str = "TURNSERVER_CONFIG";
@@ -42,14 +44,18 @@ impl Environment {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Where the credentials of this unit are.
+    fn credentials_directory(&self) -> Option<PathBuf> {
+        let variables = self.0.iter();
+        let mut directories = variables.filter(|(name, _)| name == CREDENTIALS_DIRECTORY);
+        let (_, path) = directories.next_back()?;
+        Some(Path::new(path).components().collect())
+    }
+
     /// The file of a credential of this unit, if there is one. One that cannot be looked at is: who
     /// reads it will say why not.
     fn credential(&self, name: &str) -> Option<PathBuf> {
-        let variables = self.0.iter();
-        let directory = variables
-            .rev()
-            .find(|(name, _)| name == CREDENTIALS_DIRECTORY)?;
-        let path = Path::new(&directory.1).join(name);
+        let path = self.credentials_directory()?.join(name);
         path.try_exists().unwrap_or(true).then_some(path)
     }
 }
@@ -70,18 +76,40 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// The secret that systemd hands to this unit (`LoadCredential=static_auth_secret:FILE`), as the
-/// lowest layer: it is used where the configuration names none.
+/// The secrets that systemd hands to this unit (`LoadCredential=static_auth_secret:FILE`), as the
+/// lowest layer: they are used where the configuration names none.
 pub(super) fn credentials(variables: &Environment) -> Document {
     let mut document = Document::default();
-    let key = schema::find(CREDENTIAL_KEY).expect("the schema has this key");
-    if let Some(path) = variables.credential(CREDENTIAL) {
-        let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
-        let item = Item::new(path.to_string_lossy(), &origin);
-        let value = Value::List(vec![item]);
-        document.set(key, Setting { value, origin });
+    for (name, key) in CREDENTIALS {
+        let key = schema::find(key).expect("the schema has this key");
+        if let Some(path) = variables.credential(name) {
+            let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
+            let item = Item::new(path.to_string_lossy(), &origin);
+            let value = Value::List(vec![item]);
+            document.set(key, Setting { value, origin });
+        }
     }
     document
+}
+
+/// Whether a value is the path of a credential.
+pub(super) fn is_credential(origin: &Origin) -> bool {
+    *origin == Origin::Environment(CREDENTIALS_DIRECTORY.to_owned())
+}
+
+/// For a server without secrets and users: that a unit with credentials has none of ours is likely
+/// a misspelt name.
+pub(super) fn missing_credential(variables: &Environment) -> Option<Problem> {
+    let directory = variables.credentials_directory()?;
+    let mut names = CREDENTIALS.iter();
+    if names.any(|(name, _)| variables.credential(name).is_some()) {
+        return None;
+    }
+    let origin = Origin::Environment(CREDENTIALS_DIRECTORY.to_owned());
+    let (name, _) = CREDENTIALS[0];
+    let what = format!("no credential {name} in {}", directory.display());
+    let remedy = format!("write LoadCredential={name}:FILE in the unit, or configure a secret");
+    Some(Problem::new(&origin, "", what, remedy))
 }
 
 /// The variable that sets the key `path`.

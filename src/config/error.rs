@@ -46,6 +46,8 @@ pub struct Problem {
     pub what: String,
     /// What the operator should write instead.
     pub remedy: String,
+    /// Whether it can pass by itself: an address may come later.
+    pub may_pass: bool,
 }
 
 impl Problem {
@@ -60,6 +62,7 @@ impl Problem {
             key: key.into(),
             what: what.into(),
             remedy: remedy.into(),
+            may_pass: false,
         }
     }
 }
@@ -97,6 +100,11 @@ impl Problems {
     /// The problems one by one.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
+    }
+
+    /// Whether the same configuration may be right in a while: all of them can pass by themselves.
+    pub fn may_pass(&self) -> bool {
+        self.0.iter().all(|problem| problem.may_pass)
     }
 }
 

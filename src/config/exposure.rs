@@ -4,7 +4,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::process;
+use super::error::{Origin, Problem};
+use crate::process::{self, Reader};
 
 /// Bits of a file's mode (inode(7)).
 const GROUP_READ: u32 = 0o040;
@@ -42,6 +43,46 @@ pub(super) fn to_writers(path: &Path, server_user: Option<&str>) -> Option<Expos
 /// Whether others can read a file.
 pub(super) fn to_readers(path: &Path, server_user: Option<&str>) -> Option<Exposure> {
     readers(path, |group, owner| is_trusted(group, owner, server_user))
+}
+
+/// A file that this process may read as root, and the user of the server may not.
+pub fn hidden_from(path: &Path, server_user: Option<&str>) -> Option<Problem> {
+    let reader = process::reader(server_user)?;
+    if can_read(path, &reader) {
+        return None;
+    }
+    let origin = Origin::File {
+        path: path.to_string_lossy().into(),
+        line: 0,
+    };
+    let name = &reader.name;
+    let what = format!(
+        "the user {name} cannot read it, which a server that is started as this user has to (the \
+         systemd unit does so; one that is started as root reads it first)"
+    );
+    let remedy = format!("chgrp it to a group of {name} and chmod 640, and open the way to it");
+    Some(Problem::new(&origin, "", what, remedy))
+}
+
+/// Whether modes let a user read a file and reach it.
+fn can_read(path: &Path, reader: &Reader) -> bool {
+    let lets = |path: &Path, bits: u32| {
+        fs::metadata(path).is_ok_and(|it| {
+            // Who is the owner, or in the group, has those bits alone (path_resolution(7)).
+            let shift = match () {
+                () if it.uid() == reader.uid => 6,
+                () if reader.groups.contains(&it.gid()) => 3,
+                () => 0,
+            };
+            reader.uid == 0 || it.mode() & (bits << shift) != 0
+        })
+    };
+    // What is gone meanwhile is another matter.
+    let Ok(path) = fs::canonicalize(path) else {
+        return true;
+    };
+    let mut directories = path.ancestors().skip(1);
+    lets(&path, OTHERS_READ) && directories.all(|directory| lets(directory, OTHERS_SEARCH))
 }
 
 fn writers(path: &Path, is_trusted: impl Fn(u32, u32) -> bool) -> Option<Exposure> {
@@ -118,6 +159,41 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    /// PROC-07: of owner, group and others the first that fits decides, on every part of the way.
+    #[test]
+    fn a_reader_needs_the_file_and_the_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        fs::write(&path, "secret").unwrap();
+        let (owner, group) = {
+            let metadata = fs::metadata(&path).unwrap();
+            (metadata.uid(), metadata.gid())
+        };
+        let can = |uid: u32, gid: u32, modes: [u32; 2]| {
+            let paths = [directory.path(), &path];
+            for (path, mode) in paths.into_iter().zip(modes) {
+                fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            }
+            let reader = Reader {
+                name: "reader".to_owned(),
+                uid,
+                groups: vec![gid],
+            };
+            let can = can_read(&path, &reader);
+            fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
+            can
+        };
+        let (other, others) = (owner + 1, group + 1);
+        assert!(can(other, others, [0o755, 0o604]));
+        assert!(!can(other, others, [0o755, 0o640]));
+        assert!(!can(other, others, [0o750, 0o604]));
+        assert!(can(other, group, [0o750, 0o640]));
+        assert!(!can(other, group, [0o755, 0o604]));
+        assert!(!can(other, others, [0o755, 0o600]));
+        assert_eq!(can(owner, others, [0o755, 0o044]), owner == 0);
+        assert!(can(owner, others, [0o755, 0o400]));
+    }
 
     /// PROC-07
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
@@ -11,6 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
+
+use super::files;
 
 /// The file's name in the state directory.
 const FILE: &str = "static-auth-secret";
@@ -40,18 +42,14 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = &self.source;
         match &self.path {
-            Some(path) => write!(
-                f,
-                "cannot keep a secret in {}: {}",
-                path.display(),
-                self.source
-            )?,
-            None => write!(f, "cannot keep a secret: {}", self.source)?,
+            Some(path) => write!(f, "cannot keep a secret in {}: {source}", path.display())?,
+            None => write!(f, "cannot keep a secret: {source}")?,
         }
         f.write_str(
-            "; set STATE_DIRECTORY to a directory that this user may write, or configure \
-             auth.static_auth_secret",
+            "; name a file with one (--static-auth-secret-file FILE), or set STATE_DIRECTORY to a \
+             directory that this user may write",
         )
     }
 }
@@ -101,7 +99,8 @@ pub fn existing() -> Result<Option<FirstRunSecret>, Error> {
 
 fn directory() -> Result<PathBuf, Error> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    choose_directory(&variable).ok_or_else(|| Error {
+    let chosen = choose_directory(&variable).map(|path| path.components().collect());
+    chosen.ok_or_else(|| Error {
         path: None,
         source: io::Error::new(
             ErrorKind::NotFound,
@@ -130,7 +129,11 @@ fn secret_in(directory: &Path) -> io::Result<FirstRunSecret> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(directory)?;
+        .create(directory)
+        .map_err(|error| {
+            let what = format!("the directory does not exist and cannot be made ({error})");
+            io::Error::new(error.kind(), what)
+        })?;
     let created = publish(&path, &generate()?)?;
     // Read back also what was just made: another process may have been first.
     Ok(FirstRunSecret {
@@ -171,10 +174,9 @@ fn read(path: &Path) -> io::Result<FirstRunSecret> {
     // A link could lead to any file that this user may read, and change its mode.
     let mut file = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)?;
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text)?;
+    let text = files::read_open(&mut file, files::SECRET_MAX)?;
     let secret = text.trim();
     if secret.is_empty() {
         return Err(io::Error::new(

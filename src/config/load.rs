@@ -1,5 +1,6 @@
 //! From the sources (file, environment, flags) to one checked [`Config`].
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use super::document::{Document, Item, Setting, Value, pair, wipe};
 use super::environment::Environment;
 use super::error::{Origin, Problem, Problems};
 use super::schema::{self, Shape};
-use super::{Config, Host, environment, resolve};
+use super::secret_source::SecretSource;
+use super::{Config, Host, environment, files, resolve};
 
 /// Where a file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/turnstone/turnserver.toml";
@@ -58,6 +60,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files that were read: the configuration, and those of secrets.
     pub files: Vec<PathBuf>,
+    /// Where the secrets come from, in the order of their use.
+    pub secrets: Vec<SecretSource>,
 }
 
 /// The file that is read when none is named: the packaged place, if there is one.
@@ -78,20 +82,24 @@ pub fn system_file() -> Option<PathBuf> {
 pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut document = environment::credentials(&sources.environment);
-    let credential = document
-        .get(environment::CREDENTIAL_KEY)
-        .map(|s| s.origin.clone());
+    let credentials = environment::CREDENTIALS.map(|(_, key)| {
+        let origin = document.get(key)?.origin.clone();
+        Some((key, origin))
+    });
     if let Some(path) = &sources.file {
         let name: Arc<str> = path.to_string_lossy().into();
-        match std::fs::read_to_string(path) {
-            Ok(text) => document.overlay(read_toml(&name, &Zeroizing::new(text), &mut problems)),
+        match files::read(path, files::CONFIGURATION_MAX) {
+            Ok(text) => document.overlay(read_toml(&name, &text, &mut problems)),
             Err(error) => {
                 let origin = Origin::File {
                     path: name,
                     line: 0,
                 };
                 let what = format!("cannot be read ({error})");
-                let remedy = "check the path and that this user may read it, or leave out --config";
+                let remedy = match error.kind() {
+                    ErrorKind::InvalidInput => "name a regular file of at most 1 MiB",
+                    _ => "check the path and that this user may read it, or leave out --config",
+                };
                 return Err(Problems::new(vec![Problem::new(&origin, "", what, remedy)]));
             }
         }
@@ -99,22 +107,26 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     document.overlay(environment::read(&sources.environment, &mut problems));
     document.overlay(from_flags(&sources.flags, &mut problems));
     let mut loaded = resolve::resolve(&document, host, problems)?;
-    loaded.warnings.extend(unused(credential, &document));
+    let credentials = credentials.into_iter().flatten();
+    let unused = credentials.filter_map(|(key, origin)| unused(key, &origin, &document));
+    loaded.warnings.extend(unused);
+    if loaded.config.auth.is_empty() {
+        let missing = environment::missing_credential(&sources.environment);
+        loaded.warnings.extend(missing);
+    }
     Ok(loaded)
 }
 
 /// An operator who has set up a credential believes that it is used.
-fn unused(credential: Option<Origin>, document: &Document) -> Option<Problem> {
-    let credential = credential?;
-    let keys = schema::ALTERNATIVES.iter();
-    let used = keys.filter_map(|key| document.get(key)).next()?;
+fn unused(key: &str, credential: &Origin, document: &Document) -> Option<Problem> {
+    let pair = schema::ALTERNATIVES.iter().find(|pair| pair.contains(&key));
+    let used = pair?.iter().find_map(|key| document.get(key))?;
     let what = format!(
         "the unit's credential is not used: {} names another",
         used.origin
     );
     let remedy = "remove one of the two";
-    (used.origin != credential)
-        .then(|| Problem::new(&credential, environment::CREDENTIAL_KEY, what, remedy))
+    (used.origin != *credential).then(|| Problem::new(credential, key, what, remedy))
 }
 
 fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {

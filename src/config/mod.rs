@@ -15,12 +15,14 @@ mod document;
 mod environment;
 mod error;
 mod exposure;
+mod files;
 pub mod first_run;
 mod host;
 mod load;
 mod local_networks;
 mod resolve;
 mod schema;
+mod secret_source;
 mod strength;
 mod suggest;
 #[cfg(test)]
@@ -41,9 +43,11 @@ use crate::turn::NetworkRule;
 
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
+pub use exposure::hidden_from;
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
+pub use secret_source::{SecretPlace, SecretSource};
 
 /// A complete configuration: every value checked, nothing left to default.
 #[derive(Clone, Debug, Serialize)]

@@ -61,6 +61,7 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.users", Shape::Map),
     key("auth.rest_separator", Shape::Text),
     key("auth.nonce_secret", Shape::List),
+    key("auth.nonce_secret_file", Shape::List),
     key("auth.nonce_lifetime_s", Shape::Number),
     key("clients.allow", Shape::List),
     key("clients.deny", Shape::List),
@@ -93,10 +94,12 @@ pub(super) const KEYS: &[Key] = &[
     key("server.user", Shape::Text),
 ];
 
-/// Keys that say the same thing in two ways: a layer that sets one replaces both, so that a secret
-/// given on top of a file does not leave the file's secret valid as well.
-pub(super) const ALTERNATIVES: [&str; 2] =
-    ["auth.static_auth_secret", "auth.static_auth_secret_file"];
+/// Pairs of keys that say the same thing in two ways: a layer that sets one replaces both, so that a
+/// secret given on top of a file does not leave the file's secret valid as well.
+pub(super) const ALTERNATIVES: [[&str; 2]; 2] = [
+    ["auth.static_auth_secret", "auth.static_auth_secret_file"],
+    ["auth.nonce_secret", "auth.nonce_secret_file"],
+];
 
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)

@@ -1,4 +1,4 @@
-//! Secrets that can be guessed. Clients see proofs of them, and may try at home as fast as they can.
+//! Secrets and passwords that can be guessed. Clients see proofs of them, and may try at home as fast as they can.
 
 /// A secret this short can be found by trying.
 const LENGTH_MIN: usize = 16;
@@ -16,17 +16,18 @@ const PLACEHOLDERS: [&str; 5] = [
     "your-secret",
 ];
 
-/// What is wrong with a secret, without quoting it; `None` if nothing is.
+/// What is wrong with a secret or a password, without quoting it; `None` if nothing is. It goes on
+/// after "a secret".
 pub(super) fn weakness(secret: &str) -> Option<&'static str> {
     let plain = secret.to_lowercase();
     if secret.len() < LENGTH_MIN {
-        Some("a secret is shorter than 16 characters")
+        Some("is shorter than 16 characters")
     } else if PLACEHOLDERS.iter().any(|word| plain.contains(word)) {
-        Some("a secret is the placeholder of an example, which everybody can read")
+        Some("is the placeholder of an example, which everybody can read")
     } else if is_repetition(secret) || distinct(secret) < DISTINCT_MIN {
-        Some("a secret repeats a few characters")
+        Some("repeats a few characters")
     } else if is_sequence(secret.as_bytes()) {
-        Some("a secret follows the alphabet or the numbers")
+        Some("follows the alphabet or the numbers")
     } else {
         None
     }

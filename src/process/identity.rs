@@ -1,9 +1,10 @@
 //! Whom a process that was started as root becomes.
 
+use std::ffi::CString;
 use std::fmt;
 use std::io;
 
-use nix::unistd::{Gid, Uid, User, getresuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, User, getgrouplist, getresuid, setgroups, setresgid, setresuid};
 
 use super::ConfineError;
 
@@ -57,6 +58,32 @@ pub fn group_of(configured: Option<&str>) -> Option<u32> {
 /// Numbers of a user and of its group.
 pub fn ids_of(name: &str) -> Option<(u32, u32)> {
     Unprivileged::find(name).map(|user| (user.uid, user.gid))
+}
+
+/// Who reads the files of a server that starts as an ordinary user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// The user's name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its groups.
+    pub groups: Vec<u32>,
+}
+
+/// The user that a server becomes, if this process is root, who may read what that user may not.
+pub fn reader(configured: Option<&str>) -> Option<Reader> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    let Unprivileged { name, uid, gid } = Unprivileged::find(configured.unwrap_or(PREFERRED_USER))?;
+    let groups = CString::new(name.as_str()).ok();
+    let groups = groups.and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok());
+    let groups = groups.map_or_else(
+        || vec![gid],
+        |all| all.iter().map(|it| it.as_raw()).collect(),
+    );
+    Some(Reader { name, uid, groups })
 }
 
 /// Whether this machine has a user of this name or number.

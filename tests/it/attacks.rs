@@ -280,6 +280,10 @@ fn a_name_is_a_name_in_the_log_as_in_the_database() {
             client.allocate();
             let line = process.wait_for("allocation created");
             assert_is_one_line(&line, format, "allocation created", &client);
+            if format == "json" {
+                let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(line["user"], name, "the name itself");
+            }
         }
         process.terminate();
         assert!(process.wait().success());

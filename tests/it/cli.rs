@@ -121,8 +121,57 @@ fn check_config_shows_everything_but_secrets() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("static_auth_secret = \"(set: 1)\""));
     assert!(stdout(&output).contains("max_lifetime_s = 3600"));
+    let place = format!("\n\n# auth.static_auth_secret: value in {file}:2\n");
+    assert!(stdout(&output).ends_with(&place), "{}", stdout(&output));
+    let warnings = stderr(&output).matches("warning: ").count();
+    let last = format!("\nok, {warnings} warnings\n");
+    assert!(stderr(&output).ends_with(&last), "{}", stderr(&output));
     assert!(stderr(&output).contains("warning: ") && stderr(&output).contains("127.0.0.1"));
     assert!(!stdout(&output).contains("hunter2") && !stderr(&output).contains("hunter2"));
+}
+
+/// systemd starts again what ended with 1 and not what ended with 2.
+#[test]
+fn an_address_that_is_not_there_yet_is_no_bad_configuration() {
+    let home = home();
+    let file = write(&home, "[relay]\naddresses = [\"198.51.100.77\"]\n");
+    let mut run = turnstone(home.path());
+    run.args(["run", "--config", &file]).assert().code(1);
+    let unit = include_str!("../../systemd/turnstone.service");
+    assert!(unit.contains("\nRestart=on-failure\n"));
+    assert!(unit.contains("\nRestartPreventExitStatus=2\n"));
+}
+
+/// A user who may make no state directory is told the shortest way, with a clean path.
+#[test]
+fn without_a_place_for_a_secret_the_shortest_way_is_told() {
+    let home = home();
+    let blocker = home.path().join("file");
+    fs::write(&blocker, "").unwrap();
+    let mut run = turnstone(home.path());
+    let run = run
+        .args([
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--relay-address",
+            "127.0.0.1",
+        ])
+        .env(
+            "STATE_DIRECTORY",
+            format!("{}//./state/", blocker.display()),
+        )
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    let path = blocker.join("state/static-auth-secret");
+    let expected = format!("cannot keep a secret in {}: ", path.display());
+    let told = stderr(&run);
+    assert!(told.contains(&expected), "{told}");
+    assert!(
+        told.contains("name a file with one (--static-auth-secret-file FILE)"),
+        "{told}"
+    );
 }
 
 #[test]

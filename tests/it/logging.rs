@@ -42,6 +42,45 @@ fn assert_has(line: &str, all: &[&str]) {
     }
 }
 
+/// What the server made of its configuration can be compared with what was meant.
+#[test]
+fn the_line_at_start_names_what_was_configured() {
+    let ip = own_ipv4();
+    let base = format!(
+        "realm = \"example.org\"\nauth.users = {{ alice = \"wonderland\" }}\n\
+         auth.static_auth_secret = \"{SECRET}\"\nauth.nonce_secret = \"{SECRET}-for-nonces\"\n\
+         listen.udp = [\"{ip}:0\"]\nlisten.tcp = [\"{ip}:0\"]\nrelay.addresses = [\"{ip}\"]\n\
+         relay.ports = \"20000-29999\"\n"
+    );
+    let more = format!(
+        "relay.external = {{ \"{ip}\" = \"203.0.113.9\" }}\npeers.allow = \"10.7.0.0/16\"\n\
+         clients.allow = \"127.0.0.0/8\"\n"
+    );
+    for (more, said) in [(more.as_str(), true), ("", false)] {
+        let process = Process::start(&format!("{base}{more}"));
+        let line = process.log.iter().find(|line| line.contains(" serving "));
+        let line = line.unwrap();
+        assert_has(
+            line,
+            &[
+                &format!(" relay={ip} "),
+                " ports=20000-29999 ",
+                " secret=value in ",
+                " nonce_secret=value in ",
+                " users=1 ",
+                " realm=\"example.org\"",
+            ],
+        );
+        for field in [
+            " external=203.0.113.9 ",
+            " peers.allow=10.7.0.0/16 ",
+            " clients.allow=127.0.0.0/8 ",
+        ] {
+            assert_eq!(line.contains(field), said, "{field}: {line}");
+        }
+    }
+}
+
 /// SEC-16: an allocation's beginning and its end.
 #[test]
 fn an_allocation_is_two_lines() {

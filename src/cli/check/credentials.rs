@@ -1,8 +1,11 @@
 //! Whom the check says it is: a user with a password, or a credential made from the shared secret.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::client::random_id;
 use super::{CheckArgs, UsageError};
@@ -21,6 +24,9 @@ const EXPIRY_UNIX_S_MIN: u64 = 1_000_000_000;
 /// The longest USERNAME, in bytes (RFC 8489 §14.3: fewer than 509).
 const USERNAME_MAX: usize = 508;
 
+/// What is read of a file with a secret, in bytes: `/dev/zero` has no end.
+const SECRET_FILE_MAX: usize = 64 * 1024;
+
 /// A user name and its password.
 #[derive(Debug)]
 pub(super) struct Credentials {
@@ -36,6 +42,15 @@ pub(super) struct Minted {
     id: String,
     pub(super) now_unix_s: u64,
     pub(super) expiry_unix_s: u64,
+}
+
+/// The start of a file, which may be a pipe.
+fn read(path: &Path) -> io::Result<SecretString> {
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_MAX));
+    let file = File::open(path)?;
+    file.take(SECRET_FILE_MAX as u64)
+        .read_to_string(&mut text)?;
+    Ok(SecretString::from(text.as_str()))
 }
 
 impl Minted {
@@ -64,9 +79,8 @@ impl Credentials {
                     .to_owned(),
             ));
         };
-        let text = fs::read_to_string(path)
-            .map(SecretString::from)
-            .map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
+        let text =
+            read(path).map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
         let secret = text.expose_secret().lines().next().unwrap_or_default();
         if secret.is_empty() {
             let message = format!("{}: the first line is empty", path.display());

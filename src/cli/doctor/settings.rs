@@ -73,6 +73,7 @@ fn found(check: &'static str, warning: &Problem) -> Finding {
         key,
         what,
         remedy,
+        may_pass: _,
     } = warning;
     let key = if key.is_empty() {
         String::new()
@@ -112,6 +113,7 @@ mod tests {
             key: key.to_owned(),
             what: what.to_owned(),
             remedy: remedy.to_owned(),
+            may_pass: false,
         }
     }
 

@@ -207,6 +207,9 @@ impl Resolver<'_> {
             join(relays)
         );
         self.refuse(&item.origin, "relay.external", what, remedy);
+        if self.list("relay.addresses").is_none() {
+            self.last_may_pass();
+        }
         None
     }
 
@@ -256,6 +259,14 @@ impl Resolver<'_> {
     fn refuse_foreign(&mut self, item: &Item, key: &str, address: IpAddr) {
         let what = format!("{address} is not an address of this machine");
         self.refuse(&item.origin, key, what, NAT_REMEDY);
+        self.last_may_pass();
+    }
+
+    /// An address may come later, with a link or a router's advertisement.
+    fn last_may_pass(&mut self) {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.may_pass = true;
+        }
     }
 
     fn warn_of_private_addresses(&mut self, relay: &Relay) {

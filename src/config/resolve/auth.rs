@@ -1,9 +1,9 @@
 //! `[auth]`: secrets and users. Nothing here may quote a value in a message.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
 
 use crate::auth::opaque_string;
 
@@ -11,20 +11,19 @@ use super::Resolver;
 use crate::config::document::Item;
 use crate::config::exposure::{self, Exposure};
 use crate::config::strength::weakness;
-use crate::config::{Auth, Credential, Md5Key, Origin, defaults};
+use crate::config::{Auth, Credential, Md5Key, Origin, SecretPlace, SecretSource, defaults};
+use crate::config::{environment, files, schema};
 
 /// RFC 8489 section 14.3 ends USERNAME before 509 bytes.
 const USERNAME_BYTES: usize = 508;
 
 impl Resolver<'_> {
     pub(super) fn auth(&mut self) -> Auth {
-        let mut static_auth_secrets = self.secrets("auth.static_auth_secret");
-        static_auth_secrets.extend(self.secret_files("auth.static_auth_secret_file"));
         let auth = Auth {
-            static_auth_secrets,
+            static_auth_secrets: self.secrets(schema::ALTERNATIVES[0]),
             users: self.users(),
             rest_separator: self.rest_separator(),
-            nonce_secrets: self.secrets("auth.nonce_secret"),
+            nonce_secrets: self.secrets(schema::ALTERNATIVES[1]),
             nonce_lifetime_s: self.number(
                 "auth.nonce_lifetime_s",
                 // RFC 8656 section 5 for the upper end; below it clients would do little else.
@@ -36,12 +35,10 @@ impl Resolver<'_> {
         auth
     }
 
-    fn secrets(&mut self, key: &str) -> Vec<SecretString> {
-        let Some((items, _)) = self.list(key) else {
-            return Vec::new();
-        };
+    /// The values of a key, and those that the other key of the pair has in files.
+    fn secrets(&mut self, [key, file_key]: [&'static str; 2]) -> Vec<SecretString> {
         let mut secrets = Vec::new();
-        for item in items {
+        for item in self.list(key).map_or(&[][..], |list| list.0) {
             if item.text.trim().is_empty() {
                 let remedy = "write a long random text, e.g. from: openssl rand -base64 32";
                 self.refuse(&item.origin, key, "holds an empty secret", remedy);
@@ -49,28 +46,34 @@ impl Resolver<'_> {
             }
             self.warn_of_weak_secret(&item.origin, key, &item.text);
             secrets.push(SecretString::from(item.text.as_str()));
+            let place = SecretPlace::Value(item.origin.clone());
+            self.secrets.push(SecretSource { key, place });
+        }
+        for item in self.list(file_key).map_or(&[][..], |list| list.0) {
+            let path = beside(&item.origin, Path::new(item.text.as_str()));
+            let Some(secret) = self.secret_file(file_key, item, &path) else {
+                continue;
+            };
+            secrets.push(secret);
+            let place = match environment::is_credential(&item.origin) {
+                true => SecretPlace::Credential(path),
+                false => SecretPlace::File(path),
+            };
+            self.secrets.push(SecretSource { key, place });
         }
         secrets
     }
 
-    fn secret_files(&mut self, key: &str) -> Vec<SecretString> {
-        let Some((items, _)) = self.list(key) else {
-            return Vec::new();
-        };
-        items
-            .iter()
-            .filter_map(|item| self.secret_file(key, item))
-            .collect()
-    }
-
-    fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
-        let path = beside(&item.origin, Path::new(item.text.as_str()));
+    fn secret_file(&mut self, key: &str, item: &Item, path: &Path) -> Option<SecretString> {
         let shown = path.display();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
+        let text = match files::read(path, files::SECRET_MAX) {
+            Ok(text) => text,
             Err(error) => {
                 let what = format!("{shown} cannot be read ({error})");
-                let remedy = "make the file and let the user of this server read it";
+                let remedy = match error.kind() {
+                    ErrorKind::InvalidInput => "name a regular file with one line, the secret",
+                    _ => "make the file and let the user of this server read it",
+                };
                 self.refuse(&item.origin, key, what, remedy);
                 return None;
             }
@@ -82,22 +85,34 @@ impl Resolver<'_> {
             self.refuse(&item.origin, key, what, remedy);
             return None;
         }
-        let exposed = exposure::to_readers(&path, self.server_user());
-        for Exposure { what, remedy } in exposed
-            .into_iter()
-            .chain(exposure::to_writers(&path, self.server_user()))
-        {
-            self.warn(&item.origin, key, what, remedy);
+        // Of a credential systemd decides who reads it.
+        if !environment::is_credential(&item.origin) {
+            let exposed = exposure::to_readers(path, self.server_user());
+            let exposed = exposed.into_iter();
+            for Exposure { what, remedy } in
+                exposed.chain(exposure::to_writers(path, self.server_user()))
+            {
+                self.warn(&item.origin, key, what, remedy);
+            }
         }
         self.warn_of_weak_secret(&item.origin, key, secret);
-        self.files.push(path);
+        self.files.push(path.to_owned());
         Some(SecretString::from(secret))
     }
 
     fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
-        if let Some(what) = weakness(secret) {
+        if let Some(why) = weakness(secret) {
+            let what = format!("a secret {why}");
             let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
             self.warn(origin, key, what, remedy);
+        }
+    }
+
+    fn warn_of_weak_password(&mut self, name: &str, item: &Item) {
+        if let Some(why) = weakness(&item.text) {
+            let what = format!("the password of user {name:?} {why}");
+            let remedy = "use a long random one, e.g. from: openssl rand -base64 18";
+            self.warn(&item.origin, "auth.users", what, remedy);
         }
     }
 
@@ -158,6 +173,7 @@ impl Resolver<'_> {
                 self.refuse(&item.origin, key, what, "use visible characters and spaces");
                 return None;
             }
+            self.warn_of_weak_password(name, item);
             return Some(Credential::Plain(SecretString::from(item.text.as_str())));
         };
         let parsed = md5_key(digits);
@@ -229,7 +245,9 @@ fn beside(origin: &Origin, path: &Path) -> PathBuf {
         Origin::File { path: file, .. } => Path::new(file.as_ref())
             .parent()
             .unwrap_or_else(|| Path::new(""))
-            .join(path),
+            .join(path)
+            .components()
+            .collect(),
         _ => path.to_owned(),
     }
 }

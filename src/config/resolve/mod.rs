@@ -15,6 +15,7 @@ use crate::process::{FALLBACK_USER, PREFERRED_USER};
 
 use super::document::{Document, Item, Value};
 use super::error::{Origin, Problem, Problems};
+use super::secret_source::SecretSource;
 use super::{Config, Host, Limits, Loaded, Log, LogFormat, LogLevel, Server, defaults};
 
 pub(super) use peers::is_public;
@@ -33,6 +34,7 @@ pub(super) fn resolve(
         problems,
         warnings: Vec::new(),
         files: document.file().map(PathBuf::from).into_iter().collect(),
+        secrets: Vec::new(),
     };
     let config = Config {
         realm: resolver.realm(),
@@ -54,6 +56,7 @@ pub(super) fn resolve(
             config,
             warnings: resolver.warnings,
             files: resolver.files,
+            secrets: resolver.secrets,
         })
     } else {
         Err(Problems::new(resolver.problems))
@@ -66,6 +69,7 @@ struct Resolver<'a> {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     files: Vec<PathBuf>,
+    secrets: Vec<SecretSource>,
 }
 
 impl<'a> Resolver<'a> {

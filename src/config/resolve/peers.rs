@@ -26,6 +26,9 @@ const CLOSED_AMID_PUBLIC: [&str; 13] = [
     "3fff::/20",
 ];
 
+/// Metadata services of virtual machines and of containers.
+const LINK_LOCAL_METADATA: [&str; 2] = ["169.254.169.254/32", "169.254.170.2/32"];
+
 /// Networks of which a wider one in `peers.allow` is more than anybody's own.
 const PRIVATE: [&str; 2] = ["10.0.0.0/8", "fc00::/7"];
 
@@ -89,6 +92,10 @@ impl Resolver<'_> {
             PeerRefusal::Loopback => (
                 "is loopback, which is never opened by a list",
                 "remove it; for tests on one machine set peers.allow_loopback = true",
+            ),
+            PeerRefusal::LinkLocal if !is_metadata(network) => (
+                "is link-local, which is never opened",
+                "remove it: such addresses are never peers",
             ),
             PeerRefusal::LinkLocal | PeerRefusal::Metadata => (
                 "is where cloud hosts keep their credentials",
@@ -191,6 +198,11 @@ pub(in crate::config) fn is_public(network: IpNet) -> bool {
     let mut ends = [network.network(), network.broadcast()].into_iter();
     let mut closed = CLOSED_AMID_PUBLIC.map(constant).into_iter();
     ends.all(|ip| policy.check_ip(ip).is_ok()) && !closed.any(|inner| network.contains(&inner))
+}
+
+/// Whether every address is that of a metadata service with a link-local address.
+fn is_metadata(network: IpNet) -> bool {
+    LINK_LOCAL_METADATA.map(constant).contains(&network)
 }
 
 fn constant(network: &str) -> IpNet {

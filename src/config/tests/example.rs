@@ -31,8 +31,12 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn the_examples_of_the_example_are_accepted() {
     let trial = Trial::new(&uncommented("# e.g. "));
-    fs::write(trial.directory.path().join("secret"), "secret").unwrap();
-    assert_eq!(trial.load().config.auth.static_auth_secrets.len(), 3);
+    for file in ["secret", "nonce-secret"] {
+        fs::write(trial.directory.path().join(file), "secret").unwrap();
+    }
+    let auth = trial.load().config.auth;
+    assert_eq!(auth.static_auth_secrets.len(), 3);
+    assert_eq!(auth.nonce_secrets.len(), 2);
 }
 
 #[test]
@@ -51,7 +55,7 @@ fn the_example_and_check_config_have_every_key() {
             key.path
         );
         // The secrets of files are shown with the others.
-        let merged = key.path == "auth.static_auth_secret_file";
+        let merged = key.path.ends_with("_secret_file");
         assert!(
             merged || has(&shown),
             "{} is missing from check-config",

@@ -1,5 +1,7 @@
 //! What overrides what.
 
+use secrecy::ExposeSecret;
+
 use super::*;
 
 #[test]
@@ -78,6 +80,30 @@ fn a_secret_on_top_leaves_no_other_valid() {
     assert_eq!(config.auth.static_auth_secrets.len(), 2);
 }
 
+/// The keys of the nonces likewise, in both directions; the other pair is not touched.
+#[test]
+fn a_nonce_secret_on_top_leaves_no_other_valid() {
+    let toml = "[auth]\nnonce_secret_file = [\"one\", \"two\"]\nstatic_auth_secret = \"secret\"";
+    let mut trial = Trial::new(toml);
+    let directory = trial.directory.path().to_owned();
+    for name in ["one", "two", "three"] {
+        fs::write(directory.join(name), format!("nonce-secret-{name}\n")).unwrap();
+    }
+    let secrets = |trial: &Trial| {
+        let auth = trial.load().config.auth;
+        assert_eq!(auth.issuing_secret(), Some("secret"));
+        let secrets = auth.nonce_secrets.iter();
+        let secrets = secrets.map(|secret| secret.expose_secret().to_owned());
+        secrets.collect::<Vec<_>>()
+    };
+    assert_eq!(secrets(&trial), ["nonce-secret-one", "nonce-secret-two"]);
+    trial = trial.env("TURNSERVER_AUTH__NONCE_SECRET", "of-the-environment");
+    assert_eq!(secrets(&trial), ["of-the-environment"]);
+    let three = directory.join("three").to_str().unwrap().to_owned();
+    trial = trial.flag("auth.nonce_secret_file", "--test", &[&three]);
+    assert_eq!(secrets(&trial), ["nonce-secret-three"]);
+}
+
 #[test]
 fn misspelt_variables_are_errors_and_foreign_ones_are_not() {
     let errors = Trial::new("")
@@ -154,9 +180,80 @@ fn a_credential_of_the_unit_is_the_last_resort() {
         config.auth.issuing_secret(),
         Some("a-secret-of-the-environment")
     );
+}
 
-    let without = Trial::new("").env("CREDENTIALS_DIRECTORY", "/nonexistent");
-    assert_eq!(secrets(&without), 0);
+/// PROC-06: a credential of another name is likely misspelt.
+#[test]
+fn a_unit_without_our_credentials_is_told_the_name() {
+    let without = |toml: &str| {
+        let trial = Trial::new(toml).env("CREDENTIALS_DIRECTORY", "/nonexistent/");
+        assert_eq!(trial.load().config.auth.issuing_secret(), None);
+        trial.warnings()
+    };
+    let expected = "CREDENTIALS_DIRECTORY: no credential static_auth_secret in /nonexistent; write \
+                    LoadCredential=static_auth_secret:FILE in the unit, or configure a secret";
+    assert_eq!(without(""), [expected]);
+    let users = without("[auth]\nusers = { alice = \"9f3c07d1b85e42aa\" }");
+    assert!(!users.iter().any(|text| text.contains("CREDENTIALS")));
+}
+
+/// The places are told, and systemd's own are not worried about.
+#[test]
+fn secrets_have_places() {
+    let toml = "[auth]\nstatic_auth_secret = [\"hunter2-one\",\n\"hunter2-two\"]\n\
+                static_auth_secret_file = \"./secret\"";
+    let trial = Trial::new(toml);
+    let directory = trial.directory.path().display().to_string();
+    for name in ["secret", "nonce_secret"] {
+        fs::write(trial.directory.path().join(name), "hunter2-file\n").unwrap();
+    }
+    // Else nobody could come as far as the files.
+    fs::set_permissions(trial.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let open = trial.directory.path().join("nonce_secret");
+    fs::set_permissions(open, PermissionsExt::from_mode(0o644)).unwrap();
+    let trial = trial.env("CREDENTIALS_DIRECTORY", &directory);
+    let loaded = trial.load();
+    let places = loaded.secrets.iter();
+    let places = places.map(|it| it.to_string().replace(&directory, "DIR"));
+    assert_eq!(
+        places.collect::<Vec<_>>(),
+        [
+            "auth.static_auth_secret: value in DIR/turnserver.toml:2",
+            "auth.static_auth_secret: value in DIR/turnserver.toml:3",
+            "auth.static_auth_secret: file DIR/secret",
+            "auth.nonce_secret: credential DIR/nonce_secret",
+        ]
+    );
+    let warnings = trial.warnings();
+    let exposed = warnings
+        .iter()
+        .any(|text| text.contains("can read") && text.contains("nonce"));
+    assert!(!exposed, "{warnings:#?}");
+    assert!(warnings.iter().any(|text| text.contains("can read")));
+}
+
+/// PROC-06: and for the keys of the nonces there is another credential.
+#[test]
+fn a_credential_serves_for_the_nonces() {
+    let trial = |toml: &str| {
+        let trial = Trial::new(toml);
+        let file = trial.directory.path().join("nonce_secret");
+        fs::write(file, "a-key-handed-over-by-systemd\n").unwrap();
+        let shown = trial.directory.path().to_str().unwrap().to_owned();
+        trial.env("CREDENTIALS_DIRECTORY", &shown)
+    };
+    let auth = trial("").load().config.auth;
+    assert!(auth.is_empty());
+    assert_eq!(auth.nonce_secrets.len(), 1);
+    let secret = auth.nonce_secrets[0].expose_secret();
+    assert_eq!(secret, "a-key-handed-over-by-systemd");
+    let named = trial("[auth]\nnonce_secret = \"a-key-named-by-the-file\"");
+    let secret = &named.load().config.auth.nonce_secrets[0];
+    assert_eq!(secret.expose_secret(), "a-key-named-by-the-file");
+    let unused = "CREDENTIALS_DIRECTORY: auth.nonce_secret_file: the unit's credential is not used";
+    let warnings = named.warnings();
+    let unused = warnings.iter().filter(|text| text.starts_with(unused));
+    assert_eq!(unused.count(), 1, "{warnings:#?}");
 }
 
 /// PROC-06: a credential that cannot be looked at is not taken for none, which would have the server
@@ -168,14 +265,10 @@ fn a_credential_that_cannot_be_looked_at_is_refused() {
     std::os::unix::fs::symlink(&loop_of_links, &loop_of_links).unwrap();
     let shown = loop_of_links.to_str().unwrap().to_owned();
     let errors = trial.env("CREDENTIALS_DIRECTORY", &shown).errors();
-    let (start, end) = (
-        "CREDENTIALS_DIRECTORY: auth.static_auth_secret_file: loop/static_auth_secret cannot be read",
-        "make the file and let the user of this server read it",
-    );
-    assert_eq!(errors.len(), 1, "{errors:#?}");
-    assert!(
-        errors[0].starts_with(start) && errors[0].ends_with(end),
-        "{}",
-        errors[0]
-    );
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    for (error, name) in errors.iter().zip(["static_auth_secret", "nonce_secret"]) {
+        let start = format!("CREDENTIALS_DIRECTORY: auth.{name}_file: loop/{name} cannot be read");
+        let end = "make the file and let the user of this server read it";
+        assert!(error.starts_with(&start) && error.ends_with(end), "{error}");
+    }
 }

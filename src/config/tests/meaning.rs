@@ -274,6 +274,11 @@ fn users_and_secrets_are_checked_without_quoting_them() {
             "auth.static_auth_secret_file: ",
             "read it",
         ),
+        (
+            "nonce_secret_file = \"/dev/zero\"",
+            "auth.nonce_secret_file: /dev/zero cannot be read (it is not a regular file)",
+            "name a regular file with one line, the secret",
+        ),
         ("rest_separator = \"7\"", "auth.rest_separator: ", "\":\""),
         (
             "nonce_lifetime_s = 7200",
@@ -292,6 +297,19 @@ fn users_and_secrets_are_checked_without_quoting_them() {
     for error in Trial::new(broken).errors() {
         assert!(!error.contains("hunter2"), "{error}");
     }
+}
+
+/// A pipe or a device as configuration could keep the server waiting for ever.
+#[test]
+fn the_configuration_is_a_regular_file() {
+    let mut trial = Trial::new("");
+    trial.sources.file = Some("/dev/zero".into());
+    assert_eq!(
+        trial.errors(),
+        [
+            "/dev/zero: cannot be read (it is not a regular file); name a regular file of at most 1 MiB"
+        ]
+    );
 }
 
 #[test]

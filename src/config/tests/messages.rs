@@ -133,6 +133,42 @@ fn weak_secrecy_brings_warnings() {
     );
     mode(0o640);
     assert_eq!(trial.warnings().len(), 1);
+    let users = "{ alice = \"hunter2\", bob = \"0x00112233445566778899aabbccddeeff\", \
+                 carol = \"9f3c07d1b85e42aa\" }";
+    let warnings = trial.env("TURNSERVER_AUTH__USERS", users).warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert_eq!(
+        warnings[1],
+        "TURNSERVER_AUTH__USERS: auth.users: the password of user \"alice\" is shorter than 16 \
+         characters; use a long random one, e.g. from: openssl rand -base64 18"
+    );
+}
+
+/// What is started again for ever is what can come right without anybody.
+#[test]
+fn an_address_may_come_later() {
+    let no_address = Host {
+        bindable: |_| false,
+        ..host()
+    };
+    let may_pass = |toml: &str| {
+        let trial = Trial::new(toml).on(no_address.clone());
+        load(&trial.sources, &trial.host).unwrap_err().may_pass()
+    };
+    assert!(may_pass("relay.addresses = [\"198.51.100.7\"]"));
+    assert!(may_pass("listen.udp = [\"198.51.100.7:3478\"]"));
+    assert!(!may_pass("realm = 1"));
+    assert!(!may_pass("realm = 1\nrelay.addresses = [\"198.51.100.7\"]"));
+    let external = |toml: &str| {
+        let trial = Trial::new(toml).on(Host {
+            route_sources: vec![address("10.0.0.5")],
+            ..host()
+        });
+        let trial = trial.flag("relay.external", "--external-address", &["2001:db8::1"]);
+        load(&trial.sources, &trial.host).unwrap_err().may_pass()
+    };
+    assert!(external(""));
+    assert!(!external("relay.addresses = [\"10.0.0.5\"]"));
 }
 
 #[test]

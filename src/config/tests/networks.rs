@@ -65,6 +65,16 @@ fn what_is_never_opened_is_refused() {
         let errors = Trial::new(&format!("peers.allow = [\"{never}\"]")).errors();
         assert_eq!(errors.len(), 1, "{never}");
     }
+    for (network, what) in [
+        ("fe80::/10", "is link-local"),
+        ("169.254.0.0/16", "is link-local"),
+        ("169.254.169.254", "is where cloud hosts"),
+        ("169.254.170.2", "is where cloud hosts"),
+        ("100.100.100.200", "is where cloud hosts"),
+    ] {
+        let errors = Trial::new(&format!("peers.allow = [\"{network}\"]")).errors();
+        assert!(errors[0].contains(what), "{errors:?}");
+    }
 }
 
 #[track_caller]

@@ -71,11 +71,16 @@ fuzz_target!(|input: &str| {
     };
     let secrets = secrets(input, file, environment, &sources);
     match load(&sources, &host()) {
-        Ok(Loaded { config, warnings, .. }) => {
+        Ok(Loaded {
+            config,
+            warnings,
+            secrets: places,
+            ..
+        }) => {
             warnings.iter().for_each(|it| check_problem(it, &secrets));
             check_config(&config);
             check_silence(
-                &format!("{config:?}{warnings:?}{}", config.to_toml()),
+                &format!("{config:?}{warnings:?}{places:?}{}", config.to_toml()),
                 &secrets,
             );
             check_round_trip(&config);

@@ -7,6 +7,8 @@
 //! own writes, and a bounded queue is in front of it. Until that thread may exist
 //! ([`Output::detach`]) lines are written at once.
 
+mod names;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -24,6 +26,7 @@ use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use self::names::TextFields;
 use crate::config::{Log, LogFormat, LogLevel};
 
 /// Lines that may wait, beside one for each allocation: when the server stops, all of them end at
@@ -65,8 +68,8 @@ fn layer(format: LogFormat, journal: bool, lines: Lines) -> Box<dyn Layer<Regist
         .with_ansi(colours)
         .with_target(false);
     match (format, journal) {
-        (LogFormat::Text, false) => layer.with_timer(SystemTime).boxed(),
-        (LogFormat::Text, true) => layer.without_time().boxed(),
+        (LogFormat::Text, false) => layer.fmt_fields(TextFields).with_timer(SystemTime).boxed(),
+        (LogFormat::Text, true) => layer.fmt_fields(TextFields).without_time().boxed(),
         (LogFormat::Json, false) => layer.json().flatten_event(true).boxed(),
         (LogFormat::Json, true) => layer.json().flatten_event(true).without_time().boxed(),
     }
