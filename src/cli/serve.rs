@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::output;
+use crate::admin;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential, Host};
+use crate::config::{self, Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
@@ -58,8 +60,8 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
             return ExitCode::FAILURE;
         }
     };
-    let engine = match start(settings, config) {
-        Ok(engine) => engine,
+    let (engine, page) = match start(settings, config) {
+        Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
@@ -68,26 +70,55 @@ pub(super) fn serve(config: &Config, host: &Host, when_ready: impl FnOnce()) -> 
     tracing::info!(
         udp = %output::list(engine.udp_addresses()),
         tcp = %output::list(engine.tcp_addresses()),
+        metrics = page.as_ref().and_then(|page| page.local_addr().ok()).map(tracing::field::display),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
     );
     when_ready();
-    runtime.block_on(wait(engine, signals))
+    runtime.block_on(wait(engine, page, signals))
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
-fn start(settings: Settings, config: &Config) -> Result<Engine, Box<dyn Error>> {
+fn start(
+    settings: Settings,
+    config: &Config,
+) -> Result<(Engine, Option<TcpListener>), Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
+    let page = bind_metrics(&config.metrics)?;
     let confinement = process::confine(config.server.user.as_deref())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
-    Ok(bound.start()?)
+    Ok((bound.start()?, page))
 }
 
-async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
+/// Binds the page of the metrics. Where nobody asked for it, it is not worth a start.
+fn bind_metrics(metrics: &config::Metrics) -> Result<Option<TcpListener>, String> {
+    let Some(address) = metrics.listen else {
+        return Ok(None);
+    };
+    let error = match TcpListener::bind(address) {
+        Ok(listener) => return Ok(Some(listener)),
+        Err(error) => error,
+    };
+    let told = format!(
+        "cannot serve metrics on {address}: {error}; set metrics.listen to another address, or to \
+         \"\" for none"
+    );
+    if metrics.is_default {
+        tracing::warn!("{told}");
+        Ok(None)
+    } else {
+        Err(told)
+    }
+}
+
+async fn wait(mut engine: Engine, page: Option<TcpListener>, mut signals: Signals) -> ExitCode {
+    let router = admin::metrics_page(Arc::clone(engine.metrics()));
+    let page = page
+        .map(|listener| tokio::spawn(admin::serve(listener, router, admin::CONNECTION_TIME_MAX)));
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
@@ -104,6 +135,11 @@ async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
         }
     };
     notify(&[NotifyState::Stopping]);
+    if let Some(page) = page {
+        // Nobody is to be told that a server is ready which stops.
+        page.abort();
+        let _ = page.await;
+    }
     engine.stop();
     code
 }

@@ -26,7 +26,7 @@ use super::time::{Now, Time};
 use super::timer::Wheel;
 use super::{IcmpLimit, IpHeader};
 use crate::auth::Authenticator;
-use crate::wire::{AttributeType, Family, PacketKind, classify};
+use crate::wire::{AttributeType, ErrorCode, Family, Method, PacketKind, classify};
 
 /// What the operator decided. Shared by the shards, replaced as a whole.
 #[derive(Debug)]
@@ -271,6 +271,11 @@ impl Server {
         self.is_draining = is_draining;
     }
 
+    /// Whether they are refused.
+    pub const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
     /// Ends one allocation; whether there was one.
     pub fn end(&mut self, now: Time, id: AllocationId, reason: CloseReason) -> bool {
         let exists = self.table.get(id).is_some();
@@ -308,6 +313,18 @@ impl Server {
 
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push_back(action);
+    }
+
+    /// Answers a request, with a success unless there is an error code.
+    pub(super) fn reply(
+        &mut self,
+        to: Client,
+        method: Method,
+        error: Option<ErrorCode>,
+        message: Vec<u8>,
+    ) {
+        self.counters.count_reply(method, error);
+        self.act(Action::Reply { to, message });
     }
 
     pub(super) fn report(&mut self, event: Event) {
@@ -391,6 +408,8 @@ impl Server {
         }
         self.release_quota(now, &allocation);
         if !was_pending {
+            let five_tuple = &allocation.client.five_tuple;
+            self.counters.count_closed(five_tuple, reason);
             self.report(Event::AllocationClosed {
                 id,
                 five_tuple: allocation.client.five_tuple,
