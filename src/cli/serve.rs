@@ -357,6 +357,29 @@ mod tests {
     use super::*;
     use crate::config::{Sources, load};
 
+    /// A page that nobody asked for is not worth a start; one that was asked for must be had.
+    #[test]
+    fn a_taken_port_is_a_warning_at_the_default_only() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let mut metrics = config::Metrics {
+            listen: Some(address),
+            is_default: true,
+        };
+        assert!(bind_metrics(&metrics).unwrap().is_none());
+        metrics.is_default = false;
+        let told = bind_metrics(&metrics).unwrap_err();
+        assert!(
+            told.contains(&format!("cannot serve metrics on {address}")),
+            "{told}"
+        );
+        drop(taken);
+        let page = bind_metrics(&metrics).unwrap().unwrap();
+        assert_eq!(page.local_addr().unwrap(), address);
+        metrics.listen = None;
+        assert!(bind_metrics(&metrics).unwrap().is_none());
+    }
+
     #[test]
     fn the_defaults_are_those_of_the_core() {
         let host = Host::probe();

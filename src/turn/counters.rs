@@ -145,25 +145,22 @@ pub struct Relayed {
 
 /// Numbers by the transport and the address family of the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByClient<T>([[T; 2]; Transport::ALL.len()]);
+pub struct ByClient<T>([T; 2 * Transport::ALL.len()]);
 
 impl<T> ByClient<T> {
     /// The number of a transport and family.
     pub const fn of(&self, transport: Transport, family: Family) -> &T {
-        let family = match family {
-            Family::V4 => 0,
-            Family::V6 => 1,
-        };
-        &self.0[transport as usize][family]
+        let is_v6 = matches!(family, Family::V6);
+        &self.0[transport as usize * 2 + is_v6 as usize]
     }
 
     pub(super) const fn at(&mut self, five_tuple: &FiveTuple) -> &mut T {
-        let family = five_tuple.client.is_ipv6() as usize;
-        &mut self.0[five_tuple.transport as usize][family]
+        let is_v6 = five_tuple.client.is_ipv6();
+        &mut self.0[five_tuple.transport as usize * 2 + is_v6 as usize]
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.0.iter_mut().flatten()
+        self.0.iter_mut()
     }
 }
 

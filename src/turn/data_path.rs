@@ -11,7 +11,7 @@ use super::action::{Deliver, Forward};
 use super::allocation::Allocation;
 use super::bandwidth::Way;
 use super::client::Client;
-use super::counters::{ByClient, DropCause, Relayed};
+use super::counters::DropCause;
 use super::event::{Event, RelayId};
 use super::limits::{Limits, UDP_PAYLOAD_MAX};
 use super::peer_policy::{PeerGate, Reach};
@@ -54,7 +54,6 @@ impl Server {
             gate: PeerGate::new(&self.options.peers, &self.shared.ports),
             limits: &self.options.limits,
             events: &mut self.events,
-            relayed: &mut self.counters.relayed,
         };
         route(books, allocation, now, ip, reach, data)
     }
@@ -80,7 +79,6 @@ impl Server {
             gate: PeerGate::new(&self.options.peers, &self.shared.ports),
             limits: &self.options.limits,
             events: &mut self.events,
-            relayed: &mut self.counters.relayed,
         };
         route(books, allocation, now, ip, reach, data)
     }
@@ -268,7 +266,6 @@ struct Books<'a> {
     gate: PeerGate<'a>,
     limits: &'a Limits,
     events: &'a mut VecDeque<Event>,
-    relayed: &'a mut ByClient<Relayed>,
 }
 
 /// The last steps of both ways from client to peer: the socket of the peer's family, the header,
@@ -290,7 +287,6 @@ fn route(
         gate,
         limits,
         events,
-        relayed,
     } = books;
     let family = Family::of(peer.ip());
     allocation
@@ -308,7 +304,6 @@ fn route(
     allocation.charge(limits, events, now, (Way::ToPeers, family), payload.len())?;
     allocation.usage.packets_to_peers += 1;
     allocation.usage.bytes_to_peers += payload.len() as u64;
-    relayed.at(&client).count(Way::ToPeers, payload.len());
     allocation.last_relayed = now;
     // Between families, and between IPv6 addresses, the attribute means nothing (RFC 8656 §13).
     let both_v4 = family == Family::V4 && client.client.is_ipv4();

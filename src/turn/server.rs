@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::action::{Action, Forward};
 use super::allocation::{Allocation, Relay};
 use super::allocation_view::AllocationView;
+use super::bandwidth::Way;
 use super::client::{Client, FiveTuple};
 use super::client_policy::{ClientPolicy, ClientRefusal};
 use super::counters::{Counters, DropCause};
@@ -199,7 +200,13 @@ impl Server {
             PacketKind::Dtls | PacketKind::Unknown => Err(DropCause::Malformed),
         };
         match routed {
-            Ok(forward) => forward,
+            Ok(forward) => {
+                if let Some(forward) = &forward {
+                    let relayed = self.counters.relayed.at(&client.five_tuple);
+                    relayed.count(Way::ToPeers, forward.payload.len());
+                }
+                forward
+            }
             Err(cause) => {
                 self.counters.count(cause);
                 None

@@ -458,26 +458,6 @@ fn a_confined_process_serves_its_page() {
 }
 
 #[test]
-fn a_page_that_nobody_asked_for_is_not_worth_a_start() {
-    // Somebody has the default port, this test or another program.
-    let _taken = TcpListener::bind("127.0.0.1:9641");
-    let mut process = Process::start_with(&config(""), OWN);
-    assert_eq!(process.metrics, None);
-    let warned = process
-        .log
-        .iter()
-        .find(|line| line.contains("cannot serve metrics"));
-    let warned = warned.expect("a warning");
-    assert!(
-        warned.contains("WARN") && warned.contains("127.0.0.1:9641"),
-        "{warned}"
-    );
-    Client::udp_to(process.udp[0]).expect_nothing();
-    process.terminate();
-    assert!(process.wait().success());
-}
-
-#[test]
 fn a_page_that_was_asked_for_must_be_had() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
