@@ -15,11 +15,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
         "cli",
-        &["config", "engine", "log", "process", "turn", "auth", "wire"],
+        &[
+            "admin", "config", "engine", "log", "process", "turn", "auth", "wire",
+        ],
     ),
     // An ordinary client, which knows nothing of this server.
     ("cli::check", &["auth", "wire"]),
-    ("engine", &["turn", "auth", "wire"]),
+    ("engine", &["metrics", "turn", "auth", "wire"]),
+    // Operators by HTTP.
+    ("admin", &["metrics"]),
+    ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,9 @@ use zeroize::Zeroizing;
 
 use super::output;
 use super::own_networks::{self, OwnNetworks};
+use crate::admin;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential, Host, SecretSource};
+use crate::config::{self, Config, Credential, Host, SecretSource};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::log;
 use crate::process;
@@ -87,20 +88,25 @@ pub(super) fn serve(
              allow AF_NETLINK, or put the addresses into peers.deny"
         );
     }
-    let engine = match start(settings, config, log) {
-        Ok(engine) => engine,
+    let (engine, page) = match start(settings, config, log) {
+        Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    tell_serving(config, secrets, &engine);
+    tell_serving(config, secrets, &engine, page.as_ref());
     when_ready();
-    runtime.block_on(wait(engine, signals, networks.ok()))
+    runtime.block_on(wait(engine, page, signals, networks.ok()))
 }
 
 /// The line that an operator compares with what was meant.
-fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine) {
+fn tell_serving(
+    config: &Config,
+    secrets: &[SecretSource],
+    engine: &Engine,
+    page: Option<&TcpListener>,
+) {
     let external = config.relay.external.iter().map(|(_, outside)| outside);
     let (low, high) = (config.relay.ports.start(), config.relay.ports.end());
     let places = |key: &str| {
@@ -118,6 +124,7 @@ fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine) {
         users = Some(config.auth.users.len()).filter(|users| *users > 0),
         peers.allow = shown(&config.peers.allow),
         clients.allow = shown(&config.clients.allow),
+        metrics = page.and_then(|page| page.local_addr().ok()).map(display),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
@@ -141,8 +148,9 @@ fn start(
     settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<Engine, Box<dyn Error>> {
+) -> Result<(Engine, Option<TcpListener>), Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
+    let page = bind_metrics(&config.metrics)?;
     let confinement = process::confine(config.server.user.as_deref())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
@@ -150,15 +158,40 @@ fn start(
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok(bound.start()?)
+    Ok((bound.start()?, page))
+}
+
+/// Binds the page of the metrics. Where nobody asked for it, it is not worth a start.
+fn bind_metrics(metrics: &config::Metrics) -> Result<Option<TcpListener>, String> {
+    let Some(address) = metrics.listen else {
+        return Ok(None);
+    };
+    let error = match TcpListener::bind(address) {
+        Ok(listener) => return Ok(Some(listener)),
+        Err(error) => error,
+    };
+    let told = format!(
+        "cannot serve metrics on {address}: {error}; set metrics.listen to another address, or to \
+         \"\" for none"
+    );
+    if metrics.is_default {
+        tracing::warn!("{told}");
+        Ok(None)
+    } else {
+        Err(told)
+    }
 }
 
 async fn wait(
     mut engine: Engine,
+    page: Option<TcpListener>,
     mut signals: Signals,
     mut networks: Option<OwnNetworks>,
 ) -> ExitCode {
     let control = engine.control();
+    let router = admin::metrics_page(Arc::clone(engine.metrics()));
+    let page = page
+        .map(|listener| tokio::spawn(admin::serve(listener, router, admin::CONNECTION_TIME_MAX)));
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
@@ -180,6 +213,11 @@ async fn wait(
         }
     };
     notify(&[NotifyState::Stopping]);
+    if let Some(page) = page {
+        // Nobody is to be told that a server is ready which stops.
+        page.abort();
+        let _ = page.await;
+    }
     engine.stop();
     code
 }
@@ -430,6 +468,29 @@ fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use crate::config::{Environment, Sources, load};
+
+    /// A page that nobody asked for is not worth a start; one that was asked for must be had.
+    #[test]
+    fn a_taken_port_is_a_warning_at_the_default_only() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let mut metrics = config::Metrics {
+            listen: Some(address),
+            is_default: true,
+        };
+        assert!(bind_metrics(&metrics).unwrap().is_none());
+        metrics.is_default = false;
+        let told = bind_metrics(&metrics).unwrap_err();
+        assert!(
+            told.contains(&format!("cannot serve metrics on {address}")),
+            "{told}"
+        );
+        drop(taken);
+        let page = bind_metrics(&metrics).unwrap().unwrap();
+        assert_eq!(page.local_addr().unwrap(), address);
+        metrics.listen = None;
+        assert!(bind_metrics(&metrics).unwrap().is_none());
+    }
 
     #[test]
     fn the_defaults_are_those_of_the_core() {

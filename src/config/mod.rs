@@ -66,6 +66,8 @@ pub struct Config {
     pub peers: Peers,
     /// How much.
     pub limits: Limits,
+    /// Where metrics are served.
+    pub metrics: Metrics,
     /// What is logged and how.
     pub log: Log,
     /// The process.
@@ -227,6 +229,17 @@ pub struct Limits {
     pub tcp_idle_s: u32,
 }
 
+/// Where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// The address of `/metrics`, `/healthz` and `/readyz`; none when `None`.
+    #[serde(serialize_with = "as_address")]
+    pub listen: Option<SocketAddr>,
+    /// Whether nobody asked for that address, so that the server does without if it is taken.
+    #[serde(skip)]
+    pub is_default: bool,
+}
+
 /// What is logged and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Log {
@@ -284,6 +297,13 @@ fn as_port_range<S: Serializer>(ports: &RangeInclusive<u16>, to: S) -> Result<S:
 
 fn as_address_map<S: Serializer>(pairs: &[(IpAddr, IpAddr)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(pairs.iter().map(|(inside, outside)| (inside, outside)))
+}
+
+fn as_address<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => to.collect_str(address),
+        None => to.serialize_str(""),
+    }
 }
 
 fn as_user<S: Serializer>(user: &Option<String>, to: S) -> Result<S::Ok, S::Error> {

@@ -87,6 +87,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.tcp_queues_total_bytes", Shape::Number),
     key("limits.tcp_first_message_s", Shape::Number),
     key("limits.tcp_idle_s", Shape::Number),
+    key("metrics.listen", Shape::Text),
     key("log.level", Shape::Text),
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),

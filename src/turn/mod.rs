@@ -40,13 +40,15 @@ pub use allocation_view::AllocationView;
 pub use bandwidth::{BandwidthLimit, Way};
 pub use client::{Client, FiveTuple, Link, Transport};
 pub use client_policy::{ClientPolicy, ClientRefusal};
-pub use counters::{Counters, DropCause};
+pub use counters::{
+    ByClient, Counters, DropCause, FailedAuthentication, Limit, REQUEST_METHODS, Relayed,
+};
 pub use event::{AllocationId, CloseReason, Event, InvalidAllocationId, RelayId, Usage};
 pub use ip_header::IpHeader;
 pub use limits::{CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, Limits, PERMISSION_LIFETIME_S};
 pub use network_rule::{NetworkRule, NetworkRuleError, parse_network};
 pub use peer_policy::{PeerPolicy, PeerRefusal, Reach};
-pub use port_pool::{PortPool, RelayAddress};
+pub use port_pool::{PortCensus, PortPool, RelayAddress};
 pub use quota::Quota;
 pub use reject::Reject;
 pub use reservation::Reservations;

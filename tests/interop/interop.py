@@ -23,6 +23,7 @@ import doctor
 import fail2ban
 import lab
 import own_addresses
+import prometheus
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = 50
@@ -341,6 +342,19 @@ def apart(module, arguments=lambda bench: ()):
     return run
 
 
+# ---- Prometheus ----
+
+
+async def watched(bench, s):
+    """The metrics of a server of its own as Prometheus has them, docs/prometheus, docs/grafana."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(prometheus.check)
+    except prometheus.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -421,6 +435,7 @@ def scenarios():
         Scenario(
             "import", "uclient", "turnutils_peer", "udp, tcp", apart(coturn_import, lambda bench: (bench.logs,))
         ),
+        Scenario("prometheus", "clients", "prometheus", "udp, tcp", apart(prometheus)),
         *[
             Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", apart(check, lambda _, name=name: (name,)))
             for name in check.CASES

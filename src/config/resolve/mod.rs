@@ -5,6 +5,7 @@
 mod addresses;
 mod auth;
 mod clients;
+mod metrics;
 mod peers;
 
 use std::ops::RangeInclusive;
@@ -44,6 +45,7 @@ pub(super) fn resolve(
         clients: resolver.clients(),
         peers: resolver.peers(),
         limits: resolver.limits(),
+        metrics: resolver.metrics(),
         log: resolver.log(),
         server: resolver.server(),
     };
