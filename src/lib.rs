@@ -11,6 +11,9 @@ pub mod wire;
 
 // What touches the operating system.
 
+// HTTP for operators.
+#[cfg(feature = "server")]
+pub mod admin;
 // The command line, one file a command.
 #[cfg(feature = "server")]
 pub mod cli;

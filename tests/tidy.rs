@@ -15,11 +15,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
         "cli",
-        &["config", "engine", "log", "process", "turn", "auth", "wire"],
+        &[
+            "admin", "config", "engine", "log", "process", "turn", "auth", "wire",
+        ],
     ),
     // An ordinary client, which knows nothing of this server.
     ("cli::check", &["auth", "wire"]),
     ("engine", &["turn", "auth", "wire"]),
+    // Operators by HTTP.
+    ("admin", &["config", "engine", "log", "turn"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),

@@ -47,7 +47,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         let host = Host::probe();
-        let loaded = match config::load(&self.into_sources(), &host) {
+        let sources = self.into_sources();
+        let loaded = match config::load(&sources, &host) {
             Ok(loaded) => loaded,
             Err(problems) => return output::refuse(&problems),
         };
@@ -66,7 +67,8 @@ impl Args {
                 }
             }
         }
-        serve(&config, &host, &mut log, || {
+        let file = sources.file.as_deref();
+        serve(&config, file, &host, &mut log, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

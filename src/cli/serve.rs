@@ -3,18 +3,21 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::output;
+use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
@@ -25,9 +28,11 @@ use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 /// File descriptors of a server without clients, generously.
 const FILES_AT_REST: u64 = 256;
 
-/// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
+/// Runs a server until SIGTERM or SIGINT, or until it has drained. `when_ready` is called once
+/// clients are served; `file` is the configuration file.
 pub(super) fn serve(
     config: &Config,
+    file: Option<&Path>,
     host: &Host,
     log: &mut log::Output,
     when_ready: impl FnOnce(),
@@ -65,8 +70,8 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    let engine = match start(settings, config, log) {
-        Ok(engine) => engine,
+    let (engine, operators) = match start(settings, config, log) {
+        Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
@@ -79,8 +84,18 @@ pub(super) fn serve(
         realm = config.realm,
         "serving"
     );
+    if let Some((path, _)) = &operators.unix {
+        tracing::info!(socket = %path.display(), "operators are answered");
+    }
+    if let Some(address) = operators.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+        tracing::info!(%address, "operators are answered");
+    }
     when_ready();
-    runtime.block_on(wait(engine, signals))
+    let api = api(&engine, config, file, log.level());
+    runtime.block_on(async {
+        serve_operators(operators, &api, config.admin.token.clone());
+        wait(engine, &api.drain, signals).await
+    })
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -88,25 +103,78 @@ fn start(
     settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<Engine, Box<dyn Error>> {
+) -> Result<(Engine, admin::Listeners), Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
-    let confinement = process::confine(config.server.user.as_deref())?;
+    let user = config.server.user.as_deref();
+    let operators = admin::bind(&config.admin, process::becomes(user))?;
+    let confinement = process::confine(user)?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok(bound.start()?)
+    Ok((bound.start()?, operators))
 }
 
-async fn wait(mut engine: Engine, mut signals: Signals) -> ExitCode {
+/// What operators reach.
+fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Level) -> Arc<Api> {
+    let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
+    let udp = engine.udp_addresses().iter().map(address("udp"));
+    let tcp = engine.tcp_addresses().iter().map(address("tcp"));
+    let relays = config.relay.addresses.iter();
+    let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
+    let facts = Facts {
+        started: SystemTime::now(),
+        workers: config.server.workers,
+        realm: config.realm.clone(),
+        listeners: udp.chain(tcp).collect(),
+        relay: RelayFacts {
+            addresses: relays.collect(),
+            ports: config.relay.ports.clone(),
+        },
+        config_file: file.map(Path::to_owned),
+    };
+    Arc::new(Api {
+        control: engine.control(),
+        drain: Drain::new(engine.control()),
+        log_level,
+        facts,
+    })
+}
+
+/// Answers operators for as long as the runtime runs.
+fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
+    let router = admin::api::router(Arc::clone(api));
+    let serve = |listener: Listener, router| {
+        tokio::spawn(async move {
+            let served = admin::serve(listener, router, CONNECTION_TIME_MAX);
+            let Err(error) = served.await;
+            tracing::error!("operators are not answered: {error}");
+        });
+    };
+    if let (Some(listener), Some(token)) = (operators.tcp, token) {
+        serve(listener.into(), admin::require_token(router.clone(), token));
+    }
+    if let Some((_, listener)) = operators.unix {
+        serve(listener.into(), router);
+    }
+}
+
+async fn wait(mut engine: Engine, drain: &Drain, mut signals: Signals) -> ExitCode {
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
         tokio::select! {
             name = signals.stop() => {
                 tracing::info!(signal = name, "stopping");
+                break ExitCode::SUCCESS;
+            }
+            over = drain.over() => {
+                match over {
+                    Over::Empty => tracing::info!("drained: the last allocation has ended; stopping"),
+                    Over::Deadline => tracing::warn!("the deadline of draining has come; stopping"),
+                }
                 break ExitCode::SUCCESS;
             }
             Some(worker) = engine.worker_failed() => {

@@ -76,6 +76,7 @@ pub fn system_file() -> Option<PathBuf> {
 pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut document = environment::credentials(&sources.environment);
+    document.overlay(environment::places(&sources.environment));
     let credential = document
         .get(environment::CREDENTIAL_KEY)
         .map(|s| s.origin.clone());
@@ -104,7 +105,7 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
 /// An operator who has set up a credential believes that it is used.
 fn unused(credential: Option<Origin>, document: &Document) -> Option<Problem> {
     let credential = credential?;
-    let keys = schema::ALTERNATIVES.iter();
+    let keys = schema::SECRET.iter();
     let used = keys.filter_map(|key| document.get(key)).next()?;
     let what = format!(
         "the unit's credential is not used: {} names another",

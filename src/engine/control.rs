@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
+use super::stream::Admission;
 use super::worker::Worker;
 use crate::turn::{AllocationId, CloseReason, Options, PeerPolicy, Shared};
 
@@ -98,6 +99,7 @@ pub(super) fn channel() -> (mpsc::Sender<Command>, Commands) {
 pub struct Control {
     workers: Arc<[mpsc::Sender<Command>]>,
     shared: Arc<Shared>,
+    admission: Admission,
     addresses: Arc<OwnAddresses>,
 }
 
@@ -126,11 +128,13 @@ impl Control {
     pub(super) fn new(
         workers: Vec<mpsc::Sender<Command>>,
         shared: Arc<Shared>,
+        admission: Admission,
         addresses: OwnAddresses,
     ) -> Self {
         Self {
             workers: workers.into(),
             shared,
+            admission,
             addresses: Arc::new(addresses),
         }
     }
@@ -138,6 +142,11 @@ impl Control {
     /// Relay ports, quotas and reservations, to look at.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Open TCP connections of clients.
+    pub fn tcp_connections(&self) -> u32 {
+        self.admission.open()
     }
 
     /// Allocations from a place on, at most `limit` and at most [`PAGE_MAX`].

@@ -20,7 +20,7 @@ use rustix::process::{
     setrlimit,
 };
 
-pub use identity::{FALLBACK_USER, PREFERRED_USER, group_of, is_user};
+pub use identity::{FALLBACK_USER, PREFERRED_USER, becomes, group_of, is_user};
 pub use sandbox::Sandbox;
 
 /// Keeps the memory of this process, which holds secrets, from files and from other processes of

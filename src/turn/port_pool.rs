@@ -47,6 +47,19 @@ struct AddressPool {
     resting: Box<[AtomicU64]>,
 }
 
+/// Ports by their state. Each usable port is in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortCensus {
+    /// A relay socket is bound.
+    pub live: u32,
+    /// Taken for a socket that is not bound yet, or for a token.
+    pub held: u32,
+    /// Given back, and not used for a while.
+    pub resting: u32,
+    /// Can be had.
+    pub free: u32,
+}
+
 /// A port that belongs to its holder until it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PortLease {
@@ -231,6 +244,24 @@ impl PortPool {
         words
             .map(|word| word.load(Ordering::Relaxed).count_ones())
             .sum()
+    }
+
+    /// How many ports are in which state, on all addresses. Ports change hands meanwhile, so that the
+    /// numbers fit together only as far as nothing happens.
+    pub fn census(&self) -> PortCensus {
+        let count = |word: &u64| word.count_ones();
+        let usable = self.addresses.iter().flat_map(|pool| pool.usable.iter());
+        let live = self.addresses.iter().flat_map(|pool| pool.live.iter());
+        let live = live
+            .map(|word| word.load(Ordering::Relaxed).count_ones())
+            .sum();
+        let (taken, resting) = (self.taken(), self.resting());
+        PortCensus {
+            live,
+            resting,
+            held: taken.saturating_sub(resting).saturating_sub(live),
+            free: usable.map(count).sum::<u32>().saturating_sub(taken),
+        }
     }
 
     /// Ports that are resting, on all addresses.

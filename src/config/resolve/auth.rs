@@ -63,7 +63,7 @@ impl Resolver<'_> {
             .collect()
     }
 
-    fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
+    pub(super) fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
         let path = beside(&item.origin, Path::new(item.text.as_str()));
         let shown = path.display();
         let text = match std::fs::read_to_string(&path) {
@@ -93,7 +93,7 @@ impl Resolver<'_> {
         Some(SecretString::from(secret))
     }
 
-    fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
+    pub(super) fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
         if let Some(what) = weakness(secret) {
             let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
             self.warn(origin, key, what, remedy);
@@ -205,7 +205,12 @@ impl Resolver<'_> {
             };
             self.warn(&origin, "", what, remedy);
         }
-        let secret_keys = ["auth.static_auth_secret", "auth.users", "auth.nonce_secret"];
+        let secret_keys = [
+            "auth.static_auth_secret",
+            "auth.users",
+            "auth.nonce_secret",
+            "admin.token",
+        ];
         for key in secret_keys {
             let Some(setting) = self.document.get(key) else {
                 continue;

@@ -3,9 +3,12 @@
 //! Every check adds to one list and goes on with the default, so that one run finds all errors.
 
 mod addresses;
+mod admin;
 mod auth;
 mod clients;
 mod peers;
+
+pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 
 use std::ops::RangeInclusive;
 
@@ -38,6 +41,7 @@ pub(super) fn resolve(
         clients: resolver.clients(),
         peers: resolver.peers(),
         limits: resolver.limits(),
+        admin: resolver.admin(),
         log: resolver.log(),
         server: resolver.server(),
     };

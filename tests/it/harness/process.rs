@@ -67,6 +67,8 @@ impl Process {
         let mut child = command
             .args(["-c", &script, env!("CARGO_BIN_EXE_turnstone")])
             .arg(&path)
+            // Servers side by side must not meet at the default socket.
+            .env("RUNTIME_DIRECTORY", home.path())
             .env_remove("STATE_DIRECTORY")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG")
