@@ -3,14 +3,22 @@
 //!
 //! A further command is a file here, a variant of `Command` and an arm in [`main`].
 
+mod admin_client;
+mod allocations;
 pub mod check;
 mod check_config;
 mod credentials;
+mod drain;
+mod end;
 mod first_run;
+mod info;
+mod log_level;
 mod output;
 mod run;
 mod serve;
+mod show;
 mod sources;
+mod table;
 
 use std::process::ExitCode;
 
@@ -52,6 +60,12 @@ enum Command {
     Check(check::CheckArgs),
     CheckConfig(check_config::Args),
     Credentials(credentials::Args),
+    Info(info::Args),
+    Allocations(allocations::Args),
+    Show(show::Args),
+    End(end::Args),
+    Drain(drain::Args),
+    LogLevel(log_level::Args),
 }
 
 /// Parses the process's arguments and does what they say.
@@ -65,5 +79,11 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => args.run(),
         Command::Credentials(args) => args.run(),
+        Command::Info(args) => args.run(),
+        Command::Allocations(args) => args.run(),
+        Command::Show(args) => args.run(),
+        Command::End(args) => args.run(),
+        Command::Drain(args) => args.run(),
+        Command::LogLevel(args) => args.run(),
     }
 }
