@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli::check", &["auth", "wire"]),
     ("engine", &["metrics", "turn", "auth", "wire"]),
     // Operators by HTTP.
-    ("admin", &["metrics"]),
+    ("admin", &["config", "engine", "log", "metrics", "turn"]),
     ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),

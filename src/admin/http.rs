@@ -9,11 +9,12 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections that are served at once. Further ones wait in the listener's queue.
-pub const CONNECTIONS_MAX: usize = 16;
+/// Connections of a listener that are served at once. Further ones wait in its queue.
+pub const CONNECTIONS_MAX: usize = 64;
 
 /// How long a connection may take, from being accepted to the last byte of the reply.
 pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
@@ -24,24 +25,86 @@ const HEADER_LEN_MAX: usize = 16 * 1024;
 /// How long accepting pauses when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Where requests come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// From this machine.
+    Unix(std::os::unix::net::UnixListener),
+    /// From wherever the address is reached.
+    Tcp(std::net::TcpListener),
+}
+
+impl From<std::net::TcpListener> for Listener {
+    fn from(listener: std::net::TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<std::os::unix::net::UnixListener> for Listener {
+    fn from(listener: std::os::unix::net::UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
 /// Serves as long as it is polled. `time_max` is what a connection may take.
 ///
 /// # Errors
 /// If the runtime cannot watch the listener.
 pub async fn serve(
-    listener: std::net::TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     time_max: Duration,
 ) -> io::Result<Infallible> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let place = place.expect("nobody closes the semaphore");
-        match listener.accept().await {
+    let places = Places {
+        router,
+        time_max,
+        free: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    };
+    match listener.into() {
+        Listener::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            loop {
+                let place = places.wait().await;
+                places.give(place, listener.accept().await).await;
+            }
+        }
+        Listener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(listener)?;
+            loop {
+                let place = places.wait().await;
+                places.give(place, listener.accept().await).await;
+            }
+        }
+    }
+}
+
+/// The connections of a listener.
+struct Places {
+    router: Router,
+    time_max: Duration,
+    free: Arc<Semaphore>,
+}
+
+impl Places {
+    async fn wait(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.free).acquire_owned().await;
+        place.expect("nobody closes the semaphore")
+    }
+
+    async fn give<S, A>(&self, place: OwnedSemaphorePermit, accepted: io::Result<(S, A)>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, router.clone(), time_max, place));
+                tokio::spawn(connection(
+                    stream,
+                    self.router.clone(),
+                    self.time_max,
+                    place,
+                ));
             }
             // Of the connection, which is gone; or no descriptor is left, which takes time.
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -51,7 +114,7 @@ pub async fn serve(
 
 /// One request and its reply.
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     time_max: Duration,
     _place: OwnedSemaphorePermit,

@@ -3,17 +3,25 @@
 //!
 //! A further command is a file here, a variant of `Command` and an arm in [`main`].
 
+mod admin_client;
+mod allocations;
 pub mod check;
 mod check_config;
 mod credentials;
 mod doctor;
+mod drain;
+mod end;
 mod first_run;
 mod import;
+mod info;
+mod log_level;
 mod output;
 mod own_networks;
 mod run;
 mod serve;
+mod show;
 mod sources;
+mod table;
 
 use std::process::ExitCode;
 
@@ -58,6 +66,12 @@ enum Command {
     Credentials(credentials::Args),
     Doctor(doctor::Args),
     Import(import::Args),
+    Info(info::Args),
+    Allocations(allocations::Args),
+    Show(show::Args),
+    End(end::Args),
+    Drain(drain::Args),
+    LogLevel(log_level::Args),
 }
 
 /// Parses the process's arguments and does what they say.
@@ -73,5 +87,11 @@ pub fn main() -> ExitCode {
         Command::Credentials(args) => args.run(),
         Command::Doctor(args) => args.run(),
         Command::Import(args) => args.run(),
+        Command::Info(args) => args.run(),
+        Command::Allocations(args) => args.run(),
+        Command::Show(args) => args.run(),
+        Command::End(args) => args.run(),
+        Command::Drain(args) => args.run(),
+        Command::LogLevel(args) => args.run(),
     }
 }

@@ -12,8 +12,7 @@ use super::BAD_CONFIGURATION;
 ///
 /// That nobody reads on (`turnstone ... | head -1`) is no failure; a full disk is.
 pub(super) fn print(result: impl Display) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{result}").and_then(|()| stdout.flush()) {
+    match write(result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
@@ -21,6 +20,12 @@ pub(super) fn print(result: impl Display) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a line to standard output. It fails with [`ErrorKind::BrokenPipe`] when nobody reads on.
+pub(super) fn write(line: impl Display) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush())
 }
 
 /// Items in a sentence.

@@ -47,7 +47,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         let host = Host::probe();
-        let loaded = match config::load(&self.into_sources(), &host) {
+        let sources = self.into_sources();
+        let loaded = match config::load(&sources, &host) {
             Ok(loaded) => loaded,
             Err(problems) => {
                 let refused = output::refuse(&problems);
@@ -82,7 +83,8 @@ impl Args {
                 }
             }
         }
-        serve(&config, &places, &host, &mut log, || {
+        let file = sources.file.as_deref();
+        serve(&config, &places, file, &host, &mut log, || {
             if let Some(kept) = kept {
                 explain(&config, &kept);
             }

@@ -4,21 +4,23 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::field::{DisplayValue, display};
 use zeroize::Zeroizing;
 
 use super::output;
 use super::own_networks::{self, OwnNetworks};
-use crate::admin;
+use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{self, Config, Credential, Host, SecretSource};
 use crate::engine::{Engine, Settings, StreamLimits};
@@ -36,10 +38,12 @@ const SHOWN_MAX: usize = 8;
 /// File descriptors of a server without clients, generously.
 pub(super) const FILES_AT_REST: u64 = 256;
 
-/// Runs a server until SIGTERM or SIGINT. `when_ready` is called once clients are served.
+/// Runs a server until SIGTERM or SIGINT, or until it has drained. `when_ready` is called once
+/// clients are served; `file` is the configuration file.
 pub(super) fn serve(
     config: &Config,
     secrets: &[SecretSource],
+    file: Option<&Path>,
     host: &Host,
     log: &mut log::Output,
     when_ready: impl FnOnce(),
@@ -88,16 +92,21 @@ pub(super) fn serve(
              allow AF_NETLINK, or put the addresses into peers.deny"
         );
     }
-    let (engine, page) = match start(settings, config, log) {
+    let (engine, http) = match start(settings, config, log) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    tell_serving(config, secrets, &engine, page.as_ref());
+    tell_serving(config, secrets, &engine, http.page.as_ref());
+    tell_operators(&http.operators);
     when_ready();
-    runtime.block_on(wait(engine, page, signals, networks.ok()))
+    let api = api(&engine, config, file, log.level());
+    runtime.block_on(async {
+        serve_operators(http.operators, &api, config.admin.token.clone());
+        wait(engine, http.page, &api.drain, signals, networks.ok()).await
+    })
 }
 
 /// The line that an operator compares with what was meant.
@@ -143,22 +152,42 @@ fn shown<T: Display>(items: impl IntoIterator<Item = T>) -> Option<DisplayValue<
     (!first.is_empty()).then(|| display(text))
 }
 
+/// Says where operators are answered.
+fn tell_operators(operators: &admin::Listeners) {
+    if let Some((path, _)) = &operators.unix {
+        tracing::info!(socket = %path.display(), "operators are answered");
+    }
+    if let Some(address) = operators.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+        tracing::info!(%address, "operators are answered");
+    }
+}
+
+/// The listeners of HTTP.
+struct Http {
+    page: Option<TcpListener>,
+    operators: admin::Listeners,
+}
+
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
 fn start(
     settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<(Engine, Option<TcpListener>), Box<dyn Error>> {
+) -> Result<(Engine, Http), Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
-    let page = bind_metrics(&config.metrics)?;
-    let confinement = process::confine(config.server.user.as_deref())?;
+    let user = config.server.user.as_deref();
+    let http = Http {
+        page: bind_metrics(&config.metrics)?,
+        operators: admin::bind(&config.admin, process::becomes(user))?,
+    };
+    let confinement = process::confine(user)?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok((bound.start()?, page))
+    Ok((bound.start()?, http))
 }
 
 /// Binds the page of the metrics. Where nobody asked for it, it is not worth a start.
@@ -182,22 +211,74 @@ fn bind_metrics(metrics: &config::Metrics) -> Result<Option<TcpListener>, String
     }
 }
 
+/// What operators reach.
+fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Level) -> Arc<Api> {
+    let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
+    let udp = engine.udp_addresses().iter().map(address("udp"));
+    let tcp = engine.tcp_addresses().iter().map(address("tcp"));
+    let relays = config.relay.addresses.iter();
+    let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
+    let facts = Facts {
+        started: SystemTime::now(),
+        workers: config.server.workers,
+        realm: config.realm.clone(),
+        listeners: udp.chain(tcp).collect(),
+        relay: RelayFacts {
+            addresses: relays.collect(),
+            ports: config.relay.ports.clone(),
+        },
+        config_file: file.map(Path::to_owned),
+    };
+    Arc::new(Api {
+        control: engine.control(),
+        drain: Drain::new(engine.control()),
+        log_level,
+        facts,
+    })
+}
+
+/// Answers operators for as long as the runtime runs.
+fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
+    let router = admin::api::router(Arc::clone(api));
+    let serve = |listener: Listener, router| {
+        tokio::spawn(async move {
+            let served = admin::serve(listener, router, CONNECTION_TIME_MAX);
+            let Err(error) = served.await;
+            tracing::error!("operators are not answered: {error}");
+        });
+    };
+    if let (Some(listener), Some(token)) = (operators.tcp, token) {
+        serve(listener.into(), admin::require_token(router.clone(), token));
+    }
+    if let Some((_, listener)) = operators.unix {
+        serve(listener.into(), router);
+    }
+}
+
 async fn wait(
     mut engine: Engine,
     page: Option<TcpListener>,
+    drain: &Drain,
     mut signals: Signals,
     mut networks: Option<OwnNetworks>,
 ) -> ExitCode {
     let control = engine.control();
     let router = admin::metrics_page(Arc::clone(engine.metrics()));
-    let page = page
-        .map(|listener| tokio::spawn(admin::serve(listener, router, admin::CONNECTION_TIME_MAX)));
+    let page =
+        page.map(|listener| tokio::spawn(admin::serve(listener, router, CONNECTION_TIME_MAX)));
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
         tokio::select! {
             name = signals.stop() => {
                 tracing::info!(signal = name, "stopping");
+                break ExitCode::SUCCESS;
+            }
+            over = drain.over() => {
+                match over {
+                    Over::Empty => tracing::info!("drained: the last allocation has ended; stopping"),
+                    Over::Deadline => tracing::warn!("the deadline of draining has come; stopping"),
+                }
                 break ExitCode::SUCCESS;
             }
             Some(worker) = engine.worker_failed() => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::config::{Environment, Flag, Sources, system_file};
+use crate::config::{Environment, Flag, Host, Sources, load, system_file};
 
 /// Names the configuration file when `--config` does not.
 const CONFIG_VARIABLE: &str = "TURNSERVER_CONFIG";
@@ -32,10 +32,8 @@ pub(super) struct CommonArgs {
 impl CommonArgs {
     /// The sources, to which a command may add flags.
     pub(super) fn into_sources(self) -> Sources {
-        let from_variable = || env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        let file = self.config.or_else(|| from_variable().map(PathBuf::from));
         Sources {
-            file: file.or_else(system_file),
+            file: self.config.or_else(default_file),
             environment: Environment::of_process(),
             flags: vec![
                 flag(
@@ -51,6 +49,23 @@ impl CommonArgs {
             ],
         }
     }
+}
+
+/// The configuration file that is read when no option names one.
+fn default_file() -> Option<PathBuf> {
+    let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+    variable.map(PathBuf::from).or_else(system_file)
+}
+
+/// The operators' socket that the configuration names, if this user may read it and it does.
+pub(super) fn configured_admin_socket() -> Option<PathBuf> {
+    let sources = Sources {
+        file: default_file(),
+        environment: Environment::of_process(),
+        flags: vec![],
+    };
+    let admin = load(&sources, &Host::probe()).ok()?.config.admin;
+    admin.socket.filter(|_| !admin.is_default)
 }
 
 /// An option whose values are not pairs, or pairs with `=`.

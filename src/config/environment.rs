@@ -19,11 +19,26 @@ pub(super) const CREDENTIALS: [(&str, &str); 2] = [
     ("nonce_secret", "auth.nonce_secret_file"),
 ];
 
+const ADMIN_SOCKET_KEY: &str = "admin.socket";
+
 /// Names the configuration file; the command line reads it.
 const CONFIG: &str = "TURNSERVER_CONFIG";
 
 /// Where systemd puts the credentials of a unit (systemd.exec(5)).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// Where systemd lets a unit put what lives as long as it (systemd.exec(5)); it may name several
+/// directories, with colons between.
+const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
+
+/// Where a user puts the like.
+const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+
+/// The directory of the packaged unit, which other starts as root use too.
+const SYSTEM_RUNTIME: &str = "/run/turnstone";
+
+/// The operators' socket in one of them.
+const ADMIN_SOCKET: &str = "admin.sock";
 
 /// The variables of a process that a configuration is made of. Erased when dropped, and hidden in
 /// `Debug`.
@@ -33,8 +48,10 @@ pub struct Environment(Vec<(OsString, OsString)>);
 impl Environment {
     /// Those of this process.
     pub fn of_process() -> Self {
+        let places = [CREDENTIALS_DIRECTORY, RUNTIME_DIRECTORY, XDG_RUNTIME_DIR];
         let ours = |name: &OsString| {
-            name == CREDENTIALS_DIRECTORY || name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            places.iter().any(|place| name == place)
+                || name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
         };
         Self(env::vars_os().filter(|(name, _)| ours(name)).collect())
     }
@@ -50,6 +67,36 @@ impl Environment {
         let mut directories = variables.filter(|(name, _)| name == CREDENTIALS_DIRECTORY);
         let (_, path) = directories.next_back()?;
         Some(Path::new(path).components().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&OsString> {
+        let mut variables = self.0.iter().rev();
+        let (_, value) = variables.find(|(known, _)| known == name)?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Where the operators' socket is, unless the configuration says otherwise.
+    pub(super) fn admin_socket(&self) -> Option<PathBuf> {
+        if let Some(directories) = self.get(RUNTIME_DIRECTORY) {
+            let first = directories.to_str()?.split(':').next()?;
+            return Some(Path::new(first).join(ADMIN_SOCKET));
+        }
+        if rustix::process::geteuid().is_root() {
+            return Some(Path::new(SYSTEM_RUNTIME).join(ADMIN_SOCKET));
+        }
+        let directory = Path::new(self.get(XDG_RUNTIME_DIR)?).join("turnstone");
+        Some(directory.join(ADMIN_SOCKET))
+    }
+
+    /// Where the socket of a server on this machine may be that this process was not started with:
+    /// its user's, and the system's.
+    pub fn admin_sockets(&self) -> Vec<PathBuf> {
+        let system = Path::new(SYSTEM_RUNTIME).join(ADMIN_SOCKET);
+        let mut paths: Vec<PathBuf> = self.admin_socket().into_iter().collect();
+        if !paths.contains(&system) {
+            paths.push(system);
+        }
+        paths
     }
 
     /// The file of a credential of this unit, if there is one. One that cannot be looked at is: who
@@ -110,6 +157,19 @@ pub(super) fn missing_credential(variables: &Environment) -> Option<Problem> {
     let what = format!("no credential {name} in {}", directory.display());
     let remedy = format!("write LoadCredential={name}:FILE in the unit, or configure a secret");
     Some(Problem::new(&origin, "", what, remedy))
+}
+
+/// The place of the operators' socket, as the lowest layer: it is used where the configuration names
+/// none.
+pub(super) fn places(variables: &Environment) -> Document {
+    let mut document = Document::default();
+    let key = schema::find(ADMIN_SOCKET_KEY).expect("the schema has this key");
+    if let Some(path) = variables.admin_socket() {
+        let origin = Origin::Default;
+        let value = Value::Text(Item::new(path.to_string_lossy(), &origin));
+        document.set(key, Setting { value, origin });
+    }
+    document
 }
 
 /// The variable that sets the key `path`.

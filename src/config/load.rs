@@ -82,6 +82,7 @@ pub fn system_file() -> Option<PathBuf> {
 pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut document = environment::credentials(&sources.environment);
+    document.overlay(environment::places(&sources.environment));
     let credentials = environment::CREDENTIALS.map(|(_, key)| {
         let origin = document.get(key)?.origin.clone();
         Some((key, origin))

@@ -32,10 +32,11 @@ mod uris;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::process::{FALLBACK_USER, PREFERRED_USER};
@@ -47,6 +48,7 @@ pub use exposure::hidden_from;
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
+pub use resolve::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 pub use secret_source::{SecretPlace, SecretSource};
 
 /// A complete configuration: every value checked, nothing left to default.
@@ -68,6 +70,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served.
     pub metrics: Metrics,
+    /// How operators reach the server while it runs.
+    pub admin: Admin,
     /// What is logged and how.
     pub log: Log,
     /// The process.
@@ -240,6 +244,23 @@ pub struct Metrics {
     pub is_default: bool,
 }
 
+/// How operators reach the server while it runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Admin {
+    /// An absolute path of at most [`SOCKET_PATH_MAX`] bytes; no Unix socket when `None`.
+    #[serde(serialize_with = "as_path")]
+    pub socket: Option<PathBuf>,
+    /// Whether nobody asked for that path, so that the server does without if it cannot be had.
+    #[serde(skip)]
+    pub is_default: bool,
+    /// The TCP address; `None` unless there is a token.
+    #[serde(serialize_with = "as_address")]
+    pub listen: Option<SocketAddr>,
+    /// What who comes over TCP must know: [`ADMIN_TOKEN_MIN`] visible characters or more.
+    #[serde(serialize_with = "as_set")]
+    pub token: Option<SecretString>,
+}
+
 /// What is logged and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Log {
@@ -250,7 +271,7 @@ pub struct Log {
 }
 
 /// Severity of a log line, most severe first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum LogLevel {
@@ -299,11 +320,22 @@ fn as_address_map<S: Serializer>(pairs: &[(IpAddr, IpAddr)], to: S) -> Result<S:
     to.collect_map(pairs.iter().map(|(inside, outside)| (inside, outside)))
 }
 
+fn as_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => to.collect_str(&path.display()),
+        None => to.serialize_str(""),
+    }
+}
+
 fn as_address<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
     match address {
         Some(address) => to.collect_str(address),
         None => to.serialize_str(""),
     }
+}
+
+fn as_set<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+    as_count(secret.as_slice(), to)
 }
 
 fn as_user<S: Serializer>(user: &Option<String>, to: S) -> Result<S::Ok, S::Error> {

@@ -88,6 +88,10 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.tcp_first_message_s", Shape::Number),
     key("limits.tcp_idle_s", Shape::Number),
     key("metrics.listen", Shape::Text),
+    key("admin.socket", Shape::Text),
+    key("admin.listen", Shape::Text),
+    key("admin.token", Shape::Text),
+    key("admin.token_file", Shape::Text),
     key("log.level", Shape::Text),
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),
@@ -97,9 +101,10 @@ pub(super) const KEYS: &[Key] = &[
 
 /// Pairs of keys that say the same thing in two ways: a layer that sets one replaces both, so that a
 /// secret given on top of a file does not leave the file's secret valid as well.
-pub(super) const ALTERNATIVES: [[&str; 2]; 2] = [
+pub(super) const ALTERNATIVES: [[&str; 2]; 3] = [
     ["auth.static_auth_secret", "auth.static_auth_secret_file"],
     ["auth.nonce_secret", "auth.nonce_secret_file"],
+    ["admin.token", "admin.token_file"],
 ];
 
 pub(super) fn find(path: &str) -> Option<&'static Key> {

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::clock;
 use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
+use super::stream::Admission;
 use super::worker::Worker;
 use crate::turn::{AllocationId, CloseReason, Options, Shared};
 
@@ -99,6 +100,7 @@ pub(super) fn channel() -> (mpsc::Sender<Command>, Commands) {
 pub struct Control {
     workers: Arc<[mpsc::Sender<Command>]>,
     shared: Arc<Shared>,
+    admission: Admission,
     configured: Arc<Mutex<Configured>>,
 }
 
@@ -136,11 +138,13 @@ impl Control {
     pub(super) fn new(
         workers: Vec<mpsc::Sender<Command>>,
         shared: Arc<Shared>,
+        admission: Admission,
         configured: Configured,
     ) -> Self {
         Self {
             workers: workers.into(),
             shared,
+            admission,
             configured: Arc::new(Mutex::new(configured)),
         }
     }
@@ -148,6 +152,11 @@ impl Control {
     /// Relay ports, quotas and reservations, to look at.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Open TCP connections of clients.
+    pub fn tcp_connections(&self) -> u32 {
+        self.admission.open()
     }
 
     /// Allocations from a place on, at most `limit` and at most [`PAGE_MAX`].

@@ -168,18 +168,23 @@ impl Bound {
         let (fail, failed) = mpsc::unbounded_channel();
         let (commanders, commands): (Vec<_>, Vec<_>) =
             listeners.iter().map(|_| control::channel()).unzip();
+        let admission = Admission::new(&settings.stream);
         let mut engine = Engine {
             workers: vec![],
             heartbeats: vec![],
             stop,
             failed,
-            control: Control::new(commanders, Arc::clone(&shared), configured),
+            control: Control::new(
+                commanders,
+                Arc::clone(&shared),
+                admission.clone(),
+                configured,
+            ),
             shared,
             metrics,
             udp,
             tcp,
         };
-        let admission = Admission::new(&settings.stream);
         let budget = Budget::new(settings.stream.queues_total_bytes);
 
         for (index, (listeners, commands)) in listeners.into_iter().zip(commands).enumerate() {

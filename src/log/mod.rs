@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use self::names::TextFields;
 use crate::config::{Log, LogFormat, LogLevel};
@@ -47,18 +47,48 @@ const FLUSH_MAX: Duration = Duration::from_secs(10);
 /// level has one place, `log.level`.
 pub fn init(log: &Log) -> Output {
     let lines = Lines::default();
+    let (targets, handle) = reload::Layer::new(targets(log.level));
     let output = Output {
         lines: lines.clone(),
         guard: None,
+        level: Level {
+            handle,
+            current: Arc::new(Mutex::new(log.level)),
+        },
     };
-    let level = filter(log.level);
-    // Libraries tell their innards at debug, which drown ours.
-    let targets = Targets::new()
-        .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_default(level.min(LevelFilter::WARN));
     let layer = layer(log.format, is_journal(&io::stderr()), lines).with_filter(targets);
     let _ = tracing_subscriber::registry().with(layer).try_init();
     output
+}
+
+/// Libraries tell their innards at debug, which drown ours.
+fn targets(level: LogLevel) -> Targets {
+    let level = filter(level);
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_default(level.min(LevelFilter::WARN))
+}
+
+/// The level of the lines from here on. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Level {
+    handle: reload::Handle<Targets, Registry>,
+    current: Arc<Mutex<LogLevel>>,
+}
+
+impl Level {
+    /// The level in force.
+    pub fn get(&self) -> LogLevel {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes it, at once and for every thread.
+    pub fn set(&self, level: LogLevel) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // It fails only where there is no log any more.
+        let _ = self.handle.reload(targets(level));
+        *current = level;
+    }
 }
 
 fn layer(format: LogFormat, journal: bool, lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
@@ -105,9 +135,15 @@ pub fn is_journal(stream: &impl AsFd) -> bool {
 pub struct Output {
     lines: Lines,
     guard: Option<WorkerGuard>,
+    level: Level,
 }
 
 impl Output {
+    /// The way to change the level.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+
     /// From here on a thread writes the lines, and nobody waits for it. It inherits what this
     /// thread may do. What the queue cannot take is lost, and a line tells how much that was once
     /// lines can be written again.

@@ -86,6 +86,12 @@ pub fn reader(configured: Option<&str>) -> Option<Reader> {
     Some(Reader { name, uid, groups })
 }
 
+/// User and group that a process started as root becomes, by number; `None` if it stays who it is.
+pub fn becomes(configured: Option<&str>) -> Option<(u32, u32)> {
+    let choice = choose(configured).ok().flatten()?;
+    Some((choice.user.uid, choice.user.gid))
+}
+
 /// Whether this machine has a user of this name or number.
 pub fn is_user(name: &str) -> bool {
     Unprivileged::find(name).is_some()

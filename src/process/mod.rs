@@ -20,7 +20,9 @@ use rustix::process::{
     setrlimit,
 };
 
-pub use identity::{FALLBACK_USER, PREFERRED_USER, Reader, group_of, ids_of, is_user, reader};
+pub use identity::{
+    FALLBACK_USER, PREFERRED_USER, Reader, becomes, group_of, ids_of, is_user, reader,
+};
 pub use sandbox::Sandbox;
 
 /// Keeps the memory of this process, which holds secrets, from files and from other processes of

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod admin;
 mod allocate;
 mod attacks;
 mod authentication;

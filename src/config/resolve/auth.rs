@@ -64,7 +64,12 @@ impl Resolver<'_> {
         secrets
     }
 
-    fn secret_file(&mut self, key: &str, item: &Item, path: &Path) -> Option<SecretString> {
+    pub(super) fn secret_file(
+        &mut self,
+        key: &str,
+        item: &Item,
+        path: &Path,
+    ) -> Option<SecretString> {
         let shown = path.display();
         let text = match files::read(path, files::SECRET_MAX) {
             Ok(text) => text,
@@ -100,7 +105,7 @@ impl Resolver<'_> {
         Some(SecretString::from(secret))
     }
 
-    fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
+    pub(super) fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
         if let Some(why) = weakness(secret) {
             let what = format!("a secret {why}");
             let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
@@ -222,7 +227,12 @@ impl Resolver<'_> {
             };
             self.warn(&origin, "", what, remedy);
         }
-        let secret_keys = ["auth.static_auth_secret", "auth.users", "auth.nonce_secret"];
+        let secret_keys = [
+            "auth.static_auth_secret",
+            "auth.users",
+            "auth.nonce_secret",
+            "admin.token",
+        ];
         for key in secret_keys {
             let Some(setting) = self.document.get(key) else {
                 continue;
@@ -240,7 +250,7 @@ impl Resolver<'_> {
 }
 
 /// A relative path in a configuration file is meant from that file's directory.
-fn beside(origin: &Origin, path: &Path) -> PathBuf {
+pub(super) fn beside(origin: &Origin, path: &Path) -> PathBuf {
     match origin {
         Origin::File { path: file, .. } => Path::new(file.as_ref())
             .parent()

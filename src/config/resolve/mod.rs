@@ -3,10 +3,13 @@
 //! Every check adds to one list and goes on with the default, so that one run finds all errors.
 
 mod addresses;
+mod admin;
 mod auth;
 mod clients;
 mod metrics;
 mod peers;
+
+pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -46,6 +49,7 @@ pub(super) fn resolve(
         peers: resolver.peers(),
         limits: resolver.limits(),
         metrics: resolver.metrics(),
+        admin: resolver.admin(),
         log: resolver.log(),
         server: resolver.server(),
     };

@@ -95,6 +95,11 @@ impl Admission {
         }
     }
 
+    /// Open connections.
+    pub(in crate::engine) fn open(&self) -> u32 {
+        lock(&self.census).open
+    }
+
     /// Lets a connection in. At a limit one goes that counts towards it and has no allocation:
     /// neither silence nor talk must keep clients out.
     ///

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -21,7 +22,7 @@ const PIPE: usize = 4096;
 
 pub(crate) struct Process {
     child: Child,
-    _home: TempDir,
+    home: TempDir,
     lines: Receiver<String>,
     /// Held by who wants the log not to be read.
     pub(crate) reading: Arc<Mutex<()>>,
@@ -73,6 +74,8 @@ impl Process {
             .arg(&path)
             // Servers side by side must not meet at the default port.
             .env("TURNSERVER_METRICS__LISTEN", "127.0.0.1:0")
+            // Servers side by side must not meet at the default socket.
+            .env("RUNTIME_DIRECTORY", home.path())
             .env_remove("STATE_DIRECTORY")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG")
@@ -96,7 +99,7 @@ impl Process {
         });
         Self {
             child,
-            _home: home,
+            home,
             lines,
             reading,
             log: vec![],
@@ -147,6 +150,11 @@ impl Process {
             ended.is_some()
         });
         ended.unwrap()
+    }
+
+    /// A directory of its own, in which its operators' socket is unless it is told otherwise.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     pub(crate) fn pid(&self) -> u32 {

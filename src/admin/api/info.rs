@@ -1,0 +1,169 @@
+//! `/v1/info`: the server as a whole.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Api;
+use crate::admin::Draining;
+use crate::engine::Control;
+
+/// What does not change while the server runs.
+#[derive(Debug)]
+pub struct Facts {
+    /// When it began to serve.
+    pub started: SystemTime,
+    /// Threads that relay.
+    pub workers: usize,
+    /// The realm of all credentials.
+    pub realm: String,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerAddress>,
+    /// Where peers are talked to.
+    pub relay: RelayFacts,
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerAddress {
+    /// "udp" or "tcp".
+    pub transport: &'static str,
+    /// With the port that the kernel chose.
+    pub address: SocketAddr,
+}
+
+/// Where peers are talked to.
+#[derive(Clone, Debug)]
+pub struct RelayFacts {
+    /// Addresses of this machine, and what clients are told instead.
+    pub addresses: Vec<(IpAddr, IpAddr)>,
+    /// Their ports.
+    pub ports: RangeInclusive<u16>,
+}
+
+pub(super) fn routes() -> Router<Arc<Api>> {
+    Router::new().route("/v1/info", get(show))
+}
+
+#[derive(Serialize)]
+struct Info {
+    version: &'static str,
+    started_unix_s: u64,
+    uptime_s: u64,
+    workers: usize,
+    realm: String,
+    listeners: Vec<ListenerAddress>,
+    relay: Relay,
+    draining: Option<DrainingNow>,
+    config: Configuration,
+    allocations: u32,
+    tcp_connections: u32,
+    relay_ports: RelayPorts,
+}
+
+#[derive(Serialize)]
+struct Relay {
+    addresses: Vec<RelayAddress>,
+    ports: String,
+}
+
+#[derive(Serialize)]
+struct RelayAddress {
+    bound: IpAddr,
+    advertised: IpAddr,
+}
+
+/// How long the server has been draining, and how long it may still.
+#[derive(Serialize)]
+pub(super) struct DrainingNow {
+    for_s: u64,
+    deadline_s: Option<u64>,
+}
+
+impl From<Draining> for DrainingNow {
+    fn from(draining: Draining) -> Self {
+        let now = Instant::now();
+        let left = |deadline: Instant| {
+            let left = deadline.saturating_duration_since(now);
+            // A second that has begun is one.
+            left.as_millis().div_ceil(1000) as u64
+        };
+        Self {
+            for_s: now.saturating_duration_since(draining.since).as_secs(),
+            deadline_s: draining.deadline.map(left),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Configuration {
+    file: Option<String>,
+    loaded_unix_s: u64,
+    generation: u32,
+}
+
+#[derive(Serialize)]
+struct RelayPorts {
+    live: u32,
+    held: u32,
+    resting: u32,
+    free: u32,
+}
+
+impl RelayPorts {
+    fn of(control: &Control) -> Self {
+        let census = control.shared().ports.census();
+        Self {
+            live: census.live,
+            held: census.held,
+            resting: census.resting,
+            free: census.free,
+        }
+    }
+}
+
+async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
+    let facts = &api.facts;
+    let started_unix_s = unix_s(facts.started);
+    let addresses = facts.relay.addresses.iter();
+    let addresses = addresses.map(|&(bound, advertised)| RelayAddress { bound, advertised });
+    Json(Info {
+        version: env!("CARGO_PKG_VERSION"),
+        started_unix_s,
+        uptime_s: facts.started.elapsed().map_or(0, |uptime| uptime.as_secs()),
+        workers: facts.workers,
+        realm: facts.realm.clone(),
+        listeners: facts.listeners.clone(),
+        relay: Relay {
+            addresses: addresses.collect(),
+            ports: format!("{}-{}", facts.relay.ports.start(), facts.relay.ports.end()),
+        },
+        draining: api.drain.state().map(DrainingNow::from),
+        config: Configuration {
+            file: facts
+                .config_file
+                .as_ref()
+                .map(|path| path.display().to_string()),
+            loaded_unix_s: started_unix_s,
+            generation: 1,
+        },
+        allocations: api.control.shared().quota.total(),
+        tcp_connections: api.control.tcp_connections(),
+        relay_ports: RelayPorts::of(&api.control),
+    })
+}
+
+fn unix_s(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,49 @@
+//! Version 1 of the admin API: JSON over HTTP. docs/admin.md has every endpoint.
+
+mod allocations;
+mod drain;
+mod error;
+mod info;
+mod input;
+mod log_level;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+
+pub use error::Error;
+pub use info::{Facts, ListenerAddress, RelayFacts};
+
+use super::Drain;
+use crate::engine::Control;
+use crate::log::Level;
+
+/// Bytes of a request's body at most.
+pub const BODY_LEN_MAX: usize = 64 * 1024;
+
+/// What the endpoints work with.
+#[derive(Debug)]
+pub struct Api {
+    /// The workers.
+    pub control: Control,
+    /// Whether the server drains.
+    pub drain: Drain,
+    /// The level of log lines.
+    pub log_level: Level,
+    /// What does not change while the server runs.
+    pub facts: Facts,
+}
+
+/// Every endpoint.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .merge(info::routes())
+        .merge(allocations::routes())
+        .merge(drain::routes())
+        .merge(log_level::routes())
+        .fallback(error::unknown_path)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .with_state(api)
+}

@@ -1,0 +1,130 @@
+//! `turnstone info`: a server that runs, as a whole.
+
+use std::process::ExitCode;
+
+use hyper::Method;
+use serde::Deserialize;
+
+use super::admin_client::{AdminClient, ServerArgs, read};
+use super::output;
+use super::table::{Side, Table, duration};
+
+/// Show a server that runs: its addresses, how full it is, whether it drains
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Print the server's answer as it is
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    version: String,
+    uptime_s: u64,
+    workers: u64,
+    realm: String,
+    listeners: Vec<Listener>,
+    relay: Relay,
+    draining: Option<Draining>,
+    config: Configuration,
+    allocations: u64,
+    tcp_connections: u64,
+    relay_ports: RelayPorts,
+}
+
+#[derive(Deserialize)]
+struct Listener {
+    transport: String,
+    address: String,
+}
+
+#[derive(Deserialize)]
+struct Relay {
+    addresses: Vec<RelayAddress>,
+    ports: String,
+}
+
+#[derive(Deserialize)]
+struct RelayAddress {
+    bound: String,
+    advertised: String,
+}
+
+#[derive(Deserialize)]
+struct Draining {
+    for_s: u64,
+    deadline_s: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    file: Option<String>,
+    generation: u64,
+}
+
+#[derive(Deserialize)]
+struct RelayPorts {
+    live: u64,
+    resting: u64,
+    free: u64,
+}
+
+impl Args {
+    pub(super) fn run(self) -> ExitCode {
+        let shown = AdminClient::new(self.server).and_then(|server| {
+            let text = server.ask_for_text(Method::GET, "/v1/info", String::new())?;
+            if self.json {
+                return Ok(output::print(text));
+            }
+            Ok(output::print(table(&read(&text)?)))
+        });
+        shown.unwrap_or_else(|failure| failure.tell())
+    }
+}
+
+fn table(info: &Info) -> Table {
+    let mut table = Table::new(&[("SERVER", Side::Left), ("", Side::Left)]);
+    let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
+    row("version", info.version.clone());
+    row("up", duration(info.uptime_s));
+    row("realm", info.realm.clone());
+    for listener in &info.listeners {
+        row(
+            "listens",
+            format!("{} {}", listener.transport, listener.address),
+        );
+    }
+    for RelayAddress { bound, advertised } in &info.relay.addresses {
+        let address = match bound == advertised {
+            true => bound.clone(),
+            false => format!("{bound} as {advertised}"),
+        };
+        row("relays", address);
+    }
+    row("relay ports", info.relay.ports.clone());
+    let RelayPorts {
+        live,
+        resting,
+        free,
+    } = info.relay_ports;
+    row("", format!("{live} live, {resting} resting, {free} free"));
+    row("allocations", info.allocations.to_string());
+    row("TCP clients", info.tcp_connections.to_string());
+    row("workers", info.workers.to_string());
+    let file = info.config.file.as_deref().unwrap_or("none");
+    row("configuration", file.to_owned());
+    row("generation", info.config.generation.to_string());
+    let draining = match &info.draining {
+        None => "no".to_owned(),
+        Some(Draining { for_s, deadline_s }) => {
+            let deadline =
+                deadline_s.map(|seconds| format!(", ends in {} at the latest", duration(seconds)));
+            format!("for {}{}", duration(*for_s), deadline.unwrap_or_default())
+        }
+    };
+    row("draining", draining);
+    table
+}

@@ -1,0 +1,123 @@
+//! `[admin]`: how operators reach the server while it runs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Resolver;
+use super::auth::beside;
+use crate::config::document::Item;
+use crate::config::{Admin, Origin};
+
+/// Bytes of a Unix socket's path, the last zero excepted (unix(7)).
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// Characters of a token at least: shorter ones can be found by trying.
+pub const ADMIN_TOKEN_MIN: usize = 16;
+
+impl Resolver<'_> {
+    pub(super) fn admin(&mut self) -> Admin {
+        let (socket, is_default) = self.admin_socket();
+        let token = self.admin_token();
+        let listen = self.admin_listen(token.is_some());
+        Admin {
+            socket,
+            is_default,
+            listen,
+            token,
+        }
+    }
+
+    fn admin_socket(&mut self) -> (Option<PathBuf>, bool) {
+        let key = "admin.socket";
+        let Some(item) = self.text(key) else {
+            return (None, true);
+        };
+        if item.text.is_empty() {
+            return (None, false);
+        }
+        let path = PathBuf::from(item.text.as_str());
+        if !path.is_absolute() {
+            let what = format!("{:?} is not an absolute path", *item.text);
+            let remedy = "write a path from the root, or \"\" for no socket";
+            self.refuse(&item.origin, key, what, remedy);
+        } else if item.text.len() > SOCKET_PATH_MAX && item.origin != Origin::Default {
+            let what = format!("is longer than {SOCKET_PATH_MAX} bytes");
+            self.refuse(&item.origin, key, what, "write a shorter path");
+        }
+        (Some(path), item.origin == Origin::Default)
+    }
+
+    fn admin_listen(&mut self, has_token: bool) -> Option<SocketAddr> {
+        let key = "admin.listen";
+        let item = self.text(key).filter(|item| !item.text.is_empty())?;
+        let Ok(address) = item.text.parse::<SocketAddr>() else {
+            let what = format!("{:?} is not an address with a port", *item.text);
+            let remedy = "write an address like \"127.0.0.1:8479\", or \"\" for none";
+            self.refuse(&item.origin, key, what, remedy);
+            return None;
+        };
+        self.check_admin_address(item, address, has_token);
+        has_token.then_some(address)
+    }
+
+    /// Whoever reaches the address and knows the token can do all that operators can.
+    fn check_admin_address(&mut self, item: &Item, address: SocketAddr, has_token: bool) {
+        let key = "admin.listen";
+        let ip = address.ip();
+        if !ip.is_unspecified() && !(self.host.bindable)(ip) {
+            let what = format!("{address} is not an address of this machine");
+            let remedy = "write an address that \"ip addr\" shows, or 127.0.0.1";
+            self.refuse(&item.origin, key, what, remedy);
+        } else if !ip.is_loopback() {
+            let what = format!("the token travels to {address} without encryption");
+            let remedy = "listen on 127.0.0.1, and come by a tunnel or a proxy with TLS";
+            self.warn(&item.origin, key, what, remedy);
+        }
+        let has_problem = self
+            .problems
+            .iter()
+            .any(|it| it.key.contains("admin.token"));
+        if !has_token && !has_problem {
+            let what = "needs a token: whoever reaches the address could end every call";
+            let remedy = "set admin.token_file to a file with one, e.g. from: openssl rand -hex 32";
+            self.refuse(&item.origin, key, what, remedy);
+        }
+    }
+
+    fn admin_token(&mut self) -> Option<SecretString> {
+        let given = |key| self.text(key).filter(|item| !item.text.is_empty());
+        let (text, file) = (given("admin.token"), given("admin.token_file"));
+        let (key, item, token) = match (text, file) {
+            (None, None) => return None,
+            (Some(_), Some(file)) => {
+                let what = "is set beside admin.token";
+                let remedy = "remove one of the two";
+                self.refuse(&file.origin, "admin.token_file", what, remedy);
+                return None;
+            }
+            (Some(item), None) => {
+                let key = "admin.token";
+                self.warn_of_weak_secret(&item.origin, key, &item.text);
+                (key, item, SecretString::from(item.text.as_str()))
+            }
+            (None, Some(item)) => {
+                let key = "admin.token_file";
+                let path = beside(&item.origin, Path::new(item.text.as_str()));
+                (key, item, self.secret_file(key, item, &path)?)
+            }
+        };
+        let text = token.expose_secret();
+        let what = if text.len() < ADMIN_TOKEN_MIN {
+            format!("the token is shorter than {ADMIN_TOKEN_MIN} characters")
+        } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            "the token has characters that no HTTP header can hold".to_owned()
+        } else {
+            return Some(token);
+        };
+        let remedy = "write a long random text, e.g. from: openssl rand -hex 32";
+        self.refuse(&item.origin, key, what, remedy);
+        None
+    }
+}
