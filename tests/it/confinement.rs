@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use landlock::{AccessFs, LandlockStatus, Ruleset, RulesetAttr};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::harness::{Client, Peer, Process, eventually, own_ipv4};
@@ -262,24 +264,18 @@ fn root_that_nobody_may_leave_has_no_capabilities() {
     }
 }
 
-/// PROC-03: before it reads anything, which is here where it waits for a configuration.
+/// PROC-03: before it reads anything. The commands are looked at where they wait for somebody to read
+/// that there is no configuration.
 #[test]
 fn every_command_hides_its_memory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("turnserver.toml");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
-    // Open for both, so that opening waits for nobody, and reading for ever.
-    let _held = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .unwrap();
+    let (_unread, mut full) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&full).unwrap();
+    rustix::fs::fcntl_setfl(&full, flags | OFlags::NONBLOCK).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    while full.write(&[0]).is_ok() {}
+    rustix::fs::fcntl_setfl(&full, flags).unwrap();
     for command in [
         &["run", "--config"][..],
         &["check-config"],
@@ -290,7 +286,7 @@ fn every_command_hides_its_memory() {
             .arg(&path)
             .env("RUNTIME_DIRECTORY", path.parent().unwrap())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(full.try_clone().unwrap())
             .spawn()
             .unwrap();
         let pid = process.id();

@@ -12,7 +12,7 @@ use super::attribute::{
     CHANNEL_NUMBER, DATA, MESSAGE_INTEGRITY, NONCE, REALM, REQUESTED_TRANSPORT, USERNAME,
     XOR_PEER_ADDRESS, XOR_RELAYED_ADDRESS,
 };
-use super::{Class, DEADLINE, Message, Packet, TestServer, method};
+use super::{Class, DEADLINE, Message, Packet, TestServer, method, uninterrupted};
 
 /// How a client reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +197,8 @@ impl Client {
         match &mut self.link {
             Link::Udp { socket, server } => {
                 let mut buffer = vec![0; 65_536];
-                let (len, from) = socket.recv_from(&mut buffer).expect("a datagram");
+                let (len, from) =
+                    uninterrupted(|| socket.recv_from(&mut buffer)).expect("a datagram");
                 assert_eq!(from, *server, "a reply from where the request was sent to");
                 buffer.truncate(len);
                 buffer
@@ -208,7 +209,7 @@ impl Client {
                     return std::mem::replace(input, rest);
                 }
                 let mut buffer = [0; 65_536];
-                let len = stream.read(&mut buffer).expect("bytes");
+                let len = uninterrupted(|| stream.read(&mut buffer)).expect("bytes");
                 assert!(len > 0, "the server closed the connection");
                 input.extend(&buffer[..len]);
             },
@@ -223,7 +224,7 @@ impl Client {
         let mut rest = std::mem::take(input);
         let mut buffer = [0; 4096];
         loop {
-            match stream.read(&mut buffer) {
+            match uninterrupted(|| stream.read(&mut buffer)) {
                 Ok(0) => return rest,
                 Ok(len) => rest.extend(&buffer[..len]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return rest,

@@ -23,10 +23,21 @@ pub(crate) use process::Process;
 pub(crate) use server::{NOBODY, REALM, Setup, TestServer, own_ipv4, unix_s};
 pub(crate) use strangers::{Flood, Strangers};
 
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that is bound to happen. Only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Does it again when a signal came in between: a debugger's, or of whoever stops the machine.
+pub(crate) fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match act() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
 
 /// Waits for something that happens without a message about it.
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use super::DEADLINE;
+use super::{DEADLINE, uninterrupted};
 
 pub(crate) struct Peer {
     pub(crate) socket: UdpSocket,
@@ -29,7 +29,7 @@ impl Peer {
 
     pub(crate) fn recv(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = vec![0; 65_536];
-        let (len, from) = self.socket.recv_from(&mut buffer).expect("a datagram");
+        let (len, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).expect("a datagram");
         buffer.truncate(len);
         (buffer, from)
     }
