@@ -19,6 +19,7 @@ const USERNAME_LEN_MAX: usize = 763;
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     credentials: Arc<Credentials>,
+    realm: Arc<str>,
     features: SecurityFeatures,
     nonce_keys: Vec<NonceKey>,
     nonce_lifetime_s: u32,
@@ -31,6 +32,8 @@ pub struct Identity {
     pub username: Box<str>,
     /// Whom quotas and logs count it for: of a time-limited name the part that does not change.
     pub user: Box<str>,
+    /// The realm that the key is for.
+    pub realm: Arc<str>,
     /// The key that the request was checked with, and its reply is made with.
     pub key: LongTermKey,
     /// The integrity attribute of the reply.
@@ -38,13 +41,16 @@ pub struct Identity {
 }
 
 /// The user of an allocation that exists on the request's five-tuple. Its key goes on being good
-/// for it whatever happens to the configuration, and its expiry does not matter any more.
+/// for it whatever happens to the configuration, the realm included, and its expiry does not matter
+/// any more. So is the key that the name has now: a client that was told another realm makes one.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownUser<'a> {
     /// See [`Identity::username`].
     pub username: &'a str,
     /// See [`Identity::user`].
     pub user: &'a str,
+    /// See [`Identity::realm`].
+    pub realm: &'a Arc<str>,
     /// See [`Identity::key`].
     pub key: &'a LongTermKey,
 }
@@ -127,6 +133,7 @@ impl Authenticator {
         assert!(!nonce_keys.is_empty(), "a nonce needs a key");
         let features = credentials.security_features();
         Self {
+            realm: credentials.realm().into(),
             credentials,
             features,
             nonce_keys,
@@ -136,7 +143,7 @@ impl Authenticator {
 
     /// The realm of challenges.
     pub fn realm(&self) -> &str {
-        self.credentials.realm()
+        &self.realm
     }
 
     /// What nonces announce.
@@ -183,15 +190,29 @@ impl Authenticator {
             return Err(AuthFailure::ForeignNonce);
         }
         let (algorithm, reply_integrity) = self.negotiated(request)?;
-        if realm != self.realm().as_bytes() {
-            return Err(AuthFailure::WrongRealm);
-        }
         let username = self.username(name);
         let verifier = Verifier::new(request, algorithm);
-        let (user, key) = self.verify(&verifier, username, now_unix_s, known, check_expiry)?;
+        let known = known.filter(|known| {
+            Some(known.username) == username && known.key.algorithm() == verifier.algorithm
+        });
+        // The realm may have changed since its allocation was made.
+        let is_current = realm == self.realm.as_bytes();
+        let by_own_key = known.filter(|known| {
+            (is_current || realm == known.realm.as_bytes()) && verifier.accepts(known.key)
+        });
+        let (user, realm, key) = if let Some(known) = by_own_key {
+            (known.user.into(), known.realm, known.key.clone())
+        } else if is_current {
+            let check_expiry = check_expiry && known.is_none();
+            let (user, key) = self.verify(&verifier, username, now_unix_s, check_expiry)?;
+            (user, &self.realm, key)
+        } else {
+            return Err(AuthFailure::WrongRealm);
+        };
         let identity = Identity {
             username: username.unwrap_or_default().into(),
             user,
+            realm: Arc::clone(realm),
             key,
             reply_integrity,
         };
@@ -268,21 +289,8 @@ impl Authenticator {
         verifier: &Verifier<'_, '_>,
         username: Option<&str>,
         now_unix_s: u64,
-        known: Option<KnownUser<'_>>,
         check_expiry: bool,
     ) -> Result<(Box<str>, LongTermKey), AuthFailure> {
-        let known = known.filter(|known| {
-            Some(known.username) == username && known.key.algorithm() == verifier.algorithm
-        });
-        if let Some(known) = known {
-            return if verifier.accepts(known.key) {
-                Ok((known.user.into(), known.key.clone()))
-            } else {
-                Err(AuthFailure::WrongPassword {
-                    username: known.username.into(),
-                })
-            };
-        }
         let account = username.and_then(|name| Some((name, self.credentials.account(name)?)));
         let Some((username, account)) = account else {
             // As much work as for a user who exists, so that time does not tell names.

@@ -35,12 +35,14 @@ fn no_secret_is_in_debug_output() {
     let identity = Identity {
         username: "alice".into(),
         user: "alice".into(),
+        realm: "example.org".into(),
         key: key.clone(),
         reply_integrity: IntegrityAlgorithm::Sha256,
     };
     let known = KnownUser {
         username: "alice",
         user: "alice",
+        realm: &identity.realm,
         key: &key,
     };
     let flag = Flag {
