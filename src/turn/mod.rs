@@ -46,7 +46,7 @@ pub use ip_header::IpHeader;
 pub use limits::{CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, Limits, PERMISSION_LIFETIME_S};
 pub use network_rule::{NetworkRule, NetworkRuleError, parse_network};
 pub use peer_policy::{PeerPolicy, PeerRefusal, Reach};
-pub use port_pool::{PortPool, RelayAddress};
+pub use port_pool::{PortPool, RelayAddress, TooManyAddresses};
 pub use quota::Quota;
 pub use reject::Reject;
 pub use reservation::Reservations;
