@@ -24,12 +24,13 @@ use super::clock;
 use super::control::{self, Commands};
 use super::event_log::EventLog;
 use super::listen::Listeners;
+use super::listeners::{self, Doors, UdpListener};
 use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
-use super::stream::{self, Admission, Budget, Connections, Ending, Endings, Loss, Priority};
+use super::stream::{Admission, Budget, Connections, Ending, Endings, Loss, Priority};
 use super::udp::sys::{
-    self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, UdpSocket, WatchedSet,
+    self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, WatchedSet,
 };
 use crate::turn::{
     Action, AllocationId, AllocationView, Client, CloseReason, Deliver, FiveTuple, Forward,
@@ -39,6 +40,9 @@ use crate::wire::{self, IcmpAttribute};
 
 /// Datagrams that are received before anything is sent. At 1200 bytes a batch fits the L2 cache.
 const BATCH_SLOTS: usize = 64;
+
+/// Places of allocations that operators' questions look at before the worker goes on relaying.
+pub(super) const PLACES_PER_STEP: u32 = 256;
 
 /// Sockets that one round looks at.
 const EVENTS_PER_ROUND: usize = 256;
@@ -59,7 +63,7 @@ pub(super) struct Worker {
     index: usize,
     pub(super) server: Server,
     shared: Arc<Shared>,
-    listeners: Vec<UdpSocket>,
+    pub(super) doors: Doors,
     relays: RelaySockets,
     set: Rc<WatchedSet>,
     batch: Batch,
@@ -146,15 +150,15 @@ async fn serve(parts: Parts) -> io::Result<()> {
         ..
     } = parts;
     let set = EpollSet::new()?;
-    for (token, listener) in parts.listeners.udp.iter().enumerate() {
-        set.add(listener, token as u64)?;
-    }
+    let mut doors = Doors::default();
+    let places = parts.listeners.places();
+    doors.prepare(&set, parts.listeners)?;
     let set = Rc::new(WatchedSet::new(set)?);
     let worker = Rc::new(RefCell::new(Worker {
         index: parts.index,
         server: parts.server,
         shared: parts.shared,
-        listeners: parts.listeners.udp,
+        doors,
         relays: RelaySockets::default(),
         set: Rc::clone(&set),
         batch: Batch::new(BATCH_SLOTS),
@@ -170,10 +174,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         log: EventLog::new(parts.index),
         traffic: Traffic::default(),
     }));
-    for listener in parts.listeners.tcp {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(stream::accept(Rc::clone(&worker), listener));
-    }
+    listeners::open(&worker, &places);
     tokio::select! {
         result = receive_datagrams(&worker, &set) => result,
         () = keep_time(&worker, &heartbeat) => Ok(()),
@@ -260,20 +261,28 @@ impl Worker {
 
     fn receive_from_clients(&mut self, listener: usize) -> Left {
         self.batch.clear();
-        if let Err(error) = self.batch.receive(&self.listeners[listener]) {
+        let Some(UdpListener { socket, is_open }) = self.doors.udp(listener) else {
+            return Left::Nothing;
+        };
+        let (local, is_open) = (socket.local_addr(), *is_open);
+        if let Err(error) = self.batch.receive(socket) {
             self.warn_limited("cannot receive from clients", &error);
             return Left::Something;
         }
         let now = clock::now();
-        let port = self.listeners[listener].local_addr().port();
-        let local_ip = self.listeners[listener].local_addr().ip();
         for slot in 0..self.batch.len() {
             let received = *self.batch.received(slot);
             let five_tuple = FiveTuple {
                 transport: Transport::Udp,
                 client: received.source,
-                server: SocketAddr::new(received.destination.unwrap_or(local_ip), port),
+                server: SocketAddr::new(
+                    received.destination.unwrap_or_else(|| local.ip()),
+                    local.port(),
+                ),
             };
+            if !is_open && !self.server.has_allocation(&five_tuple) {
+                continue;
+            }
             let client = Client {
                 five_tuple,
                 link: Link(listener as u32),
@@ -398,10 +407,10 @@ impl Worker {
     }
 
     fn flush_to_clients(&mut self, listener: Option<Link>) {
-        let Some(Link(listener)) = listener else {
+        let Some(link) = listener else {
             return;
         };
-        let socket = &self.listeners[listener as usize];
+        let socket = self.doors.of_client(link);
         let flushed = self.to_clients.flush(socket, &self.batch);
         self.traffic.unsent += flushed.dropped as u64;
     }
@@ -534,6 +543,11 @@ impl Worker {
         self.log.tell_limits(now.time, counters, network);
     }
 
+    /// Adds listeners, which serve nobody yet.
+    pub(super) fn prepare(&mut self, listeners: Listeners) -> io::Result<()> {
+        self.doors.prepare(self.set.get(), listeners)
+    }
+
     /// What operators are told of an allocation.
     pub(super) fn record(&self, view: &AllocationView<'_>) -> AllocationRecord {
         AllocationRecord::new(self.index, view, &self.shared.ports)
@@ -595,7 +609,7 @@ impl Worker {
         } = client.five_tuple;
         match transport {
             Transport::Udp => {
-                let socket = &self.listeners[client.link.0 as usize];
+                let socket = self.doors.of_client(client.link);
                 let fields = fields(Some(server.ip()), IpHeader::default());
                 let sent = sys::send_one(socket, message, to, &fields);
                 self.traffic.unsent += u64::from(sent.is_err());
