@@ -7,12 +7,16 @@ pub mod check;
 mod check_config;
 mod credentials;
 mod doctor;
+mod file_limit;
 mod first_run;
 mod import;
 mod output;
 mod own_networks;
+mod reload;
 mod run;
 mod serve;
+mod settings;
+mod signals;
 mod sources;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use crate::config::first_run::{self as secrets, FirstRunSecret};
 use crate::config::{self, Config, Flag, Host, SecretPlace, SecretSource, Sources};
 use crate::log;
 
-use super::serve::serve;
+use super::serve::{Plan, serve};
 use super::sources::{CommonArgs, flag};
 use super::{first_run, output};
 
@@ -47,7 +47,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         let host = Host::probe();
-        let loaded = match config::load(&self.into_sources(), &host) {
+        let sources = self.into_sources();
+        let loaded = match config::load(&sources, &host) {
             Ok(loaded) => loaded,
             Err(problems) => {
                 let refused = output::refuse(&problems);
@@ -82,9 +83,17 @@ impl Args {
                 }
             }
         }
-        serve(&config, &places, &host, &mut log, || {
+        let plan = Plan {
+            config,
+            secrets: places,
+            sources,
+            files: loaded.files,
+            host,
+            kept_secret: kept.as_ref().map(|kept| kept.secret.clone()),
+        };
+        serve(plan, &mut log, |config| {
             if let Some(kept) = kept {
-                explain(&config, &kept);
+                explain(config, &kept);
             }
         })
     }

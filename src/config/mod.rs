@@ -20,6 +20,7 @@ pub mod first_run;
 mod host;
 mod load;
 mod local_networks;
+mod reload;
 mod resolve;
 mod schema;
 mod secret_source;
@@ -47,6 +48,7 @@ pub use exposure::hidden_from;
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
+pub use reload::{When, differences};
 pub use secret_source::{SecretPlace, SecretSource};
 
 /// A complete configuration: every value checked, nothing left to default.

@@ -24,7 +24,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use self::names::TextFields;
 use crate::config::{Log, LogFormat, LogLevel};
@@ -47,15 +47,12 @@ const FLUSH_MAX: Duration = Duration::from_secs(10);
 /// level has one place, `log.level`.
 pub fn init(log: &Log) -> Output {
     let lines = Lines::default();
+    let (targets, level) = reload::Layer::new(targets(log.level));
     let output = Output {
         lines: lines.clone(),
+        level: Level(level),
         guard: None,
     };
-    let level = filter(log.level);
-    // Libraries tell their innards at debug, which drown ours.
-    let targets = Targets::new()
-        .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_default(level.min(LevelFilter::WARN));
     let layer = layer(log.format, is_journal(&io::stderr()), lines).with_filter(targets);
     let _ = tracing_subscriber::registry().with(layer).try_init();
     output
@@ -73,6 +70,14 @@ fn layer(format: LogFormat, journal: bool, lines: Lines) -> Box<dyn Layer<Regist
         (LogFormat::Json, false) => layer.json().flatten_event(true).boxed(),
         (LogFormat::Json, true) => layer.json().flatten_event(true).without_time().boxed(),
     }
+}
+
+fn targets(level: LogLevel) -> Targets {
+    let level = filter(level);
+    // Libraries tell their innards at debug, which drown ours.
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -104,10 +109,28 @@ pub fn is_journal(stream: &impl AsFd) -> bool {
 #[must_use]
 pub struct Output {
     lines: Lines,
+    level: Level,
     guard: Option<WorkerGuard>,
 }
 
+/// The least severe level that is logged, which can change.
+#[derive(Clone)]
+pub struct Level(reload::Handle<Targets, Registry>);
+
+impl Level {
+    /// From here on this is the level.
+    pub fn set(&self, level: LogLevel) {
+        // A process whose log was set up by somebody else has no use for it.
+        let _ = self.0.reload(targets(level));
+    }
+}
+
 impl Output {
+    /// The level, to change it while the log is in use.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+
     /// From here on a thread writes the lines, and nobody waits for it. It inherits what this
     /// thread may do. What the queue cannot take is lost, and a line tells how much that was once
     /// lines can be written again.

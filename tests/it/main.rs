@@ -30,6 +30,7 @@ mod malformed;
 mod permission;
 mod policy;
 mod refresh;
+mod reload;
 mod rest;
 mod retransmission;
 mod secrets;
