@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::credentials::Account;
 use super::nonce::{self, NonceError};
 use super::{Credentials, LongTermKey, Nonce, NonceKey, PasswordAlgorithm, SecurityFeatures};
@@ -19,10 +21,22 @@ const USERNAME_LEN_MAX: usize = 763;
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     credentials: Arc<Credentials>,
-    realm: Arc<str>,
     features: SecurityFeatures,
     nonce_keys: Vec<NonceKey>,
     nonce_lifetime_s: u32,
+}
+
+/// Tells realms apart in as little room as an allocation has to spare. It proves nothing: the
+/// integrity does that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealmMark([u8; 4]);
+
+impl RealmMark {
+    /// Of a realm as it is on the wire.
+    pub fn of(realm: &[u8]) -> Self {
+        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(realm));
+        Self([a, b, c, d])
+    }
 }
 
 /// A user who proved to know the password.
@@ -33,7 +47,7 @@ pub struct Identity {
     /// Whom quotas and logs count it for: of a time-limited name the part that does not change.
     pub user: Box<str>,
     /// The realm that the key is for.
-    pub realm: Arc<str>,
+    pub realm: RealmMark,
     /// The key that the request was checked with, and its reply is made with.
     pub key: LongTermKey,
     /// The integrity attribute of the reply.
@@ -50,7 +64,7 @@ pub struct KnownUser<'a> {
     /// See [`Identity::user`].
     pub user: &'a str,
     /// See [`Identity::realm`].
-    pub realm: &'a Arc<str>,
+    pub realm: RealmMark,
     /// See [`Identity::key`].
     pub key: &'a LongTermKey,
 }
@@ -133,7 +147,6 @@ impl Authenticator {
         assert!(!nonce_keys.is_empty(), "a nonce needs a key");
         let features = credentials.security_features();
         Self {
-            realm: credentials.realm().into(),
             credentials,
             features,
             nonce_keys,
@@ -143,7 +156,7 @@ impl Authenticator {
 
     /// The realm of challenges.
     pub fn realm(&self) -> &str {
-        &self.realm
+        self.credentials.realm()
     }
 
     /// What nonces announce.
@@ -196,23 +209,23 @@ impl Authenticator {
             Some(known.username) == username && known.key.algorithm() == verifier.algorithm
         });
         // The realm may have changed since its allocation was made.
-        let is_current = realm == self.realm.as_bytes();
+        let is_current = realm == self.realm().as_bytes();
         let by_own_key = known.filter(|known| {
-            (is_current || realm == known.realm.as_bytes()) && verifier.accepts(known.key)
+            (is_current || RealmMark::of(realm) == known.realm) && verifier.accepts(known.key)
         });
         let (user, realm, key) = if let Some(known) = by_own_key {
             (known.user.into(), known.realm, known.key.clone())
         } else if is_current {
             let check_expiry = check_expiry && known.is_none();
             let (user, key) = self.verify(&verifier, username, now_unix_s, check_expiry)?;
-            (user, &self.realm, key)
+            (user, RealmMark::of(realm), key)
         } else {
             return Err(AuthFailure::WrongRealm);
         };
         let identity = Identity {
             username: username.unwrap_or_default().into(),
             user,
-            realm: Arc::clone(realm),
+            realm,
             key,
             reply_integrity,
         };

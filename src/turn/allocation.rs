@@ -119,7 +119,7 @@ impl Allocation {
         KnownUser {
             username,
             user,
-            realm,
+            realm: *realm,
             key,
         }
     }
