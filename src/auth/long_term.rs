@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::credentials::Account;
 use super::nonce::{self, NonceError};
 use super::{Credentials, LongTermKey, Nonce, NonceKey, PasswordAlgorithm, SecurityFeatures};
@@ -24,6 +26,19 @@ pub struct Authenticator {
     nonce_lifetime_s: u32,
 }
 
+/// Tells realms apart in as little room as an allocation has to spare. It proves nothing: the
+/// integrity does that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealmMark([u8; 4]);
+
+impl RealmMark {
+    /// Of a realm as it is on the wire.
+    pub fn of(realm: &[u8]) -> Self {
+        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(realm));
+        Self([a, b, c, d])
+    }
+}
+
 /// A user who proved to know the password.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -31,6 +46,8 @@ pub struct Identity {
     pub username: Box<str>,
     /// Whom quotas and logs count it for: of a time-limited name the part that does not change.
     pub user: Box<str>,
+    /// The realm that the key is for.
+    pub realm: RealmMark,
     /// The key that the request was checked with, and its reply is made with.
     pub key: LongTermKey,
     /// The integrity attribute of the reply.
@@ -38,13 +55,16 @@ pub struct Identity {
 }
 
 /// The user of an allocation that exists on the request's five-tuple. Its key goes on being good
-/// for it whatever happens to the configuration, and its expiry does not matter any more.
+/// for it whatever happens to the configuration, the realm included, and its expiry does not matter
+/// any more. So is the key that the name has now: a client that was told another realm makes one.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownUser<'a> {
     /// See [`Identity::username`].
     pub username: &'a str,
     /// See [`Identity::user`].
     pub user: &'a str,
+    /// See [`Identity::realm`].
+    pub realm: RealmMark,
     /// See [`Identity::key`].
     pub key: &'a LongTermKey,
 }
@@ -183,15 +203,29 @@ impl Authenticator {
             return Err(AuthFailure::ForeignNonce);
         }
         let (algorithm, reply_integrity) = self.negotiated(request)?;
-        if realm != self.realm().as_bytes() {
-            return Err(AuthFailure::WrongRealm);
-        }
         let username = self.username(name);
         let verifier = Verifier::new(request, algorithm);
-        let (user, key) = self.verify(&verifier, username, now_unix_s, known, check_expiry)?;
+        let known = known.filter(|known| {
+            Some(known.username) == username && known.key.algorithm() == verifier.algorithm
+        });
+        // The realm may have changed since its allocation was made.
+        let is_current = realm == self.realm().as_bytes();
+        let by_own_key = known.filter(|known| {
+            (is_current || RealmMark::of(realm) == known.realm) && verifier.accepts(known.key)
+        });
+        let (user, realm, key) = if let Some(known) = by_own_key {
+            (known.user.into(), known.realm, known.key.clone())
+        } else if is_current {
+            let check_expiry = check_expiry && known.is_none();
+            let (user, key) = self.verify(&verifier, username, now_unix_s, check_expiry)?;
+            (user, RealmMark::of(realm), key)
+        } else {
+            return Err(AuthFailure::WrongRealm);
+        };
         let identity = Identity {
             username: username.unwrap_or_default().into(),
             user,
+            realm,
             key,
             reply_integrity,
         };
@@ -268,21 +302,8 @@ impl Authenticator {
         verifier: &Verifier<'_, '_>,
         username: Option<&str>,
         now_unix_s: u64,
-        known: Option<KnownUser<'_>>,
         check_expiry: bool,
     ) -> Result<(Box<str>, LongTermKey), AuthFailure> {
-        let known = known.filter(|known| {
-            Some(known.username) == username && known.key.algorithm() == verifier.algorithm
-        });
-        if let Some(known) = known {
-            return if verifier.accepts(known.key) {
-                Ok((known.user.into(), known.key.clone()))
-            } else {
-                Err(AuthFailure::WrongPassword {
-                    username: known.username.into(),
-                })
-            };
-        }
         let account = username.and_then(|name| Some((name, self.credentials.account(name)?)));
         let Some((username, account)) = account else {
             // As much work as for a user who exists, so that time does not tell names.

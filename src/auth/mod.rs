@@ -16,7 +16,7 @@ mod rest;
 pub use credentials::{CredentialError, Credentials};
 pub use key::{LongTermKey, PasswordAlgorithm, userhash};
 pub use long_term::{
-    AuthFailure, Authenticator, Identity, KnownUser, NonceVerdict, PASSWORD_ALGORITHMS,
+    AuthFailure, Authenticator, Identity, KnownUser, NonceVerdict, PASSWORD_ALGORITHMS, RealmMark,
 };
 pub use nonce::{NONCE_LEN, Nonce, NonceKey, SecurityFeatures};
 pub use prepare::{NotOpaqueString, opaque_string, prepare_realm};

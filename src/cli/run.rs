@@ -7,7 +7,7 @@ use crate::config::first_run::{self as secrets, FirstRunSecret};
 use crate::config::{self, Config, Flag, Host, SecretPlace, SecretSource, Sources};
 use crate::log;
 
-use super::serve::serve;
+use super::serve::{Plan, serve};
 use super::sources::{CommonArgs, flag};
 use super::{first_run, output};
 
@@ -83,10 +83,17 @@ impl Args {
                 }
             }
         }
-        let file = sources.file.as_deref();
-        serve(&config, &places, file, &host, &mut log, || {
+        let plan = Plan {
+            config,
+            secrets: places,
+            sources,
+            files: loaded.files,
+            host,
+            kept_secret: kept.as_ref().map(|kept| kept.secret.clone()),
+        };
+        serve(plan, &mut log, |config| {
             if let Some(kept) = kept {
-                explain(&config, &kept);
+                explain(config, &kept);
             }
         })
     }

@@ -1,58 +1,65 @@
-//! From a configuration to a running server: builds what the engine and the core are told, and
-//! waits for a signal.
+//! The order of the start, and what is done until the end: signals, systemd, reload and drain.
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use secrecy::SecretString;
+use tokio::sync::Notify;
 use tracing::field::{DisplayValue, display};
-use zeroize::Zeroizing;
 
+use super::file_limit::raise_file_limit;
+use super::http::{self, Http};
 use super::output;
 use super::own_networks::{self, OwnNetworks};
-use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over};
-use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{self, Config, Credential, Host, SecretSource};
-use crate::engine::{Engine, Settings, StreamLimits};
+use super::reload::{Parts, Reloader};
+use super::settings::{own_nonce_key, settings};
+use super::signals::{Signals, Wish};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Over};
+use crate::config::{Config, Host, SecretSource, Sources};
+use crate::engine::{Control, Engine, Settings};
 use crate::log;
 use crate::process;
-use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
-
-/// The part of the files that strangers' TCP connections may take where the limits need more files
-/// than there are: the others are for allocations.
-const TCP_SHARE_OF_FILES: u64 = 4;
 
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
 
-/// File descriptors of a server without clients, generously.
-pub(super) const FILES_AT_REST: u64 = 256;
+/// How often it is looked whether listeners that are to go can.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs a server until SIGTERM or SIGINT, or until it has drained. `when_ready` is called once
-/// clients are served; `file` is the configuration file.
+/// What a server is made of.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    /// Where its secrets come from.
+    pub(super) secrets: Vec<SecretSource>,
+    /// What the configuration was read from, to read it again.
+    pub(super) sources: Sources,
+    /// The files among the sources.
+    pub(super) files: Vec<PathBuf>,
+    pub(super) host: Host,
+    /// The secret of a server that was given none.
+    pub(super) kept_secret: Option<SecretString>,
+}
+
+/// Runs a server until SIGTERM or SIGINT, or until it is drained. `when_ready` is called once clients
+/// are served.
 pub(super) fn serve(
-    config: &Config,
-    secrets: &[SecretSource],
-    file: Option<&Path>,
-    host: &Host,
+    plan: Plan,
     log: &mut log::Output,
-    when_ready: impl FnOnce(),
+    when_ready: impl FnOnce(&Config),
 ) -> ExitCode {
+    let config = &plan.config;
     if config.peers.allow_loopback {
         tracing::warn!("peers.allow_loopback is on: clients can reach this machine's own services");
     }
     let files = raise_file_limit(config);
-    let settings = match settings(config, host, files) {
+    let own_nonce_key = own_nonce_key();
+    let settings = match settings(config, &plan.host, files, &own_nonce_key) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("{error}");
@@ -85,27 +92,39 @@ pub(super) fn serve(
         let _context = runtime.enter();
         OwnNetworks::open()
     };
-    let unknown = host.unknown_networks.clone();
+    let unknown = plan.host.unknown_networks.clone();
     if let Some(error) = unknown.or_else(|| networks.as_ref().err().map(ToString::to_string)) {
         tracing::warn!(
             "this machine's own addresses are not known ({error}), so its services may be peers: \
              allow AF_NETLINK, or put the addresses into peers.deny"
         );
     }
-    let (engine, http) = match start(settings, config, log) {
+    let (engine, http) = match start(settings, &plan, log) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    tell_serving(config, secrets, &engine, http.page.as_ref());
-    tell_operators(&http.operators);
-    when_ready();
-    let api = api(&engine, config, file, log.level());
+    tell_serving(config, &plan.secrets, &engine, http.page.as_ref());
+    http::tell_operators(&http.operators);
+    when_ready(config);
+    let file = plan.sources.file.as_deref();
+    let api = http::api(&engine, config, file, log.level());
+    let token = config.admin.token.clone();
+    let parts = Parts {
+        sources: plan.sources,
+        host: plan.host,
+        kept_secret: plan.kept_secret,
+        own_nonce_key,
+        control: engine.control(),
+        level: log.level(),
+    };
+    let reloader = Arc::new(Reloader::new(parts, plan.config));
     runtime.block_on(async {
-        serve_operators(http.operators, &api, config.admin.token.clone());
-        wait(engine, http.page, &api.drain, signals, networks.ok()).await
+        http::serve_operators(http.operators, &api, token);
+        let drain = api.drain.clone();
+        wait(engine, http.page, drain, signals, networks.ok(), reloader).await
     })
 }
 
@@ -152,35 +171,16 @@ fn shown<T: Display>(items: impl IntoIterator<Item = T>) -> Option<DisplayValue<
     (!first.is_empty()).then(|| display(text))
 }
 
-/// Says where operators are answered.
-fn tell_operators(operators: &admin::Listeners) {
-    if let Some((path, _)) = &operators.unix {
-        tracing::info!(socket = %path.display(), "operators are answered");
-    }
-    if let Some(address) = operators.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
-        tracing::info!(%address, "operators are answered");
-    }
-}
-
-/// The listeners of HTTP.
-struct Http {
-    page: Option<TcpListener>,
-    operators: admin::Listeners,
-}
-
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
 fn start(
     settings: Settings,
-    config: &Config,
+    plan: &Plan,
     log: &mut log::Output,
 ) -> Result<(Engine, Http), Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
-    let user = config.server.user.as_deref();
-    let http = Http {
-        page: bind_metrics(&config.metrics)?,
-        operators: admin::bind(&config.admin, process::becomes(user))?,
-    };
-    let confinement = process::confine(user)?;
+    let config = &plan.config;
+    let http = Http::bind(config)?;
+    let confinement = process::confine(config.server.user.as_deref(), &plan.files)?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
@@ -190,90 +190,37 @@ fn start(
     Ok((bound.start()?, http))
 }
 
-/// Binds the page of the metrics. Where nobody asked for it, it is not worth a start.
-fn bind_metrics(metrics: &config::Metrics) -> Result<Option<TcpListener>, String> {
-    let Some(address) = metrics.listen else {
-        return Ok(None);
-    };
-    let error = match TcpListener::bind(address) {
-        Ok(listener) => return Ok(Some(listener)),
-        Err(error) => error,
-    };
-    let told = format!(
-        "cannot serve metrics on {address}: {error}; set metrics.listen to another address, or to \
-         \"\" for none"
-    );
-    if metrics.is_default {
-        tracing::warn!("{told}");
-        Ok(None)
-    } else {
-        Err(told)
-    }
-}
-
-/// What operators reach.
-fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Level) -> Arc<Api> {
-    let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
-    let udp = engine.udp_addresses().iter().map(address("udp"));
-    let tcp = engine.tcp_addresses().iter().map(address("tcp"));
-    let relays = config.relay.addresses.iter();
-    let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
-    let facts = Facts {
-        started: SystemTime::now(),
-        workers: config.server.workers,
-        realm: config.realm.clone(),
-        listeners: udp.chain(tcp).collect(),
-        relay: RelayFacts {
-            addresses: relays.collect(),
-            ports: config.relay.ports.clone(),
-        },
-        config_file: file.map(Path::to_owned),
-    };
-    Arc::new(Api {
-        control: engine.control(),
-        drain: Drain::new(engine.control()),
-        log_level,
-        facts,
-    })
-}
-
-/// Answers operators for as long as the runtime runs.
-fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
-    let router = admin::api::router(Arc::clone(api));
-    let serve = |listener: Listener, router| {
-        tokio::spawn(async move {
-            let served = admin::serve(listener, router, CONNECTION_TIME_MAX);
-            let Err(error) = served.await;
-            tracing::error!("operators are not answered: {error}");
-        });
-    };
-    if let (Some(listener), Some(token)) = (operators.tcp, token) {
-        serve(listener.into(), admin::require_token(router.clone(), token));
-    }
-    if let Some((_, listener)) = operators.unix {
-        serve(listener.into(), router);
-    }
-}
-
 async fn wait(
     mut engine: Engine,
     page: Option<TcpListener>,
-    drain: &Drain,
+    drain: Drain,
     mut signals: Signals,
     mut networks: Option<OwnNetworks>,
+    reloader: Arc<Reloader>,
 ) -> ExitCode {
-    let control = engine.control();
     let router = admin::metrics_page(Arc::clone(engine.metrics()));
     let page =
         page.map(|listener| tokio::spawn(admin::serve(listener, router, CONNECTION_TIME_MAX)));
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
+    let control = engine.control();
+    // Tasks of their own: a worker that does not answer must not keep SIGTERM waiting.
+    let reload = Arc::new(Notify::new());
+    tokio::spawn(reload_when_asked(reloader, Arc::clone(&reload)));
+    let leaving = close_left_listeners(&control);
+    tokio::pin!(leaving);
     let code = loop {
         tokio::select! {
-            name = signals.stop() => {
-                tracing::info!(signal = name, "stopping");
-                break ExitCode::SUCCESS;
-            }
+            wish = signals.next() => match wish {
+                Wish::Stop(name) => {
+                    tracing::info!(signal = name, "stopping");
+                    break ExitCode::SUCCESS;
+                }
+                // One that comes during a reload is one more, and so are several.
+                Wish::Reload => reload.notify_one(),
+                Wish::Drain => begin_draining(&drain),
+            },
+            () = &mut leaving => {}
             over = drain.over() => {
                 match over {
                     Over::Empty => tracing::info!("drained: the last allocation has ended; stopping"),
@@ -303,39 +250,34 @@ async fn wait(
     code
 }
 
-/// The signals that the server knows.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    user1: Signal,
-    user2: Signal,
+async fn reload_when_asked(reloader: Arc<Reloader>, asked: Arc<Notify>) {
+    loop {
+        asked.notified().await;
+        reloader.reload_and_tell().await;
+    }
 }
 
-impl Signals {
-    /// From here on they are waited for, and end nothing by themselves.
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
+/// Has the server end with its last allocation.
+fn begin_draining(drain: &Drain) {
+    if drain.state().is_some() {
+        tracing::info!("draining already");
+        return;
     }
+    notify(&[NotifyState::Status("Draining")]);
+    let drain = drain.clone();
+    // A server that is stopping makes none anyway.
+    tokio::spawn(async move { drain.begin(None).await });
+}
 
-    /// Waits for one that ends the server. The signals by which other servers reload do not: a
-    /// terminal that closes, or a habit, must not cost calls.
-    async fn stop(&mut self) -> &'static str {
-        loop {
-            let ignored = tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => "SIGHUP",
-                _ = self.user1.recv() => "SIGUSR1",
-                _ = self.user2.recv() => "SIGUSR2",
-            };
-            tracing::warn!("{ignored} ignored: a changed configuration needs a restart");
+/// Closes listeners that are to go once nobody has them, for ever.
+async fn close_left_listeners(control: &Control) {
+    let mut interval = tokio::time::interval(LOOK_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if control.has_left_listeners() {
+            // A server that is stopping closes them anyway.
+            let _ = control.close_left_listeners().await;
         }
     }
 }
@@ -379,224 +321,15 @@ impl Watchdog {
 }
 
 /// Without systemd nobody listens, which is no failure.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("cannot notify systemd: {error}");
     }
 }
 
-/// What the engine is told, where the process may open so many files.
-fn settings(config: &Config, host: &Host, files: u64) -> Result<Settings, CredentialError> {
-    let relay_addresses = config.relay.addresses.iter();
-    let relay_addresses = relay_addresses
-        .map(|&bound| RelayAddress {
-            bound,
-            advertised: config.relay.advertised(bound),
-        })
-        .collect();
-    Ok(Settings {
-        udp: config.listen.udp.clone(),
-        tcp: config.listen.tcp.clone(),
-        workers: config.server.workers,
-        relay_addresses,
-        relay_ports: config.relay.ports.clone(),
-        own_networks: host.local_networks.clone(),
-        options: options(config)?,
-        stream: StreamLimits {
-            connections: tcp_connections(config, files),
-            connections_per_address: config.limits.tcp_connections_per_address,
-            half_open: config.limits.tcp_half_open,
-            send_queue_bytes: config.limits.tcp_send_queue_bytes as usize,
-            queues_total_bytes: config.limits.tcp_queues_total_bytes as usize,
-            first_message_s: config.limits.tcp_first_message_s,
-            idle_s: config.limits.tcp_idle_s,
-        },
-    })
-}
-
-/// What the core is told.
-fn options(config: &Config) -> Result<Options, CredentialError> {
-    let software = config.server.software.as_str();
-    Ok(Options {
-        clients: ClientPolicy {
-            allow: config.clients.allow.clone(),
-            deny: config.clients.deny.clone(),
-        },
-        authenticator: authenticator(config)?,
-        limits: limits(config),
-        peers: PeerPolicy {
-            allow: config.peers.allow.clone(),
-            deny: config.peers.deny.clone(),
-            allow_loopback: config.peers.allow_loopback,
-            ..PeerPolicy::default()
-        },
-        software: (!software.is_empty()).then(|| software.into()),
-        classic_stun: config.listen.classic_stun,
-        dont_fragment: config.relay.dont_fragment,
-    })
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        allocations_per_user: config.limits.allocations_per_user,
-        allocations_per_address: config.limits.allocations_per_address,
-        allocations_total: config.limits.allocations_total,
-        allocation_kbit_per_s: config.limits.allocation_kbit_per_s,
-        user_kbit_per_s: config.limits.user_kbit_per_s,
-        permissions_per_allocation: config.limits.permissions_per_allocation,
-        channels_per_allocation: config.limits.channels_per_allocation,
-        max_lifetime_s: config.limits.max_lifetime_s,
-        port_rest_s: config.limits.port_rest_s,
-        reservation_s: config.limits.reservation_s,
-        unauthenticated_replies_per_s: share_of_worker(
-            config.limits.unauthenticated_replies_per_s,
-            config.server.workers,
-        ),
-        failed_authentications_per_minute: config.limits.failed_authentications_per_minute,
-        ..Limits::default()
-    }
-}
-
-/// What one of the workers may do of what all of them may. A flood comes from many ports, and so to
-/// every worker. 0 stays no limit, and anything else is one at least.
-fn share_of_worker(per_s: u32, workers: usize) -> u32 {
-    per_s.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1))
-}
-
-fn authenticator(config: &Config) -> Result<Authenticator, CredentialError> {
-    let mut credentials = Credentials::new(&config.realm, config.auth.rest_separator)?;
-    for secret in &config.auth.static_auth_secrets {
-        credentials.add_secret(secret.clone());
-    }
-    for (name, credential) in &config.auth.users {
-        match credential {
-            Credential::Plain(password) => credentials.add_user(name, password)?,
-            Credential::Md5Key(key) => credentials.add_user_key(name, *key.expose())?,
-        }
-    }
-    let mut nonce_keys: Vec<NonceKey> = config
-        .auth
-        .nonce_secrets
-        .iter()
-        .map(|secret| NonceKey::from_secret(secret.expose_secret()))
-        .collect();
-    if nonce_keys.is_empty() {
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut_slice()).expect("the system has random numbers");
-        nonce_keys.push(NonceKey::new(*key));
-    }
-    Ok(Authenticator::new(
-        Arc::new(credentials),
-        nonce_keys,
-        config.auth.nonce_lifetime_s,
-    ))
-}
-
-/// Asks for as many files as the system lets this process have, and says so if they cannot be
-/// enough. Returns how many there are.
-fn raise_file_limit(config: &Config) -> u64 {
-    let wanted = files(config);
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    // Beyond the maximum is for root only. What a sandbox forbids shows in the limit.
-    let _ = set_file_limit(maximum.map(|maximum| maximum.max(wanted)))
-        .or_else(|_| set_file_limit(maximum));
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if files < wanted {
-        tracing::warn!(
-            files,
-            wanted,
-            tcp_connections = tcp_connections(config, files),
-            "the file limit is lower than limits.allocations_total and limits.tcp_connections \
-             need, and TCP connections get a quarter of it at most; raise LimitNOFILE (or ulimit -n)"
-        );
-    }
-    files
-}
-
-/// TCP connections of a process that may open so many files. Strangers can make connections, and
-/// where they could have every file no client would get an allocation.
-fn tcp_connections(config: &Config, files: u64) -> u32 {
-    let configured = config.limits.tcp_connections;
-    if files >= self::files(config) {
-        return configured;
-    }
-    let share = u32::try_from(files / TCP_SHARE_OF_FILES).unwrap_or(u32::MAX);
-    configured.min(share.max(1))
-}
-
-/// Files that a full server has open. A connection takes one, and an allocation one for each family
-/// that is relayed.
-fn files(config: &Config) -> u64 {
-    let addresses = &config.relay.addresses;
-    let families = [IpAddr::is_ipv4, IpAddr::is_ipv6];
-    let families = families
-        .iter()
-        .filter(|is| addresses.iter().any(is))
-        .count() as u64;
-    let sockets = families * u64::from(config.limits.allocations_total);
-    sockets + u64::from(config.limits.tcp_connections) + FILES_AT_REST
-}
-
-fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
-    let limit = Rlimit {
-        current: files,
-        maximum: files,
-    };
-    setrlimit(Resource::Nofile, limit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, Sources, load};
-
-    /// A page that nobody asked for is not worth a start; one that was asked for must be had.
-    #[test]
-    fn a_taken_port_is_a_warning_at_the_default_only() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let mut metrics = config::Metrics {
-            listen: Some(address),
-            is_default: true,
-        };
-        assert!(bind_metrics(&metrics).unwrap().is_none());
-        metrics.is_default = false;
-        let told = bind_metrics(&metrics).unwrap_err();
-        assert!(
-            told.contains(&format!("cannot serve metrics on {address}")),
-            "{told}"
-        );
-        drop(taken);
-        let page = bind_metrics(&metrics).unwrap().unwrap();
-        assert_eq!(page.local_addr().unwrap(), address);
-        metrics.listen = None;
-        assert!(bind_metrics(&metrics).unwrap().is_none());
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_core() {
-        let host = Host::probe();
-        let mut config = load(&Sources::default(), &host).unwrap().config;
-        config.server.workers = 1;
-        assert_eq!(limits(&config), Limits::default());
-    }
-
-    /// SEC-09: the operator's number is that of the server, however many workers it has.
-    #[test]
-    fn workers_share_the_replies_to_strangers() {
-        for (configured, workers, of_each) in [
-            (200, 1, 200),
-            (200, 2, 100),
-            (200, 3, 67),
-            (1, 8, 1),
-            (0, 8, 0),
-        ] {
-            assert_eq!(share_of_worker(configured, workers), of_each);
-        }
-        let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
-        config.server.workers = 4;
-        assert_eq!(limits(&config).unauthenticated_replies_per_s, 50);
-    }
 
     #[test]
     fn long_lists_are_cut() {
@@ -604,41 +337,5 @@ mod tests {
         assert_eq!(text(0), None);
         assert_eq!(text(8).unwrap(), "0, 1, 2, 3, 4, 5, 6, 7");
         assert_eq!(text(10).unwrap(), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
-    }
-
-    /// SEC-12: strangers' connections leave files for allocations.
-    #[test]
-    fn scarce_files_cap_tcp_connections() {
-        let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
-        config.limits.tcp_connections = 4000;
-        let enough = files(&config);
-        assert_eq!(tcp_connections(&config, enough), 4000);
-        for (files, connections) in [(enough - 1, 4000), (1024, 256), (3, 1)] {
-            assert_eq!(tcp_connections(&config, files), connections);
-        }
-        let settings = settings(&config, &Host::probe(), 1024).unwrap();
-        assert_eq!(settings.stream.connections, 256);
-        config.limits.tcp_connections = 100;
-        assert_eq!(tcp_connections(&config, 1024), 100);
-    }
-
-    /// An allocation of both families is two sockets.
-    #[test]
-    fn every_relay_family_takes_files() {
-        let host = Host::probe().of_any_machine();
-        let files_with = |addresses: &str| {
-            let mut environment = Environment::default();
-            environment.push("TURNSERVER_RELAY__ADDRESSES", addresses);
-            environment.push("TURNSERVER_LIMITS__ALLOCATIONS_TOTAL", "1000");
-            environment.push("TURNSERVER_LIMITS__TCP_CONNECTIONS", "100");
-            let sources = Sources {
-                environment,
-                ..Sources::default()
-            };
-            files(&load(&sources, &host).unwrap().config)
-        };
-        assert_eq!(files_with("192.0.2.1,192.0.2.2"), 1100 + FILES_AT_REST);
-        assert_eq!(files_with("2001:db8::1"), 1100 + FILES_AT_REST);
-        assert_eq!(files_with("192.0.2.1,2001:db8::1"), 2100 + FILES_AT_REST);
     }
 }

@@ -7,6 +7,11 @@ use std::path::Path;
 use super::error::{Origin, Problem};
 use crate::process::{self, Reader};
 
+/// What to do with a file that the kernel does not let this process read.
+pub(super) const READABLE: &str = "let the user of the server read it: chgrp to its group \
+     (turnstone) and chmod 640; a server that runs reads only where its files were at the start, so a \
+     file elsewhere needs a restart";
+
 /// Bits of a file's mode (inode(7)).
 const GROUP_READ: u32 = 0o040;
 const OTHERS_READ: u32 = 0o004;

@@ -33,28 +33,13 @@ pub struct Host {
 impl Host {
     /// Looks at the machine. Sends nothing.
     pub fn probe() -> Self {
-        let route_sources: Vec<IpAddr> = [
-            // Any public addresses do: connecting a UDP socket only consults the routes.
-            (
-                IpAddr::from(Ipv4Addr::UNSPECIFIED),
-                IpAddr::from([8, 8, 8, 8]),
-            ),
-            (
-                IpAddr::from(Ipv6Addr::UNSPECIFIED),
-                IpAddr::from([0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888]),
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(any, target)| source_towards(any, target))
-        .filter(|address| is_usable(*address))
-        .collect();
         let local = LocalRoutes::open().and_then(|mut routes| routes.read());
         let (local, unknown_networks) = match local {
             Ok(local) => (local, None),
             Err(error) => (vec![], Some(error.to_string())),
         };
         Self {
-            route_sources,
+            route_sources: route_sources(),
             interface_addresses: interface_addresses(&local),
             local_networks: local.iter().map(|it| it.network).collect(),
             unknown_networks,
@@ -63,6 +48,19 @@ impl Host {
             bindable,
             has_user: process::is_user,
         }
+    }
+
+    /// The same machine later, looked at by a process that opens no files any more: what took files
+    /// to find out stays as it was. So do the routes while there are none.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut again = self.clone();
+        let route_sources = route_sources();
+        if !route_sources.is_empty() {
+            again.route_sources = route_sources;
+        }
+        again.has_user = |_| true;
+        again
     }
 
     /// For commands that only read a configuration, possibly another machine's: any address and
@@ -96,6 +94,25 @@ pub fn is_private(address: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
+}
+
+/// The addresses that packets to the Internet leave from.
+fn route_sources() -> Vec<IpAddr> {
+    [
+        // Any public addresses do: connecting a UDP socket only consults the routes.
+        (
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::from([8, 8, 8, 8]),
+        ),
+        (
+            IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            IpAddr::from([0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888]),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(any, target)| source_towards(any, target))
+    .filter(|address| is_usable(*address))
+    .collect()
 }
 
 /// The local address the kernel would send from to reach `target`.

@@ -14,7 +14,7 @@ use super::environment::Environment;
 use super::error::{Origin, Problem, Problems};
 use super::schema::{self, Shape};
 use super::secret_source::SecretSource;
-use super::{Config, Host, environment, files, resolve};
+use super::{Config, Host, environment, exposure, files, resolve};
 
 /// Where a file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/turnstone/turnserver.toml";
@@ -98,6 +98,7 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
                 };
                 let what = format!("cannot be read ({error})");
                 let remedy = match error.kind() {
+                    ErrorKind::PermissionDenied => exposure::READABLE,
                     ErrorKind::InvalidInput => "name a regular file of at most 1 MiB",
                     _ => "check the path and that this user may read it, or leave out --config",
                 };

@@ -20,6 +20,7 @@ pub mod first_run;
 mod host;
 mod load;
 mod local_networks;
+mod reload;
 mod resolve;
 mod schema;
 mod secret_source;
@@ -48,6 +49,7 @@ pub use exposure::hidden_from;
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
+pub use reload::{When, differences};
 pub use resolve::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 pub use secret_source::{SecretPlace, SecretSource};
 

@@ -5,23 +5,27 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::clock;
+use super::exchange::Exchange;
+use super::listen::Listeners;
+use super::listeners::{self, Places};
 use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
+use super::settings::StreamLimits;
 use super::stream::Admission;
-use super::worker::Worker;
+use super::worker::{PLACES_PER_STEP, Worker};
 use crate::turn::{AllocationId, CloseReason, Options, Shared};
 
 /// Questions that wait for one worker. Who asks beyond that waits too.
 const WAITING_MAX: usize = 16;
-
-/// Places of allocations that a worker looks at before it goes on relaying.
-const PLACES_PER_STEP: u32 = 256;
 
 /// Allocations of one page at most.
 pub const PAGE_MAX: usize = 1000;
@@ -86,6 +90,34 @@ pub(super) enum Command {
         options: Arc<Options>,
         reply: oneshot::Sender<()>,
     },
+    LimitStreams {
+        limits: StreamLimits,
+        reply: oneshot::Sender<()>,
+    },
+    /// Have listeners, which serve nobody yet.
+    Prepare {
+        listeners: Listeners,
+        reply: oneshot::Sender<io::Result<()>>,
+    },
+    /// Have listeners serve whoever comes.
+    Open {
+        places: Places,
+        reply: oneshot::Sender<()>,
+    },
+    /// Have UDP listeners serve only who has an allocation.
+    Leave {
+        udp: Vec<usize>,
+        reply: oneshot::Sender<()>,
+    },
+    /// Whether an allocation has a UDP listener.
+    IsUsed {
+        udp: usize,
+        reply: oneshot::Sender<bool>,
+    },
+    Close {
+        places: Places,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 pub(super) type Commands = mpsc::Receiver<Command>;
@@ -98,10 +130,12 @@ pub(super) fn channel() -> (mpsc::Sender<Command>, Commands) {
 /// The operator's end of all workers. Clones are the same.
 #[derive(Clone)]
 pub struct Control {
-    workers: Arc<[mpsc::Sender<Command>]>,
-    shared: Arc<Shared>,
-    admission: Admission,
-    configured: Arc<Mutex<Configured>>,
+    pub(super) workers: Arc<[mpsc::Sender<Command>]>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) configured: Arc<Mutex<Configured>>,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) admission: Admission,
+    is_draining: Arc<AtomicBool>,
 }
 
 /// What the workers work with: what the operator decided, and what the engine adds to the peer
@@ -140,12 +174,15 @@ impl Control {
         shared: Arc<Shared>,
         admission: Admission,
         configured: Configured,
+        exchange: Exchange,
     ) -> Self {
         Self {
             workers: workers.into(),
             shared,
             admission,
             configured: Arc::new(Mutex::new(configured)),
+            exchange: Arc::new(exchange),
+            is_draining: Arc::default(),
         }
     }
 
@@ -246,11 +283,22 @@ impl Control {
     /// # Errors
     /// If the server is stopping.
     pub async fn drain(&self, is_draining: bool) -> Result<(), Stopped> {
+        self.is_draining.store(is_draining, Ordering::Relaxed);
         for worker in 0..self.workers.len() {
             let ask = |reply| Command::Drain { is_draining, reply };
             self.ask(worker, ask).await?;
         }
         Ok(())
+    }
+
+    /// Whether no new allocations are made.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is drained: no new allocations are made, and none is left.
+    pub fn is_drained(&self) -> bool {
+        self.is_draining() && self.shared.quota.total() == 0
     }
 
     /// Gives every worker other options, in which the server's own addresses are filled in. Once this
@@ -279,7 +327,7 @@ impl Control {
     }
 
     /// Gives every worker what is configured.
-    async fn tell(&self, configured: &Configured) -> Result<(), Stopped> {
+    pub(super) async fn tell(&self, configured: &Configured) -> Result<(), Stopped> {
         let options = configured.options();
         for worker in 0..self.workers.len() {
             let options = Arc::clone(&options);
@@ -289,7 +337,7 @@ impl Control {
         Ok(())
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         worker: usize,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -302,7 +350,7 @@ impl Control {
 }
 
 /// Does what operators ask of a worker, for as long as they can ask.
-pub(super) async fn obey(worker: &RefCell<Worker>, mut commands: Commands) {
+pub(super) async fn obey(worker: &Rc<RefCell<Worker>>, mut commands: Commands) {
     while let Some(command) = commands.recv().await {
         // Whoever asked may have gone, and then the answer is nobody's.
         match command {
@@ -335,6 +383,28 @@ pub(super) async fn obey(worker: &RefCell<Worker>, mut commands: Commands) {
             }
             Command::Reconfigure { options, reply } => {
                 worker.borrow_mut().server.reconfigure(options);
+                let _ = reply.send(());
+            }
+            Command::LimitStreams { limits, reply } => {
+                worker.borrow_mut().stream_limits = limits;
+                let _ = reply.send(());
+            }
+            Command::Prepare { listeners, reply } => {
+                let _ = reply.send(worker.borrow_mut().prepare(listeners));
+            }
+            Command::Open { places, reply } => {
+                listeners::open(worker, &places);
+                let _ = reply.send(());
+            }
+            Command::Leave { udp, reply } => {
+                listeners::leave(worker, &udp);
+                let _ = reply.send(());
+            }
+            Command::IsUsed { udp, reply } => {
+                let _ = reply.send(listeners::is_used(worker, udp).await);
+            }
+            Command::Close { places, reply } => {
+                listeners::close(worker, &places).await;
                 let _ = reply.send(());
             }
         }

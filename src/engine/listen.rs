@@ -1,4 +1,4 @@
-//! Binding the listeners, one set a worker.
+//! Binding the listeners, each once a worker.
 
 use std::fmt;
 use std::io;
@@ -17,11 +17,41 @@ pub const RECEIVE_BUFFER: usize = 4 << 20;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// The listeners of one worker.
+/// Listeners for one worker, each with its place there.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    pub(super) udp: Vec<UdpSocket>,
-    pub(super) tcp: Vec<TcpListener>,
+    pub(super) udp: Vec<(usize, UdpSocket)>,
+    pub(super) tcp: Vec<(usize, TcpListener)>,
+}
+
+/// An address that is to be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) transport: Transport,
+    /// Port 0 is one that the kernel chooses.
+    pub(super) address: SocketAddr,
+    /// Whether an IPv6 wildcard takes IPv4 clients as well.
+    pub(super) dual_stack: bool,
+}
+
+/// The sockets of one address, one a worker.
+#[derive(Debug)]
+pub(super) enum Sockets {
+    Udp(Vec<UdpSocket>),
+    Tcp(Vec<TcpListener>),
+}
+
+/// Everything that is to be listened on.
+pub(super) fn wanted(udp: &[SocketAddr], tcp: &[SocketAddr]) -> Vec<Wanted> {
+    let of = |transport, all: &[SocketAddr]| {
+        let wanted = |&address: &SocketAddr| Wanted {
+            transport,
+            address,
+            dual_stack: !has_v4_twin(address, all),
+        };
+        all.iter().map(wanted).collect::<Vec<_>>()
+    };
+    [of(Transport::Udp, udp), of(Transport::Tcp, tcp)].concat()
 }
 
 /// A listener that cannot be had, and why.
@@ -77,34 +107,37 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {}
 
 /// Binds every address once a worker; the kernel spreads clients over them. Port 0 becomes the
-/// same port for all workers.
+/// same port for all workers. What this host has no IPv6 for is left out.
 pub(super) fn bind(
-    udp: &[SocketAddr],
-    tcp: &[SocketAddr],
+    wanted: &[Wanted],
     workers: usize,
-) -> Result<Vec<Listeners>, ListenError> {
+) -> Result<Vec<(Wanted, SocketAddr, Sockets)>, ListenError> {
     // Sharing the port would hide a server that has it already.
-    for (transport, addresses) in [(Transport::Udp, udp), (Transport::Tcp, tcp)] {
-        for &address in addresses.iter().filter(|address| address.port() != 0) {
-            probe(transport, address, !has_v4_twin(address, addresses))
-                .or_else(|error| skip_missing_v6(address, transport, error))?;
+    for &it in wanted.iter().filter(|it| it.address.port() != 0) {
+        probe(it).or_else(|error| skip_missing_v6(it, error))?;
+    }
+    let mut all = Vec::new();
+    for &it in wanted {
+        let bound = match it.transport {
+            Transport::Udp => bind_udp(it, workers),
+            Transport::Tcp => bind_tcp(it, workers),
+        };
+        match bound {
+            Ok((local, sockets)) => all.push((it, local, sockets)),
+            Err(error) => skip_missing_v6(it, error)?,
         }
-    }
-    let mut all: Vec<Listeners> = (0..workers).map(|_| Listeners::default()).collect();
-    for &address in udp {
-        bind_udp(address, !has_v4_twin(address, udp), &mut all)
-            .or_else(|error| skip_missing_v6(address, Transport::Udp, error))?;
-    }
-    for &address in tcp {
-        bind_tcp(address, !has_v4_twin(address, tcp), &mut all)
-            .or_else(|error| skip_missing_v6(address, Transport::Tcp, error))?;
     }
     Ok(all)
 }
 
 /// Binds an address alone, and gives it back.
-fn probe(transport: Transport, address: SocketAddr, dual_stack: bool) -> io::Result<()> {
-    match transport {
+fn probe(wanted: Wanted) -> io::Result<()> {
+    let Wanted {
+        address,
+        dual_stack,
+        ..
+    } = wanted;
+    match wanted.transport {
         Transport::Udp => drop(UdpSocket::listener(
             address,
             &udp_options(dual_stack, false),
@@ -132,35 +165,31 @@ fn has_v4_twin(address: SocketAddr, all: &[SocketAddr]) -> bool {
     address.is_ipv6() && all.contains(&twin)
 }
 
-fn bind_udp(
-    mut address: SocketAddr,
-    dual_stack: bool,
-    workers: &mut [Listeners],
-) -> io::Result<()> {
-    for worker in workers {
+fn bind_udp(wanted: Wanted, workers: usize) -> io::Result<(SocketAddr, Sockets)> {
+    let mut address = wanted.address;
+    let mut sockets = Vec::new();
+    for _ in 0..workers {
         // Among the ports that are free for one who shares are those of other servers that share.
         let choose = address.port() == 0;
-        let socket = UdpSocket::listener(address, &udp_options(dual_stack, !choose))?;
+        let socket = UdpSocket::listener(address, &udp_options(wanted.dual_stack, !choose))?;
         if choose {
             socket.share_port()?;
-            address.set_port(socket.local_addr().port());
         }
-        worker.udp.push(socket);
+        address.set_port(socket.local_addr().port());
+        sockets.push(socket);
     }
-    Ok(())
+    Ok((address, Sockets::Udp(sockets)))
 }
 
-fn bind_tcp(
-    mut address: SocketAddr,
-    dual_stack: bool,
-    workers: &mut [Listeners],
-) -> io::Result<()> {
-    for worker in workers {
-        let listener = tcp_listener(address, dual_stack, true)?;
+fn bind_tcp(wanted: Wanted, workers: usize) -> io::Result<(SocketAddr, Sockets)> {
+    let mut address = wanted.address;
+    let mut sockets = Vec::new();
+    for _ in 0..workers {
+        let listener = tcp_listener(address, wanted.dual_stack, true)?;
         address.set_port(listener.local_addr()?.port());
-        worker.tcp.push(listener);
+        sockets.push(listener);
     }
-    Ok(())
+    Ok((address, Sockets::Tcp(sockets)))
 }
 
 fn tcp_listener(
@@ -187,11 +216,10 @@ fn tcp_listener(
 
 /// The default configuration listens on both families, and a host without IPv6 is no reason not to
 /// start.
-fn skip_missing_v6(
-    address: SocketAddr,
-    transport: Transport,
-    error: io::Error,
-) -> Result<(), ListenError> {
+fn skip_missing_v6(wanted: Wanted, error: io::Error) -> Result<(), ListenError> {
+    let Wanted {
+        transport, address, ..
+    } = wanted;
     let no_v6 = error.raw_os_error() == Some(libc::EAFNOSUPPORT)
         || error.kind() == io::ErrorKind::AddrNotAvailable;
     if no_v6 && address.is_ipv6() && address.ip().is_unspecified() {

@@ -7,7 +7,9 @@
 mod clock;
 mod control;
 mod event_log;
+mod exchange;
 mod listen;
+mod listeners;
 pub mod port_owner;
 mod record;
 mod relay;
@@ -27,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
+pub use exchange::ExchangeError;
 pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 pub use settings::{Settings, StreamLimits};
@@ -34,8 +37,9 @@ pub use settings::{Settings, StreamLimits};
 pub use stream::StreamInput;
 
 use crate::metrics::{Metrics, Process};
-use crate::turn::{PortPool, Server, Shared};
+use crate::turn::{PortPool, Server, Shared, Transport};
 use control::Configured;
+use exchange::{Exchange, Registry};
 use listen::Listeners;
 use stream::{Admission, Budget};
 use worker::Parts;
@@ -98,6 +102,7 @@ pub struct Bound {
     settings: Settings,
     process: Process,
     listeners: Vec<Listeners>,
+    registry: Registry,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
 }
@@ -117,24 +122,21 @@ impl Engine {
     /// If a listener or a relay address cannot be had.
     pub fn bind(settings: Settings) -> Result<Bound, StartError> {
         for relay in &settings.relay_addresses {
-            let address = relay.bound;
-            std::net::UdpSocket::bind((address, 0))
-                .map_err(|error| StartError::RelayAddress { address, error })?;
+            try_relay_address(relay.bound)?;
         }
-        let listeners = listen::bind(&settings.udp, &settings.tcp, settings.workers)
-            .map_err(StartError::Listen)?;
-        let udp: Vec<SocketAddr> = listeners[0].udp.iter().map(|l| l.local_addr()).collect();
-        let tcp = listeners[0]
-            .tcp
-            .iter()
-            .map(std::net::TcpListener::local_addr);
-        let tcp = tcp
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(StartError::System)?;
+        let wanted = listen::wanted(&settings.udp, &settings.tcp);
+        let bound = listen::bind(&wanted, settings.workers).map_err(StartError::Listen)?;
+        let mut registry = Registry::default();
+        let listeners = registry.take_in(bound, settings.workers);
+        let (udp, tcp) = (
+            registry.addresses(Transport::Udp),
+            registry.addresses(Transport::Tcp),
+        );
         Ok(Bound {
             settings,
             process: Process::open(),
             listeners,
+            registry,
             udp,
             tcp,
         })
@@ -151,6 +153,7 @@ impl Bound {
             settings,
             process,
             listeners,
+            registry,
             udp,
             tcp,
         } = self;
@@ -169,6 +172,8 @@ impl Bound {
         let (commanders, commands): (Vec<_>, Vec<_>) =
             listeners.iter().map(|_| control::channel()).unzip();
         let admission = Admission::new(&settings.stream);
+        let budget = Budget::new(settings.stream.queues_total_bytes);
+        let exchange = Exchange::new(registry, admission.clone(), budget.clone());
         let mut engine = Engine {
             workers: vec![],
             heartbeats: vec![],
@@ -179,13 +184,13 @@ impl Bound {
                 Arc::clone(&shared),
                 admission.clone(),
                 configured,
+                exchange,
             ),
             shared,
             metrics,
             udp,
             tcp,
         };
-        let budget = Budget::new(settings.stream.queues_total_bytes);
 
         for (index, (listeners, commands)) in listeners.into_iter().zip(commands).enumerate() {
             let mut seed = Zeroizing::new([0; 32]);
@@ -277,6 +282,13 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop_workers();
     }
+}
+
+/// Whether relay sockets can be bound to an address.
+fn try_relay_address(address: IpAddr) -> Result<(), StartError> {
+    std::net::UdpSocket::bind((address, 0))
+        .map(drop)
+        .map_err(|error| StartError::RelayAddress { address, error })
 }
 
 /// Reports a worker that ends otherwise than well, by a panic too.

@@ -24,12 +24,13 @@ use super::clock;
 use super::control::{self, Commands};
 use super::event_log::EventLog;
 use super::listen::Listeners;
+use super::listeners::{self, Doors, UdpListener};
 use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
-use super::stream::{self, Admission, Budget, Connections, Ending, Endings, Loss, Priority};
+use super::stream::{Admission, Budget, Connections, Ending, Endings, Loss, Priority};
 use super::udp::sys::{
-    self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, UdpSocket, WatchedSet,
+    self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, WatchedSet,
 };
 use crate::metrics::{self, BatchSizes, Metrics, TickDelays};
 use crate::turn::{
@@ -40,6 +41,9 @@ use crate::wire::{self, IcmpAttribute};
 
 /// Datagrams that are received before anything is sent. At 1200 bytes a batch fits the L2 cache.
 const BATCH_SLOTS: usize = 64;
+
+/// Places of allocations that operators' questions look at before the worker goes on relaying.
+pub(super) const PLACES_PER_STEP: u32 = 256;
 
 /// Sockets that one round looks at.
 const EVENTS_PER_ROUND: usize = 256;
@@ -60,7 +64,7 @@ pub(super) struct Worker {
     index: usize,
     pub(super) server: Server,
     shared: Arc<Shared>,
-    listeners: Vec<UdpSocket>,
+    pub(super) doors: Doors,
     relays: RelaySockets,
     set: Rc<WatchedSet>,
     batch: Batch,
@@ -81,8 +85,6 @@ pub(super) struct Worker {
     ended_by_client: u64,
     pub(super) log: EventLog,
     traffic: Traffic,
-    /// What each listener has lost, as far as it is counted.
-    listener_drops: Vec<u32>,
     tick_delays: TickDelays,
     metrics: Arc<Metrics>,
 }
@@ -162,16 +164,15 @@ async fn serve(parts: Parts) -> io::Result<()> {
         ..
     } = parts;
     let set = EpollSet::new()?;
-    for (token, listener) in parts.listeners.udp.iter().enumerate() {
-        set.add(listener, token as u64)?;
-    }
+    let mut doors = Doors::default();
+    let places = parts.listeners.places();
+    doors.prepare(&set, parts.listeners)?;
     let set = Rc::new(WatchedSet::new(set)?);
     let worker = Rc::new(RefCell::new(Worker {
         index: parts.index,
         server: parts.server,
         shared: parts.shared,
-        listener_drops: vec![0; parts.listeners.udp.len()],
-        listeners: parts.listeners.udp,
+        doors,
         relays: RelaySockets::default(),
         set: Rc::clone(&set),
         batch: Batch::new(BATCH_SLOTS),
@@ -192,10 +193,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         tick_delays: TickDelays::default(),
         metrics: parts.metrics,
     }));
-    for listener in parts.listeners.tcp {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(stream::accept(Rc::clone(&worker), listener));
-    }
+    listeners::open(&worker, &places);
     tokio::select! {
         result = receive_datagrams(&worker, &set) => result,
         () = keep_time(&worker, &heartbeat) => Ok(()),
@@ -285,7 +283,14 @@ impl Worker {
 
     fn receive_from_clients(&mut self, listener: usize) -> Left {
         self.batch.clear();
-        match self.batch.receive(&self.listeners[listener]) {
+        let Some(UdpListener {
+            socket, is_open, ..
+        }) = self.doors.udp(listener)
+        else {
+            return Left::Nothing;
+        };
+        let (local, is_open) = (socket.local_addr(), *is_open);
+        match self.batch.receive(socket) {
             Ok(count) => self.traffic.listener_batches.count(count),
             Err(error) => {
                 self.warn_limited("cannot receive from clients", &error);
@@ -293,15 +298,19 @@ impl Worker {
             }
         }
         let now = clock::now();
-        let port = self.listeners[listener].local_addr().port();
-        let local_ip = self.listeners[listener].local_addr().ip();
         for slot in 0..self.batch.len() {
             let received = *self.batch.received(slot);
             let five_tuple = FiveTuple {
                 transport: Transport::Udp,
                 client: received.source,
-                server: SocketAddr::new(received.destination.unwrap_or(local_ip), port),
+                server: SocketAddr::new(
+                    received.destination.unwrap_or_else(|| local.ip()),
+                    local.port(),
+                ),
             };
+            if !is_open && !self.server.has_allocation(&five_tuple) {
+                continue;
+            }
             let client = Client {
                 five_tuple,
                 link: Link(listener as u32),
@@ -427,10 +436,10 @@ impl Worker {
     }
 
     fn flush_to_clients(&mut self, listener: Option<Link>) {
-        let Some(Link(listener)) = listener else {
+        let Some(link) = listener else {
             return;
         };
-        let socket = &self.listeners[listener as usize];
+        let socket = self.doors.of_client(link);
         let flushed = self.to_clients.flush(socket, &self.batch);
         self.traffic.unsent += flushed.dropped as u64;
     }
@@ -572,9 +581,7 @@ impl Worker {
 
     /// Has the world know what was counted.
     pub(super) fn publish(&mut self) {
-        let counted = self.listeners.iter().zip(&mut self.listener_drops);
-        let new = counted.map(|(listener, counted)| sys::newly_dropped(listener, counted));
-        self.traffic.listener_overflows += new.sum::<u64>();
+        self.traffic.listener_overflows += self.doors.newly_dropped();
         let (tcp_established, tcp_half_open) = self.connections.established_and_half_open();
         let host = metrics::Host {
             listener_batches: self.traffic.listener_batches,
@@ -597,6 +604,11 @@ impl Worker {
         let protocol = *self.server.counters();
         self.metrics
             .publish(self.index, metrics::Sample { protocol, host });
+    }
+
+    /// Adds listeners, which serve nobody yet.
+    pub(super) fn prepare(&mut self, listeners: Listeners) -> io::Result<()> {
+        self.doors.prepare(self.set.get(), listeners)
     }
 
     /// What operators are told of an allocation.
@@ -660,7 +672,7 @@ impl Worker {
         } = client.five_tuple;
         match transport {
             Transport::Udp => {
-                let socket = &self.listeners[client.link.0 as usize];
+                let socket = self.doors.of_client(client.link);
                 let fields = fields(Some(server.ip()), IpHeader::default());
                 let sent = sys::send_one(socket, message, to, &fields);
                 self.traffic.unsent += u64::from(sent.is_err());

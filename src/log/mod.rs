@@ -139,7 +139,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The way to change the level.
+    /// The level, to change it while the log is in use.
     pub fn level(&self) -> Level {
         self.level.clone()
     }

@@ -4,8 +4,8 @@
 //!
 //! [`hide_memory`] comes first, before any secret is read. [`confine`] comes when the listeners are
 //! bound and the secrets read. Nothing is needed afterwards that a process without a single right
-//! does not have: relay ports are above 1023, relay sockets have the system's buffers, and no file
-//! is opened again.
+//! does not have: relay ports and later listeners are above 1023, and have the system's buffers. No
+//! file is opened again but those that a reload reads.
 
 mod capabilities;
 mod identity;
@@ -13,6 +13,7 @@ mod sandbox;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use rustix::process::{
@@ -157,14 +158,15 @@ impl std::error::Error for ConfineError {}
 
 /// Gives up everything but the open descriptors: root for an unprivileged user (the configured one,
 /// or [`PREFERRED_USER`], or [`FALLBACK_USER`]), all capabilities, new privileges by execution, and
-/// by Landlock the file system, `bind` and `connect` of TCP sockets, and signals to other processes.
+/// by Landlock the file system, `connect` of TCP sockets, and signals to other processes. What a
+/// reload reads again stays readable: `files`, and what takes their place in their directories.
 ///
 /// It works on the calling thread, so it must be the only one.
 ///
 /// # Errors
 /// If there are other threads, or the process is root and cannot stop being it as it was told to.
 /// What a kernel or a container lacks beside that is no error: [`Confinement::lacking`] tells it.
-pub fn confine(user: Option<&str>) -> Result<Confinement, ConfineError> {
+pub fn confine(user: Option<&str>, files: &[PathBuf]) -> Result<Confinement, ConfineError> {
     match threads() {
         1 => {}
         count => return Err(ConfineError::Threads(count)),
@@ -177,7 +179,7 @@ pub fn confine(user: Option<&str>) -> Result<Confinement, ConfineError> {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let capabilities = capabilities::drop_all();
     let no_new_privileges = rustix::thread::set_no_new_privs(true).map_err(io::Error::from);
-    let sandbox = Sandbox::enter();
+    let sandbox = Sandbox::enter(files);
     Ok(Confinement {
         user,
         dumpable: why_dumpable(),
@@ -200,7 +202,7 @@ mod tests {
     /// PROC-02: the test runner's own thread is one too many.
     #[test]
     fn other_threads_are_refused() {
-        let refused = std::thread::spawn(|| confine(None).unwrap_err());
+        let refused = std::thread::spawn(|| confine(None, &[]).unwrap_err());
         let refused = refused.join().unwrap();
         assert!(matches!(refused, ConfineError::Threads(2..)), "{refused:?}");
         assert!(refused.to_string().contains("would keep theirs; start"));

@@ -1,23 +1,31 @@
 //! Landlock (landlock(7)): rights that the kernel takes from a thread that asks for it, whoever its
 //! user is.
 //!
-//! There are no exceptions to what is closed. A listener added later would need binding, and a
-//! configuration read again would need files: both are for a process that has not entered yet.
+//! A configuration is read again, and files are replaced rather than written to: so their directories
+//! stay readable, as far as the user may read there. A listener may be added, so binding is open.
 
 use std::fmt;
+use std::fs;
+use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetError, RulesetStatus, Scope,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 /// The rights to files that are closed: all of this version. A later one can close named Unix
 /// sockets too, of which systemd's is one.
 const FILES: ABI = ABI::V8;
 
+/// Directories up to this depth (`/`, `/etc`) hold much beside ours: there only the very files stay
+/// readable.
+const SHARED_DEPTH: usize = 1;
+
 /// What Landlock closes.
 #[derive(Debug)]
 pub struct Sandbox {
+    /// What stays readable.
+    readable: Vec<PathBuf>,
     /// The version in force.
     version: Option<u32>,
     lacking: Option<String>,
@@ -25,25 +33,27 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Closes the file system, `bind` and `connect` of TCP sockets, signals to processes outside, and
-    /// abstract Unix sockets of others (unless systemd is to be notified by one). UDP has no such
-    /// right, and is what relaying is.
+    /// Closes the file system but for reading where `files` are, `connect` of TCP sockets, signals to
+    /// processes outside, and abstract Unix sockets of others (unless systemd is to be notified by
+    /// one). UDP has no such right, and is what relaying is. Binding TCP sockets is open for listeners
+    /// that are added; closing it would leave `listen` without `bind` open.
     ///
-    /// Not closed, because Landlock has no right for it: `listen` on a socket that was not bound,
-    /// which the kernel gives a port; connecting by `MSG_FASTOPEN`; Multipath TCP; Unix sockets by
+    /// Not closed, because Landlock has no right for it: connecting by `MSG_FASTOPEN`; Multipath TCP; Unix sockets by
     /// path, of which systemd's is one; new namespaces and other system calls.
     ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
-    pub fn enter() -> Self {
+    pub fn enter(files: &[PathBuf]) -> Self {
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
-        let (version, lacking) = match restrict(abstract_sockets) {
+        let readable = readable(files);
+        let (version, lacking) = match restrict(abstract_sockets, &readable) {
             Ok(status) => outcome(&status),
             Err(error) => (None, Some(format!("Landlock ({error})"))),
         };
         Self {
+            readable,
             version,
             lacking,
             abstract_sockets,
@@ -54,6 +64,7 @@ impl Sandbox {
     #[cfg(test)]
     pub(super) fn none(why: &str) -> Self {
         Self {
+            readable: vec![],
             version: None,
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
@@ -73,8 +84,12 @@ impl fmt::Display for Sandbox {
             return f.write_str("no Landlock");
         };
         write!(f, "Landlock ABI {version}: no files")?;
+        for (index, path) in self.readable.iter().enumerate() {
+            let before = if index == 0 { " but to read" } else { " and" };
+            write!(f, "{before} {}", path.display())?;
+        }
         if version >= 4 {
-            f.write_str(", no TCP bind or connect")?;
+            f.write_str(", no TCP connect")?;
         }
         if version >= 6 {
             f.write_str(", no signals")?;
@@ -86,15 +101,41 @@ impl fmt::Display for Sandbox {
     }
 }
 
-fn restrict(abstract_sockets: bool) -> Result<RestrictionStatus, RulesetError> {
+/// What stays readable for these files to be read again: their directories, with links and without.
+fn readable(files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut readable = Vec::new();
+    for file in files {
+        let resolved = fs::canonicalize(file).ok();
+        let absolute = std::path::absolute(file).ok();
+        for file in absolute.into_iter().chain(resolved) {
+            let directory = file.parent().unwrap_or(&file);
+            let depth = directory.ancestors().count() - 1;
+            let path = match depth {
+                ..=SHARED_DEPTH => file,
+                _ => directory.to_owned(),
+            };
+            if !readable.contains(&path) {
+                readable.push(path);
+            }
+        }
+    }
+    readable
+}
+
+fn restrict(
+    abstract_sockets: bool,
+    readable: &[PathBuf],
+) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
-        .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+        .handle_access(AccessNet::ConnectTcp)?
         .scope(Scope::Signal)?;
     if abstract_sockets {
         rules = rules.scope(Scope::AbstractUnixSocket)?;
     }
-    rules.create()?.restrict_self()
+    // One that this user cannot reach is left out.
+    let readable = path_beneath_rules(readable, AccessFs::ReadFile);
+    rules.create()?.add_rules(readable)?.restrict_self()
 }
 
 /// The version in force, and what is missing of what was asked for.
@@ -131,6 +172,7 @@ mod tests {
     use std::io::ErrorKind;
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::sync::mpsc::channel;
 
     use rustix::process::{Pid, test_kill_process};
     use socket2::{Domain, Type};
@@ -150,7 +192,7 @@ mod tests {
     /// PROC-04: what is closed, and that relaying and systemd's socket are not. On a thread, which is
     /// what the kernel confines.
     #[test]
-    fn files_and_tcp_are_closed() {
+    fn files_and_connecting_are_closed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "readable by everybody before").unwrap();
@@ -161,8 +203,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listening = listener.local_addr().unwrap();
         let held = File::open(&path).unwrap();
+        let ours = tempfile::tempdir().unwrap();
+        let configuration = ours.path().join("turnserver.toml");
+        fs::write(&configuration, "before").unwrap();
+        let (replace, to_replace) = channel();
+        let (tell_replaced, replaced) = channel();
+        let new = ours.path().join("new");
+        let in_place = configuration.clone();
         let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter();
+            let sandbox = Sandbox::enter(std::slice::from_ref(&configuration));
             let Some(version) = sandbox.version else {
                 assert!(!is_expected(), "{:?}", sandbox.lacking());
                 println!("not tested: {}", sandbox.lacking().unwrap());
@@ -180,9 +229,18 @@ mod tests {
             if version >= 4 {
                 let connected = TcpStream::connect(listening);
                 assert_eq!(connected.err().map(|e| e.kind()), denied);
-                let bound = TcpListener::bind("127.0.0.1:0");
-                assert_eq!(bound.err().map(|e| e.kind()), denied);
             }
+            // What a reload needs: the file that stands there then, and listeners.
+            let text = fs::read_to_string(&configuration);
+            assert_eq!(text.unwrap(), "before");
+            replace.send(()).unwrap();
+            replaced.recv().unwrap();
+            assert_eq!(fs::read_to_string(&configuration).unwrap(), "replaced");
+            let listed = fs::read_dir(configuration.parent().unwrap());
+            assert_eq!(listed.err().map(|e| e.kind()), denied);
+            let written = fs::write(&configuration, "by us");
+            assert_eq!(written.err().map(|e| e.kind()), denied);
+            TcpListener::bind("127.0.0.1:0").expect("binding is open");
             // What is not closed, which the documents must not claim.
             let unbound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             unbound
@@ -203,8 +261,28 @@ mod tests {
             unix.send_to(b"READY=1", notify).unwrap();
             assert_eq!(sandbox.lacking().is_none(), version >= 6);
         });
+        // Nobody asks where there is no Landlock.
+        if to_replace.recv().is_ok() {
+            fs::write(&new, "replaced").unwrap();
+            fs::rename(&new, &in_place).unwrap();
+            tell_replaced.send(()).unwrap();
+        }
         confined.join().unwrap();
         drop(notified);
         File::open("/etc/passwd").expect("the other threads are not confined");
+    }
+
+    /// PROC-04: a directory that holds much beside ours is not opened for one file in it.
+    #[test]
+    fn shared_directories_stay_closed() {
+        let readable = |file: &str| readable(&[file.into()]);
+        for file in ["/turnserver.toml", "/etc/turnserver.toml"] {
+            assert_eq!(readable(file), [PathBuf::from(file)]);
+        }
+        let own = PathBuf::from("/etc/turnstone-of-the-test");
+        assert_eq!(
+            readable("/etc/turnstone-of-the-test/turnserver.toml"),
+            [own]
+        );
     }
 }

@@ -112,12 +112,14 @@ impl Allocation {
         let Identity {
             username,
             user,
+            realm,
             key,
             ..
         } = &self.owner;
         KnownUser {
             username,
             user,
+            realm: *realm,
             key,
         }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::allocation::Allocation;
-use super::client::FiveTuple;
+use super::client::{FiveTuple, Link};
 use super::event::{AllocationId, Usage};
 use super::port_pool::PortPool;
 use super::time::Time;
@@ -25,6 +25,11 @@ impl<'a> AllocationView<'a> {
     /// Its name.
     pub const fn id(&self) -> AllocationId {
         self.allocation.id
+    }
+
+    /// The way to its client that its host named.
+    pub const fn link(&self) -> Link {
+        self.allocation.client.link
     }
 
     /// Its client.

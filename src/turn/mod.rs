@@ -48,7 +48,7 @@ pub use ip_header::IpHeader;
 pub use limits::{CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, Limits, PERMISSION_LIFETIME_S};
 pub use network_rule::{NetworkRule, NetworkRuleError, parse_network};
 pub use peer_policy::{PeerPolicy, PeerRefusal, Reach};
-pub use port_pool::{PortCensus, PortPool, RelayAddress};
+pub use port_pool::{PortCensus, PortPool, RelayAddress, TooManyAddresses};
 pub use quota::Quota;
 pub use reject::Reject;
 pub use reservation::Reservations;

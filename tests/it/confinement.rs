@@ -186,7 +186,7 @@ fn the_confinement_is_told_in_one_line() {
     let version = effective_abi as u32;
     for (expected, since) in [
         (&*format!("Landlock ABI {version}: no files"), 1),
-        (", no TCP bind or connect", 4),
+        (", no TCP connect", 4),
         (", no signals", 6),
     ] {
         let told = lines[0].contains(expected);

@@ -32,6 +32,7 @@ mod metrics;
 mod permission;
 mod policy;
 mod refresh;
+mod reload;
 mod rest;
 mod retransmission;
 mod secrets;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use turnstone::auth::{
     Authenticator, Credentials, Identity, KnownUser, LongTermKey, NonceKey, PasswordAlgorithm,
+    RealmMark,
 };
 use turnstone::config::{Credential, Environment, Flag, Sources};
 use turnstone::engine::{Settings, StreamLimits};
@@ -35,12 +36,14 @@ fn no_secret_is_in_debug_output() {
     let identity = Identity {
         username: "alice".into(),
         user: "alice".into(),
+        realm: RealmMark::of(b"example.org"),
         key: key.clone(),
         reply_integrity: IntegrityAlgorithm::Sha256,
     };
     let known = KnownUser {
         username: "alice",
         user: "alice",
+        realm: RealmMark::of(b"example.org"),
         key: &key,
     };
     let flag = Flag {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::machine::{Conntrack, Machine};
 use super::report::Finding;
-use crate::cli::serve::FILES_AT_REST;
+use crate::cli::file_limit::FILES_AT_REST;
 use crate::config::Config;
 use crate::engine::RECEIVE_BUFFER;
 use crate::turn::Transport;

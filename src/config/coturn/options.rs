@@ -632,7 +632,6 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing(
         "drain-min-allocations",
         "server",
-        "there is no draining yet: take the server out of iceServers, and stop it when the log \
-         shows no allocation any more",
+        "SIGUSR1 drains, and the server ends with its last allocation, and not before",
     ),
 ];

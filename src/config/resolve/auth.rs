@@ -77,6 +77,7 @@ impl Resolver<'_> {
                 let what = format!("{shown} cannot be read ({error})");
                 let remedy = match error.kind() {
                     ErrorKind::InvalidInput => "name a regular file with one line, the secret",
+                    ErrorKind::PermissionDenied => exposure::READABLE,
                     _ => "make the file and let the user of this server read it",
                 };
                 self.refuse(&item.origin, key, what, remedy);

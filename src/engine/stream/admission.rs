@@ -29,11 +29,10 @@ pub(super) enum Stage {
 /// The connections of the server.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Admission {
-    limits: Limits,
     census: Arc<Mutex<Census>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Limits {
     connections: u32,
     per_address: u32,
@@ -42,6 +41,7 @@ struct Limits {
 
 #[derive(Debug, Default)]
 struct Census {
+    limits: Limits,
     open: u32,
     /// Connections of each address that has any, IPv6 by /64.
     per_address: HashMap<SourcePrefix, u32>,
@@ -85,14 +85,20 @@ pub(super) struct Admitted {
 
 impl Admission {
     pub(in crate::engine) fn new(limits: &StreamLimits) -> Self {
-        Self {
-            limits: Limits {
-                connections: limits.connections,
-                per_address: limits.connections_per_address,
-                half_open: limits.half_open,
-            },
+        let admission = Self {
             census: Arc::default(),
-        }
+        };
+        admission.set_limits(limits);
+        admission
+    }
+
+    /// From here on other limits count. What is beyond them stays until it ends, or room is needed.
+    pub(in crate::engine) fn set_limits(&self, limits: &StreamLimits) {
+        lock(&self.census).limits = Limits {
+            connections: limits.connections,
+            per_address: limits.connections_per_address,
+            half_open: limits.half_open,
+        };
     }
 
     /// Open connections.
@@ -119,7 +125,7 @@ impl Admission {
             Ending::ConnectionLimit,
             Ending::HalfOpenLimit,
         ] {
-            if census.has_reached(limit, address, self.limits) {
+            if census.has_reached(limit, address) {
                 let closed = census.make_room(limit, address).ok_or(limit)?;
                 instead_of.push((closed, limit));
             }
@@ -140,7 +146,8 @@ impl Admission {
 }
 
 impl Census {
-    fn has_reached(&self, limit: Ending, address: SourcePrefix, limits: Limits) -> bool {
+    fn has_reached(&self, limit: Ending, address: SourcePrefix) -> bool {
+        let limits = self.limits;
         match limit {
             Ending::AddressLimit => {
                 let of_address = self.per_address.get(&address).copied().unwrap_or(0);
@@ -263,7 +270,11 @@ mod tests {
     use super::*;
 
     fn admission(connections: u32, per_address: u32, half_open: u32) -> Admission {
-        Admission::new(&StreamLimits {
+        Admission::new(&limits(connections, per_address, half_open))
+    }
+
+    fn limits(connections: u32, per_address: u32, half_open: u32) -> StreamLimits {
+        StreamLimits {
             connections,
             connections_per_address: per_address,
             half_open,
@@ -271,7 +282,7 @@ mod tests {
             queues_total_bytes: 0,
             first_message_s: 0,
             idle_s: 0,
-        })
+        }
     }
 
     fn client(address: &str) -> SocketAddr {
@@ -401,6 +412,24 @@ mod tests {
         assert_eq!(newcomer.instead_of, both);
         assert_eq!(lock(&admission.census).half_open.len(), 1);
         drop((talker, silent, newcomer));
+        assert_empty(&admission);
+    }
+
+    /// Limits that fall end nobody, and count for the next; those that rise let it in.
+    #[test]
+    fn limits_can_change() {
+        let admission = admission(3, 3, 3);
+        let places: Vec<Place> = (1..=3)
+            .map(|host| allocated(&admission, &format!("192.0.2.{host}")))
+            .collect();
+        admission.set_limits(&limits(1, 9, 9));
+        let refused = admit(&admission, "192.0.2.4").unwrap_err();
+        assert_eq!(refused, Ending::ConnectionLimit);
+        assert_eq!(lock(&admission.census).open, 3);
+        admission.set_limits(&limits(4, 9, 9));
+        let fourth = allocated(&admission, "192.0.2.4");
+        assert!(admit(&admission, "192.0.2.5").is_err());
+        drop((places, fourth));
         assert_empty(&admission);
     }
 }

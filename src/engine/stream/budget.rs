@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Budget {
     used: Arc<AtomicUsize>,
-    max: usize,
+    max: Arc<AtomicUsize>,
 }
 
 /// What memory is wanted for. The less important, the less of the budget is there for it.
@@ -26,15 +26,21 @@ impl Budget {
     pub(in crate::engine) fn new(max: usize) -> Self {
         Self {
             used: Arc::default(),
-            max,
+            max: Arc::new(AtomicUsize::new(max)),
         }
     }
 
-    const fn max_for(&self, claim: Claim) -> usize {
+    /// From here on it has so many bytes. What is beyond is not taken back.
+    pub(in crate::engine) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    fn max_for(&self, claim: Claim) -> usize {
+        let max = self.max.load(Ordering::Relaxed);
         match claim {
-            Claim::Stranger => self.max / 2,
-            Claim::Data => self.max - self.max / 8,
-            Claim::Control => self.max,
+            Claim::Stranger => max / 2,
+            Claim::Data => max - max / 8,
+            Claim::Control => max,
         }
     }
 }
@@ -112,5 +118,20 @@ mod tests {
             drop(other);
             assert_eq!(budget.used.load(Ordering::Relaxed), 0);
         }
+    }
+
+    /// What is beyond a lower maximum stays until it is given back.
+    #[test]
+    fn the_maximum_can_change() {
+        let budget = Budget::new(1024);
+        let mut one = Share::new(budget.clone());
+        let mut other = Share::new(budget.clone());
+        assert!(one.grow(1000, Claim::Control));
+        budget.set_max(500);
+        assert!(!other.grow(1, Claim::Control) && one.bytes() == 1000);
+        one.clear();
+        assert!(other.grow(500, Claim::Control) && !one.grow(1, Claim::Control));
+        budget.set_max(501);
+        assert!(one.grow(1, Claim::Control));
     }
 }

@@ -22,7 +22,7 @@ const PIPE: usize = 4096;
 
 pub(crate) struct Process {
     child: Child,
-    home: TempDir,
+    pub(crate) home: TempDir,
     lines: Receiver<String>,
     /// Held by who wants the log not to be read.
     pub(crate) reading: Arc<Mutex<()>>,
@@ -107,6 +107,30 @@ impl Process {
             tcp: vec![],
             metrics: None,
         }
+    }
+
+    /// Has whoever the server runs as read its files, as reloading needs. Tests may run as root.
+    pub(crate) fn let_read(&self) {
+        let everybody = |mode| fs::Permissions::from_mode(mode);
+        fs::set_permissions(self.home.path(), everybody(0o755)).unwrap();
+        fs::set_permissions(self.home.path().join("turnserver.toml"), everybody(0o644)).unwrap();
+    }
+
+    /// Puts another configuration in the place of the one there is, as editors and tools do.
+    pub(crate) fn configure(&self, config: &str) {
+        let (new, path) = ("turnserver.toml.new", "turnserver.toml");
+        let (new, path) = (self.home.path().join(new), self.home.path().join(path));
+        fs::write(&new, config).unwrap();
+        fs::rename(&new, &path).unwrap();
+        self.let_read();
+    }
+
+    /// Has another configuration read, and returns the line that says what came of it.
+    #[track_caller]
+    pub(crate) fn reload(&mut self, config: &str) -> String {
+        self.configure(config);
+        self.signal(Signal::HUP);
+        self.wait_for(" reloaded")
     }
 
     /// Waits for a line that has this in it.

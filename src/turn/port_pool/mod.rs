@@ -3,10 +3,16 @@
 //! A port is free, held (for a socket that is not bound yet, or for a token), live, or resting. A
 //! port that an allocation gave back rests for a while, so that what is still under way to the old
 //! allocation does not reach a new one; resting ports are taken only when no free one is left.
+//!
+//! Addresses and ports can be exchanged while allocations hold some of them. An address is never
+//! taken out of the list, because leases name it by its place: one that is not used any more gives
+//! no new ports, and what it gave lives on under the names that clients were told.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::wire::Family;
 
@@ -29,20 +35,36 @@ pub struct RelayAddress {
 /// All relay ports of the server.
 #[derive(Debug)]
 pub struct PortPool {
-    addresses: Vec<AddressPool>,
-    /// Whether any address is advertised as another one.
-    translates: bool,
+    /// Filled from the front, and never emptied.
+    addresses: Box<[OnceLock<AddressPool>]>,
+    known: AtomicUsize,
+    /// The first and the last port of the range, in the upper and the lower half.
+    range: AtomicU32,
+    /// Whether any address is or was advertised as another one.
+    translates: AtomicBool,
+    /// Held by who exchanges addresses and ports.
+    exchanging: Mutex<()>,
 }
 
+/// The ports of an address under one advertised name.
 #[derive(Debug)]
 struct AddressPool {
     address: RelayAddress,
-    ports: RangeInclusive<u16>,
-    usable: Box<[u64]>,
-    /// Not free: held, live or resting.
-    taken: Box<[AtomicU64]>,
+    /// Of the bound address, under whatever names.
+    ports: Arc<BoundPorts>,
+    /// Which ports may be leased from here on. None if the address is not used any more.
+    usable: Box<[AtomicU64]>,
+    is_used: AtomicBool,
     /// A relay socket is bound; a subset of `taken`, without `resting`.
     live: Box<[AtomicU64]>,
+    live_count: AtomicU32,
+}
+
+/// What is taken of an address that sockets are bound to.
+#[derive(Debug)]
+struct BoundPorts {
+    /// Not free: held, live or resting.
+    taken: Box<[AtomicU64]>,
     /// Resting; a subset of `taken`.
     resting: Box<[AtomicU64]>,
 }
@@ -77,8 +99,25 @@ pub(super) enum Parity {
     EvenPair,
 }
 
+/// More pairs of bound and advertised addresses than [`PortPool::ADDRESSES_MAX`] since the pool was
+/// made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyAddresses;
+
+impl fmt::Display for TooManyAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "this server has had {} relay addresses since its start, and no room for more",
+            PortPool::ADDRESSES_MAX
+        )
+    }
+}
+
+impl std::error::Error for TooManyAddresses {}
+
 impl PortPool {
-    /// Relay addresses that a pool can have.
+    /// Relay addresses that a pool can have, those that it had before included.
     pub const ADDRESSES_MAX: usize = 256;
 
     /// A pool of `ports` on each of `addresses`. Ports of `excluded` are never used: the server
@@ -91,26 +130,87 @@ impl PortPool {
         ports: RangeInclusive<u16>,
         excluded: &[SocketAddr],
     ) -> Self {
-        assert!(
-            addresses.len() <= Self::ADDRESSES_MAX,
-            "an address is named by one byte"
-        );
-        let translates = addresses
+        let pool = Self {
+            addresses: (0..Self::ADDRESSES_MAX).map(|_| OnceLock::new()).collect(),
+            known: AtomicUsize::new(0),
+            range: AtomicU32::new(0),
+            translates: AtomicBool::new(false),
+            exchanging: Mutex::new(()),
+        };
+        pool.exchange(addresses, ports, excluded)
+            .expect("an address is named by one byte");
+        pool
+    }
+
+    /// From here on ports of these addresses and this range are leased. Leases of others go on until
+    /// they are given back, under the names that they had.
+    ///
+    /// # Errors
+    /// If there is no room for the new addresses. Then nothing has changed.
+    pub fn exchange(
+        &self,
+        addresses: &[RelayAddress],
+        ports: RangeInclusive<u16>,
+        excluded: &[SocketAddr],
+    ) -> Result<(), TooManyAddresses> {
+        let _exchanging = self
+            .exchanging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<RelayAddress> = self.pools().map(|pool| pool.address).collect();
+        let new: Vec<RelayAddress> = addresses
             .iter()
-            .any(|address| address.bound != address.advertised);
-        let addresses = addresses
-            .iter()
-            .map(|&address| AddressPool::new(address, ports.clone(), excluded))
+            .filter(|address| !known.contains(address))
+            .copied()
             .collect();
-        Self {
-            addresses,
-            translates,
+        if known.len() + new.len() > Self::ADDRESSES_MAX {
+            return Err(TooManyAddresses);
         }
+        let mut count = known.len();
+        for address in new {
+            let bound = self
+                .pools()
+                .find(|pool| pool.address.bound == address.bound)
+                .map(|pool| Arc::clone(&pool.ports));
+            let pool = AddressPool::new(address, bound.unwrap_or_default());
+            let _ = self.addresses[count].set(pool);
+            count += 1;
+            self.known.store(count, Ordering::Release);
+        }
+        if addresses.iter().any(|a| a.bound != a.advertised) {
+            self.translates.store(true, Ordering::Release);
+        }
+        let range = u32::from(*ports.start()) << 16 | u32::from(*ports.end());
+        self.range.store(range, Ordering::Release);
+        for pool in self.pools() {
+            let is_used = addresses.contains(&pool.address);
+            pool.set_usable(is_used.then(|| ports.clone()), excluded);
+        }
+        Ok(())
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &AddressPool> + Clone {
+        let known = self.known.load(Ordering::Acquire);
+        self.addresses[..known].iter().filter_map(OnceLock::get)
+    }
+
+    fn pool(&self, lease: PortLease) -> &AddressPool {
+        let pool = self.addresses[usize::from(lease.address)].get();
+        pool.expect("a lease is of an address that is known")
+    }
+
+    /// The port of the range at which a search starts: each as likely as any other.
+    fn start(&self, random: u32) -> u16 {
+        let range = self.range.load(Ordering::Acquire);
+        let (first, last) = (range >> 16, range & 0xffff);
+        let count = u64::from(last.saturating_sub(first)) + 1;
+        (first as u64 + ((u64::from(random) * count) >> 32)) as u16
     }
 
     /// Whether relayed addresses of a family can be had at all.
     pub fn supports(&self, family: Family) -> bool {
-        self.addresses.iter().any(|pool| pool.family() == family)
+        self.pools()
+            .any(|pool| pool.is_used() && pool.family() == family)
     }
 
     /// Takes a port of a family, on `preferred` if that is a relay address. `random` decides which
@@ -122,18 +222,16 @@ impl PortPool {
         preferred: IpAddr,
         random: u64,
     ) -> Option<PortLease> {
-        let first = self
-            .addresses
-            .iter()
-            .position(|pool| pool.address.bound == preferred)
-            .unwrap_or_else(|| (random >> 32) as usize % self.addresses.len().max(1));
-        (0..self.addresses.len()).find_map(|step| {
-            let index = (first + step) % self.addresses.len();
-            let pool = &self.addresses[index];
-            if pool.family() != family {
-                return None;
-            }
-            let port = pool.acquire(pool.start(random as u32), parity)?;
+        let pools = self.pools().enumerate();
+        let pools = pools.filter(|(_, pool)| pool.is_used() && pool.family() == family);
+        let count = pools.clone().count();
+        let first = pools
+            .clone()
+            .position(|(_, pool)| pool.address.bound == preferred)
+            .unwrap_or_else(|| (random >> 32) as usize % count.max(1));
+        let mut in_turn = pools.cycle().skip(first).take(count);
+        in_turn.find_map(|(index, pool)| {
+            let port = pool.acquire(self.start(random as u32), parity)?;
             Some(PortLease {
                 address: index as u8,
                 port,
@@ -151,64 +249,53 @@ impl PortPool {
 
     /// Gives a port back for immediate use: nothing was ever sent from it.
     pub(super) fn release(&self, lease: PortLease) {
-        let pool = &self.addresses[usize::from(lease.address)];
-        pool.taken[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
+        let ports = &self.pool(lease).ports;
+        ports.taken[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
     }
 
     /// The socket of a lease is bound: what is sent there reaches an allocation.
     pub(super) fn go_live(&self, lease: PortLease) {
-        let pool = &self.addresses[usize::from(lease.address)];
-        pool.live[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
+        self.pool(lease).set_live(lease.port, true);
     }
 
     /// Gives a port back for use after a rest, which [`PortPool::wake`] ends.
     pub(super) fn rest(&self, lease: PortLease) {
-        let pool = &self.addresses[usize::from(lease.address)];
-        pool.live[word(lease.port)].fetch_and(!bit(lease.port), Ordering::AcqRel);
-        pool.resting[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
+        let pool = self.pool(lease);
+        pool.set_live(lease.port, false);
+        pool.ports.resting[word(lease.port)].fetch_or(bit(lease.port), Ordering::AcqRel);
     }
 
     /// Ends a port's rest, unless an allocation that found no free port ended it already.
     pub(super) fn wake(&self, lease: PortLease) {
-        let pool = &self.addresses[usize::from(lease.address)];
-        if pool.claim_resting(lease.port) {
+        if self.pool(lease).ports.claim_resting(lease.port) {
             self.release(lease);
         }
     }
 
     /// Where to bind the socket of a lease.
     pub(super) fn bound(&self, lease: PortLease) -> SocketAddr {
-        SocketAddr::new(
-            self.addresses[usize::from(lease.address)].address.bound,
-            lease.port,
-        )
+        SocketAddr::new(self.pool(lease).address.bound, lease.port)
     }
 
     /// The relayed transport address that clients are told for a lease.
     pub(super) fn advertised(&self, lease: PortLease) -> SocketAddr {
-        SocketAddr::new(
-            self.addresses[usize::from(lease.address)]
-                .address
-                .advertised,
-            lease.port,
-        )
+        SocketAddr::new(self.pool(lease).address.advertised, lease.port)
     }
 
-    /// Whether an address is one of this server's relay addresses, bound or advertised.
+    /// Whether an address is one of this server's relay addresses, bound or advertised. One that is
+    /// not used any more is for as long as allocations have it.
     pub(super) fn is_relay_ip(&self, ip: IpAddr) -> bool {
-        self.addresses
-            .iter()
-            .any(|pool| pool.address.bound == ip || pool.address.advertised == ip)
+        self.pools().any(|pool| {
+            (pool.address.bound == ip || pool.address.advertised == ip) && pool.is_known()
+        })
     }
 
     /// Whether a transport address is the relayed address of an allocation that lives. A port that
     /// is only held may be any other process's.
     pub(super) fn is_live(&self, address: SocketAddr) -> bool {
-        let (word, bit) = (word(address.port()), bit(address.port()));
-        self.addresses.iter().any(|pool| {
+        self.pools().any(|pool| {
             let RelayAddress { bound, advertised } = pool.address;
-            (bound == address.ip() || advertised == address.ip())
-                && pool.live[word].load(Ordering::Relaxed) & bit != 0
+            (bound == address.ip() || advertised == address.ip()) && pool.is_live(address.port())
         })
     }
 
@@ -223,130 +310,91 @@ impl PortPool {
         self.translate(address, |relay| (relay.bound, relay.advertised))
     }
 
+    /// An address may have had other names before: the one that the port's allocation has, or else
+    /// the one in use.
     fn translate(
         &self,
         address: SocketAddr,
         direction: impl Fn(RelayAddress) -> (IpAddr, IpAddr),
     ) -> SocketAddr {
-        if !self.translates {
+        if !self.translates.load(Ordering::Relaxed) {
             return address;
         }
-        let mut pairs = self.addresses.iter().map(|pool| direction(pool.address));
-        match pairs.find(|&(from, _)| from == address.ip()) {
-            Some((_, to)) => SocketAddr::new(to, address.port()),
+        let mut in_use = None;
+        for pool in self.pools() {
+            let (from, to) = direction(pool.address);
+            if from != address.ip() {
+                continue;
+            }
+            if pool.is_live(address.port()) {
+                return SocketAddr::new(to, address.port());
+            }
+            if pool.is_used() {
+                in_use = Some(to);
+            }
+        }
+        match in_use {
+            Some(to) => SocketAddr::new(to, address.port()),
             None => address,
         }
     }
 
     /// Ports that are not free, on all addresses.
     pub fn taken(&self) -> u32 {
-        let words = self.addresses.iter().flat_map(|pool| pool.taken.iter());
-        words
-            .map(|word| word.load(Ordering::Relaxed).count_ones())
-            .sum()
+        self.count(|ports| &ports.taken)
     }
 
     /// How many ports are in which state, on all addresses. Ports change hands meanwhile, so that the
     /// numbers fit together only as far as nothing happens.
     pub fn census(&self) -> PortCensus {
-        let count = |word: &u64| word.count_ones();
-        let usable = self.addresses.iter().flat_map(|pool| pool.usable.iter());
-        let live = self.addresses.iter().flat_map(|pool| pool.live.iter());
-        let live = live
-            .map(|word| word.load(Ordering::Relaxed).count_ones())
-            .sum();
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let live = self.pools().flat_map(|pool| &pool.live);
+        let live = live.map(|word| load(word).count_ones()).sum();
+        let words = self
+            .pools()
+            .flat_map(|pool| pool.usable.iter().zip(&pool.ports.taken));
+        let free = words.map(|(usable, taken)| (load(usable) & !load(taken)).count_ones());
         let (taken, resting) = (self.taken(), self.resting());
         PortCensus {
             live,
             resting,
             held: taken.saturating_sub(resting).saturating_sub(live),
-            free: usable.map(count).sum::<u32>().saturating_sub(taken),
+            free: free.sum(),
         }
     }
 
     /// Ports that are resting, on all addresses.
     pub fn resting(&self) -> u32 {
-        let words = self.addresses.iter().flat_map(|pool| pool.resting.iter());
+        self.count(|ports| &ports.resting)
+    }
+
+    /// An address is counted once, whatever names it has had.
+    fn count(&self, bitmap: impl Fn(&BoundPorts) -> &[AtomicU64]) -> u32 {
+        let once = self.pools().enumerate().filter(|(index, pool)| {
+            let mut before = self.pools().take(*index);
+            before.all(|other| other.address.bound != pool.address.bound)
+        });
+        let words = once.flat_map(|(_, pool)| bitmap(&pool.ports));
         words
             .map(|word| word.load(Ordering::Relaxed).count_ones())
             .sum()
     }
 }
 
-impl AddressPool {
-    fn new(address: RelayAddress, ports: RangeInclusive<u16>, excluded: &[SocketAddr]) -> Self {
-        let mut usable = vec![0; WORDS];
-        for port in ports.clone() {
-            let listened = excluded.iter().any(|listener| {
-                let ip = listener.ip();
-                listener.port() == port && (ip == address.bound || ip.is_unspecified())
-            });
-            if !listened {
-                usable[word(port)] |= bit(port);
-            }
-        }
-        let bitmap = || (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+fn bitmap() -> Box<[AtomicU64]> {
+    (0..WORDS).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Default for BoundPorts {
+    fn default() -> Self {
         Self {
-            address,
-            ports,
-            usable: usable.into(),
             taken: bitmap(),
-            live: bitmap(),
             resting: bitmap(),
         }
     }
+}
 
-    fn family(&self) -> Family {
-        Family::of(self.address.bound)
-    }
-
-    /// The port of the range at which a search starts: each as likely as any other.
-    fn start(&self, random: u32) -> u16 {
-        let count = self.ports.len() as u64;
-        self.ports.start() + ((u64::from(random) * count) >> 32) as u16
-    }
-
-    /// Takes the first port at or after `start`, around the end: first of the free ones, then of
-    /// the resting ones.
-    fn acquire(&self, start: u16, parity: Parity) -> Option<u16> {
-        let free = |pool: &Self, w: usize| !pool.taken[w].load(Ordering::Relaxed);
-        let resting = |pool: &Self, w: usize| pool.resting[w].load(Ordering::Relaxed);
-        self.search(start, parity, free)
-            .or_else(|| self.search(start, parity, |pool, w| free(pool, w) | resting(pool, w)))
-    }
-
-    fn search(
-        &self,
-        start: u16,
-        parity: Parity,
-        candidates: impl Fn(&Self, usize) -> u64,
-    ) -> Option<u16> {
-        let after_start = !(bit(start) - 1);
-        // The first word is visited twice: from `start` on, and at the end before it.
-        for step in 0..=WORDS {
-            let w = (word(start) + step) % WORDS;
-            let mut ports = candidates(self, w) & self.usable[w];
-            ports &= match step {
-                0 => after_start,
-                WORDS => !after_start,
-                _ => u64::MAX,
-            };
-            ports &= match parity {
-                Parity::Any => u64::MAX,
-                Parity::Even => EVEN,
-                Parity::EvenPair => EVEN & (candidates(self, w) & self.usable[w]) >> 1,
-            };
-            while ports != 0 {
-                let port = (w * 64) as u16 + ports.trailing_zeros() as u16;
-                if self.claim(port, parity) {
-                    return Some(port);
-                }
-                ports &= ports - 1;
-            }
-        }
-        None
-    }
-
+impl BoundPorts {
     /// Takes a port that looked available, if no other shard was faster.
     fn claim(&self, port: u16, parity: Parity) -> bool {
         if !self.claim_one(port) {
@@ -370,6 +418,107 @@ impl AddressPool {
     }
 }
 
+impl AddressPool {
+    fn new(address: RelayAddress, ports: Arc<BoundPorts>) -> Self {
+        Self {
+            address,
+            ports,
+            usable: bitmap(),
+            is_used: AtomicBool::new(false),
+            live: bitmap(),
+            live_count: AtomicU32::new(0),
+        }
+    }
+
+    /// Says which ports may be leased from here on; `None` is an address that is not used any more.
+    fn set_usable(&self, ports: Option<RangeInclusive<u16>>, excluded: &[SocketAddr]) {
+        self.is_used.store(ports.is_some(), Ordering::Release);
+        let mut usable = vec![0u64; WORDS];
+        for port in ports.into_iter().flatten() {
+            let listened = excluded.iter().any(|listener| {
+                let ip = listener.ip();
+                listener.port() == port && (ip == self.address.bound || ip.is_unspecified())
+            });
+            if !listened {
+                usable[word(port)] |= bit(port);
+            }
+        }
+        for (old, new) in self.usable.iter().zip(usable) {
+            old.store(new, Ordering::Release);
+        }
+    }
+
+    fn family(&self) -> Family {
+        Family::of(self.address.bound)
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    fn is_known(&self) -> bool {
+        self.is_used() || self.live_count.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_live(&self, port: u16) -> bool {
+        self.live[word(port)].load(Ordering::Relaxed) & bit(port) != 0
+    }
+
+    fn set_live(&self, port: u16, live: bool) {
+        let word = &self.live[word(port)];
+        if live {
+            if word.fetch_or(bit(port), Ordering::AcqRel) & bit(port) == 0 {
+                self.live_count.fetch_add(1, Ordering::Relaxed);
+            }
+        } else if word.fetch_and(!bit(port), Ordering::AcqRel) & bit(port) != 0 {
+            self.live_count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the first port at or after `start`, around the end: first of the free ones, then of
+    /// the resting ones.
+    fn acquire(&self, start: u16, parity: Parity) -> Option<u16> {
+        let free = |ports: &BoundPorts, w: usize| !ports.taken[w].load(Ordering::Relaxed);
+        let resting = |ports: &BoundPorts, w: usize| ports.resting[w].load(Ordering::Relaxed);
+        self.search(start, parity, free)
+            .or_else(|| self.search(start, parity, |ports, w| free(ports, w) | resting(ports, w)))
+    }
+
+    fn search(
+        &self,
+        start: u16,
+        parity: Parity,
+        candidates: impl Fn(&BoundPorts, usize) -> u64,
+    ) -> Option<u16> {
+        let after_start = !(bit(start) - 1);
+        let available =
+            |w: usize| candidates(&self.ports, w) & self.usable[w].load(Ordering::Relaxed);
+        // The first word is visited twice: from `start` on, and at the end before it.
+        for step in 0..=WORDS {
+            let w = (word(start) + step) % WORDS;
+            let mut ports = available(w);
+            ports &= match step {
+                0 => after_start,
+                WORDS => !after_start,
+                _ => u64::MAX,
+            };
+            ports &= match parity {
+                Parity::Any => u64::MAX,
+                Parity::Even => EVEN,
+                Parity::EvenPair => EVEN & available(w) >> 1,
+            };
+            while ports != 0 {
+                let port = (w * 64) as u16 + ports.trailing_zeros() as u16;
+                if self.ports.claim(port, parity) {
+                    return Some(port);
+                }
+                ports &= ports - 1;
+            }
+        }
+        None
+    }
+}
+
 const fn word(port: u16) -> usize {
     port as usize / 64
 }
@@ -377,6 +526,9 @@ const fn word(port: u16) -> usize {
 const fn bit(port: u16) -> u64 {
     1 << (port % 64)
 }
+
+#[cfg(test)]
+mod exchange_tests;
 
 #[cfg(test)]
 mod tests {
@@ -564,7 +716,7 @@ mod tests {
     #[test]
     fn many_threads_never_share_a_port() {
         let pool = pool(50_000..=50_999);
-        let seen = std::sync::Mutex::new(HashSet::new());
+        let seen = Mutex::new(HashSet::new());
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (pool, seen) = (&pool, &seen);

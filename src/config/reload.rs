@@ -1,0 +1,281 @@
+//! What differs between two configurations, and what of it a server that runs can take over.
+
+use secrecy::ExposeSecret;
+
+use super::{Config, Credential};
+
+/// When a changed key counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once, for everybody.
+    AtOnce,
+    /// For what begins from then on: challenges, allocations, permissions, connections. What there
+    /// is goes on.
+    ForNew,
+    /// Once the process has been started again.
+    Restart,
+}
+
+/// A key, when it counts, and whether it differs.
+struct Row {
+    key: &'static str,
+    when: When,
+    differs: fn(&Config, &Config) -> bool,
+}
+
+macro_rules! row {
+    ($key:literal, $when:ident, $($field:ident).+) => {
+        Row {
+            key: $key,
+            when: When::$when,
+            differs: |a, b| a.$($field).+ != b.$($field).+,
+        }
+    };
+}
+
+const ROWS: &[Row] = &[
+    row!("realm", ForNew, realm),
+    row!("listen.udp", ForNew, listen.udp),
+    row!("listen.tcp", ForNew, listen.tcp),
+    row!("listen.classic_stun", AtOnce, listen.classic_stun),
+    row!("relay.ports", ForNew, relay.ports),
+    row!("relay.addresses", ForNew, relay.addresses),
+    row!("relay.external", ForNew, relay.external),
+    row!("relay.dont_fragment", AtOnce, relay.dont_fragment),
+    Row {
+        key: "auth.static_auth_secret",
+        when: When::ForNew,
+        differs: |a, b| {
+            exposed(&a.auth.static_auth_secrets) != exposed(&b.auth.static_auth_secrets)
+        },
+    },
+    Row {
+        key: "auth.static_auth_secret_file",
+        when: When::ForNew,
+        // Two ways to say one thing, which is told as the other one.
+        differs: |_, _| false,
+    },
+    Row {
+        key: "auth.users",
+        when: When::ForNew,
+        differs: users_differ,
+    },
+    row!("auth.rest_separator", ForNew, auth.rest_separator),
+    Row {
+        key: "auth.nonce_secret",
+        when: When::AtOnce,
+        differs: |a, b| exposed(&a.auth.nonce_secrets) != exposed(&b.auth.nonce_secrets),
+    },
+    Row {
+        key: "auth.nonce_secret_file",
+        when: When::AtOnce,
+        differs: |_, _| false,
+    },
+    row!("auth.nonce_lifetime_s", AtOnce, auth.nonce_lifetime_s),
+    row!("clients.allow", AtOnce, clients.allow),
+    row!("clients.deny", AtOnce, clients.deny),
+    Row {
+        key: "peers.allow",
+        when: When::ForNew,
+        differs: |a, b| a.peers.allow != b.peers.allow,
+    },
+    Row {
+        key: "peers.deny",
+        when: When::ForNew,
+        differs: |a, b| a.peers.deny != b.peers.deny,
+    },
+    row!("peers.allow_loopback", ForNew, peers.allow_loopback),
+    row!(
+        "limits.allocations_per_user",
+        ForNew,
+        limits.allocations_per_user
+    ),
+    row!(
+        "limits.allocations_per_address",
+        ForNew,
+        limits.allocations_per_address
+    ),
+    row!("limits.allocations_total", ForNew, limits.allocations_total),
+    row!(
+        "limits.allocation_kbit_per_s",
+        AtOnce,
+        limits.allocation_kbit_per_s
+    ),
+    row!("limits.user_kbit_per_s", AtOnce, limits.user_kbit_per_s),
+    row!(
+        "limits.permissions_per_allocation",
+        ForNew,
+        limits.permissions_per_allocation
+    ),
+    row!(
+        "limits.channels_per_allocation",
+        ForNew,
+        limits.channels_per_allocation
+    ),
+    row!("limits.max_lifetime_s", ForNew, limits.max_lifetime_s),
+    row!("limits.reservation_s", ForNew, limits.reservation_s),
+    row!("limits.port_rest_s", ForNew, limits.port_rest_s),
+    row!(
+        "limits.unauthenticated_replies_per_s",
+        AtOnce,
+        limits.unauthenticated_replies_per_s
+    ),
+    row!(
+        "limits.failed_authentications_per_minute",
+        AtOnce,
+        limits.failed_authentications_per_minute
+    ),
+    row!("limits.tcp_connections", ForNew, limits.tcp_connections),
+    row!(
+        "limits.tcp_connections_per_address",
+        ForNew,
+        limits.tcp_connections_per_address
+    ),
+    row!("limits.tcp_half_open", ForNew, limits.tcp_half_open),
+    row!(
+        "limits.tcp_send_queue_bytes",
+        ForNew,
+        limits.tcp_send_queue_bytes
+    ),
+    row!(
+        "limits.tcp_queues_total_bytes",
+        AtOnce,
+        limits.tcp_queues_total_bytes
+    ),
+    row!(
+        "limits.tcp_first_message_s",
+        AtOnce,
+        limits.tcp_first_message_s
+    ),
+    row!("limits.tcp_idle_s", AtOnce, limits.tcp_idle_s),
+    row!("log.level", AtOnce, log.level),
+    row!("log.format", Restart, log.format),
+    row!("server.workers", Restart, server.workers),
+    row!("server.software", AtOnce, server.software),
+    row!("server.user", Restart, server.user),
+];
+
+fn exposed(secrets: &[secrecy::SecretString]) -> Vec<&str> {
+    secrets.iter().map(ExposeSecret::expose_secret).collect()
+}
+
+fn users_differ(a: &Config, b: &Config) -> bool {
+    let (a, b) = (&a.auth.users, &b.auth.users);
+    a.len() != b.len()
+        || a.iter().zip(b).any(|((name, credential), (other, with))| {
+            name != other
+                || match (credential, with) {
+                    (Credential::Plain(a), Credential::Plain(b)) => {
+                        a.expose_secret() != b.expose_secret()
+                    }
+                    (Credential::Md5Key(a), Credential::Md5Key(b)) => a.expose() != b.expose(),
+                    _ => true,
+                }
+        })
+}
+
+/// The keys of which two configurations have different values, and when they count, in the order of
+/// the schema.
+pub fn differences(a: &Config, b: &Config) -> Vec<(&'static str, When)> {
+    let rows = ROWS.iter().filter(|row| (row.differs)(a, b));
+    rows.map(|row| (row.key, row.when)).collect()
+}
+
+impl Config {
+    /// This configuration, with what a server keeps that was started with another one.
+    #[must_use]
+    pub fn kept_from(mut self, started: &Self) -> Self {
+        self.log.format = started.log.format;
+        self.server.workers = started.server.workers;
+        self.server.user.clone_from(&started.server.user);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::KEYS;
+    use crate::config::{Environment, Host, Sources, load};
+
+    fn config(variables: &[(&str, &str)]) -> Config {
+        let mut environment = Environment::default();
+        for (name, value) in variables {
+            environment.push(name, value);
+        }
+        let sources = Sources {
+            environment,
+            ..Sources::default()
+        };
+        load(&sources, &Host::probe().of_any_machine())
+            .unwrap()
+            .config
+    }
+
+    /// RELOAD-02: no key is forgotten, here or in the documents.
+    #[test]
+    fn every_key_has_its_row() {
+        let schema: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+        let rows: Vec<&str> = ROWS.iter().map(|row| row.key).collect();
+        assert_eq!(rows, schema);
+        let document = include_str!("../../docs/reload.md");
+        let told: Vec<&str> = document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        assert_eq!(told.len(), ROWS.len(), "docs/reload.md has a row a key");
+        for (row, line) in ROWS.iter().zip(told) {
+            let when = match row.when {
+                When::AtOnce => "at once",
+                When::ForNew => "for new",
+                When::Restart => "restart",
+            };
+            let expected = format!("| `{}` | {when} |", row.key);
+            assert!(line.starts_with(&expected), "{expected} is told as {line}");
+        }
+    }
+
+    /// RELOAD-02: every key can differ, which its value in a variable shows.
+    #[test]
+    fn every_key_can_differ() {
+        let base = config(&[]);
+        assert_eq!(differences(&base, &base.clone()), []);
+        for row in ROWS {
+            let value = match row.key {
+                "auth.static_auth_secret_file" | "auth.nonce_secret_file" => continue,
+                "realm" | "auth.static_auth_secret" | "auth.nonce_secret" => "other.example.org",
+                "listen.udp" | "listen.tcp" => "127.0.0.1:9999",
+                "relay.ports" => "2000-3000",
+                "relay.addresses" => "192.0.2.77",
+                "relay.external" => "203.0.113.77",
+                "relay.dont_fragment" => "false",
+                "auth.users" => "alice=wonderland",
+                "auth.rest_separator" => "_",
+                "clients.allow" | "clients.deny" | "peers.allow" | "peers.deny" => "10.0.0.0/8",
+                "listen.classic_stun" | "peers.allow_loopback" => "true",
+                "log.level" => "trace",
+                "log.format" => "json",
+                "server.software" | "server.user" => "somebody",
+                "server.workers" => "255",
+                "limits.tcp_queues_total_bytes" | "limits.tcp_send_queue_bytes" => "2000000",
+                "limits.max_lifetime_s" => "7777",
+                _ => "77",
+            };
+            let variable = format!("TURNSERVER_{}", row.key.replace('.', "__").to_uppercase());
+            let changed = if row.key == "relay.external" {
+                let relay = base.relay.addresses[0];
+                let value = if relay.is_ipv4() {
+                    value
+                } else {
+                    "2001:db8::77"
+                };
+                config(&[(&variable, &format!("{relay}={value}"))])
+            } else {
+                config(&[(&variable, value)])
+            };
+            assert_eq!(differences(&base, &changed), [(row.key, row.when)]);
+            let left = differences(&base, &changed.kept_from(&base));
+            assert_eq!(left.is_empty(), row.when == When::Restart, "{}", row.key);
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Exchanging what the engine was told while it runs: listeners, relay addresses and ports, options
+//! and limits.
+//!
+//! What can fail comes first and changes nothing. Allocations go on through all of it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::control::{Command, Control, Stopped};
+use super::listen::{self, ListenError, Listeners, Sockets, Wanted};
+use super::listeners::Places;
+use super::settings::Settings;
+use super::stream::{Admission, Budget};
+use super::{StartError, try_relay_address};
+use crate::turn::{TooManyAddresses, Transport};
+
+/// Ports below this one are for processes with a capability, which a server that runs has given up.
+const UNPRIVILEGED_PORT: u16 = 1024;
+
+/// Why settings are not exchanged. Nothing has changed then.
+#[derive(Debug)]
+pub enum ExchangeError {
+    /// A new listener or relay address cannot be had.
+    Start(StartError),
+    /// There is no room for the new relay addresses.
+    Relay(TooManyAddresses),
+    /// An IPv6 wildcard would begin or cease to take IPv4 clients, which only a new socket can.
+    DualStack(Transport, SocketAddr),
+    /// The server is stopping.
+    Stopped(Stopped),
+}
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(StartError::Listen(ListenError {
+                transport,
+                address,
+                error,
+                ..
+            })) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "cannot listen on {address}/{transport}: ")?;
+                if address.port() < UNPRIVILEGED_PORT {
+                    write!(
+                        f,
+                        "a server that runs has no right to ports below {UNPRIVILEGED_PORT} any \
+                         more; restart it, or correct listen.{transport}"
+                    )
+                } else {
+                    write!(
+                        f,
+                        "not permitted; restart the server, or correct listen.{transport}"
+                    )
+                }
+            }
+            Self::Start(error) => error.fmt(f),
+            Self::Relay(error) => write!(f, "relay.addresses: {error}; restart it"),
+            Self::DualStack(transport, address) => write!(
+                f,
+                "listen.{transport}: whether {address} takes IPv4 clients too cannot change while \
+                 the server runs; restart it"
+            ),
+            Self::Stopped(stopped) => stopped.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ExchangeError {}
+
+impl From<Stopped> for ExchangeError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+/// A listener of all workers.
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    wanted: Wanted,
+    /// With the port that the kernel chose.
+    local: SocketAddr,
+    place: usize,
+    /// Not configured any more: it serves those who have an allocation, and then goes.
+    is_leaving: bool,
+}
+
+/// The listeners that there are.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    listeners: Vec<Listener>,
+}
+
+impl Registry {
+    /// Gives each new listener a place, and each worker its sockets.
+    pub(super) fn take_in(
+        &mut self,
+        bound: Vec<(Wanted, SocketAddr, Sockets)>,
+        workers: usize,
+    ) -> Vec<Listeners> {
+        let mut all: Vec<Listeners> = (0..workers).map(|_| Listeners::default()).collect();
+        for (wanted, local, sockets) in bound {
+            let place = self.free_place(wanted.transport);
+            self.listeners.push(Listener {
+                wanted,
+                local,
+                place,
+                is_leaving: false,
+            });
+            match sockets {
+                Sockets::Udp(sockets) => {
+                    for (worker, socket) in all.iter_mut().zip(sockets) {
+                        worker.udp.push((place, socket));
+                    }
+                }
+                Sockets::Tcp(sockets) => {
+                    for (worker, socket) in all.iter_mut().zip(sockets) {
+                        worker.tcp.push((place, socket));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn free_place(&self, transport: Transport) -> usize {
+        let taken = |place: &usize| !self.of(transport).any(|it| it.place == *place);
+        (0..).find(taken).expect("there are fewer listeners")
+    }
+
+    fn of(&self, transport: Transport) -> impl Iterator<Item = &Listener> {
+        let all = self.listeners.iter();
+        all.filter(move |it| it.wanted.transport == transport)
+    }
+
+    /// Where clients of a transport are served, those included who only may finish.
+    pub(super) fn addresses(&self, transport: Transport) -> Vec<SocketAddr> {
+        self.of(transport).map(|it| it.local).collect()
+    }
+
+    fn find(&self, wanted: &Wanted) -> Option<&Listener> {
+        let mut of = self.of(wanted.transport);
+        of.find(|it| it.wanted.address == wanted.address)
+    }
+
+    /// What is to be done for these to be the listeners.
+    fn plan(&self, wanted: &[Wanted]) -> Result<Plan, ExchangeError> {
+        let mut plan = Plan::default();
+        for wanted in wanted {
+            match self.find(wanted) {
+                None => plan.new.push(*wanted),
+                Some(there) if there.wanted.dual_stack != wanted.dual_stack => {
+                    let Wanted {
+                        transport, address, ..
+                    } = *wanted;
+                    return Err(ExchangeError::DualStack(transport, address));
+                }
+                Some(there) if there.is_leaving => plan.back.push(*there),
+                Some(_) => {}
+            }
+        }
+        let gone = |it: &&Listener| !wanted.contains(&it.wanted) && !it.is_leaving;
+        plan.gone = self.listeners.iter().filter(gone).copied().collect();
+        Ok(plan)
+    }
+}
+
+/// Which listeners come and go.
+#[derive(Debug, Default)]
+struct Plan {
+    new: Vec<Wanted>,
+    /// Those that were to go.
+    back: Vec<Listener>,
+    gone: Vec<Listener>,
+}
+
+fn places(listeners: &[Listener]) -> Places {
+    let of = |transport| {
+        let of = listeners
+            .iter()
+            .filter(move |it| it.wanted.transport == transport);
+        of.map(|it| it.place).collect()
+    };
+    Places {
+        udp: of(Transport::Udp),
+        tcp: of(Transport::Tcp),
+    }
+}
+
+/// What is exchanged outside of the workers.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// Held while settings or listeners are exchanged.
+    turn: tokio::sync::Mutex<()>,
+    registry: Mutex<Registry>,
+    admission: Admission,
+    budget: Budget,
+}
+
+impl Exchange {
+    pub(super) fn new(registry: Registry, admission: Admission, budget: Budget) -> Self {
+        Self {
+            turn: tokio::sync::Mutex::default(),
+            registry: Mutex::new(registry),
+            admission,
+            budget,
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Control {
+    /// Where clients of a transport are served now.
+    pub fn listeners(&self, transport: Transport) -> Vec<SocketAddr> {
+        self.exchange.registry().addresses(transport)
+    }
+
+    /// Goes on with other settings; the number of workers and the host's own addresses stay as they
+    /// are. Allocations go on: those at a listener, a relay address or a port that is not among the
+    /// settings any more, too, and nobody else gets there.
+    ///
+    /// # Errors
+    /// If a new listener or relay address cannot be had, or the server is stopping.
+    pub async fn exchange(&self, settings: Settings) -> Result<(), ExchangeError> {
+        let _turn = self.exchange.turn.lock().await;
+        let wanted = listen::wanted(&settings.udp, &settings.tcp);
+        let plan = self.exchange.registry().plan(&wanted)?;
+        for relay in &settings.relay_addresses {
+            try_relay_address(relay.bound).map_err(ExchangeError::Start)?;
+        }
+        let new = self.prepare(&plan.new).await?;
+        let open = [&new[..], &plan.back].concat();
+        let udp = self.listeners(Transport::Udp);
+        let ports = settings.relay_ports.clone();
+        let exchanged = self
+            .shared
+            .ports
+            .exchange(&settings.relay_addresses, ports, &udp);
+        if let Err(error) = exchanged {
+            self.close(&new).await?;
+            return Err(ExchangeError::Relay(error));
+        }
+        {
+            // What listens is no peer. What is closed is one again with the next exchange.
+            let mut configured = self.configured.lock().await;
+            configured.listeners = [udp, self.listeners(Transport::Tcp)].concat();
+            configured.options = settings.options;
+            self.tell(&configured).await?;
+        }
+        self.exchange.admission.set_limits(&settings.stream);
+        let queues = settings.stream.queues_total_bytes;
+        self.exchange.budget.set_max(queues);
+        for worker in 0..self.workers.len() {
+            let limits = settings.stream;
+            let ask = |reply| Command::LimitStreams { limits, reply };
+            self.ask(worker, ask).await?;
+            let places = places(&open);
+            let ask = |reply| Command::Open { places, reply };
+            self.ask(worker, ask).await?;
+        }
+        self.set_leaving(&plan.back, false);
+        self.see_off(&plan.gone).await?;
+        Ok(())
+    }
+
+    /// Binds listeners and gives them to the workers, which serve nobody there yet.
+    async fn prepare(&self, wanted: &[Wanted]) -> Result<Vec<Listener>, ExchangeError> {
+        let workers = self.workers.len();
+        let bound = listen::bind(wanted, workers)
+            .map_err(|error| ExchangeError::Start(StartError::Listen(error)))?;
+        let (new, listeners) = {
+            let mut registry = self.exchange.registry();
+            let before = registry.listeners.len();
+            let listeners = registry.take_in(bound, workers);
+            (registry.listeners[before..].to_vec(), listeners)
+        };
+        for (worker, listeners) in listeners.into_iter().enumerate() {
+            let ask = |reply| Command::Prepare { listeners, reply };
+            if let Err(error) = self.ask(worker, ask).await? {
+                self.close(&new).await?;
+                return Err(ExchangeError::Start(StartError::System(error)));
+            }
+        }
+        Ok(new)
+    }
+
+    /// TCP listeners go at once: the connections of clients are sockets of their own.
+    async fn see_off(&self, gone: &[Listener]) -> Result<(), Stopped> {
+        let is_udp = |it: &&Listener| it.wanted.transport == Transport::Udp;
+        let udp: Vec<Listener> = gone.iter().filter(is_udp).copied().collect();
+        let tcp: Vec<Listener> = gone.iter().filter(|it| !is_udp(it)).copied().collect();
+        self.set_leaving(&udp, true);
+        for worker in 0..self.workers.len() {
+            let udp = places(&udp).udp;
+            let ask = |reply| Command::Leave { udp, reply };
+            self.ask(worker, ask).await?;
+        }
+        self.close(&tcp).await?;
+        self.close_unused().await.map(drop)
+    }
+
+    /// Whether there are listeners that are to go.
+    pub fn has_left_listeners(&self) -> bool {
+        let registry = self.exchange.registry();
+        registry.listeners.iter().any(|it| it.is_leaving)
+    }
+
+    /// Closes the listeners that are to go and that no allocation has any more. Returns how many
+    /// are left. To be called now and then while there are any.
+    ///
+    /// # Errors
+    /// If the server is stopping.
+    pub async fn close_left_listeners(&self) -> Result<usize, Stopped> {
+        let _turn = self.exchange.turn.lock().await;
+        self.close_unused().await
+    }
+
+    async fn close_unused(&self) -> Result<usize, Stopped> {
+        let leaving: Vec<Listener> = {
+            let registry = self.exchange.registry();
+            let leaving = registry.listeners.iter().filter(|it| it.is_leaving);
+            leaving.copied().collect()
+        };
+        let mut unused = Vec::new();
+        for listener in &leaving {
+            if !self.is_used(listener.place).await? {
+                unused.push(*listener);
+            }
+        }
+        self.close(&unused).await?;
+        Ok(leaving.len() - unused.len())
+    }
+
+    async fn is_used(&self, udp: usize) -> Result<bool, Stopped> {
+        for worker in 0..self.workers.len() {
+            let ask = |reply| Command::IsUsed { udp, reply };
+            if self.ask(worker, ask).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn close(&self, listeners: &[Listener]) -> Result<(), Stopped> {
+        if listeners.is_empty() {
+            return Ok(());
+        }
+        for worker in 0..self.workers.len() {
+            let places = places(listeners);
+            let ask = |reply| Command::Close { places, reply };
+            self.ask(worker, ask).await?;
+        }
+        let is_closed = |it: &Listener| listeners.iter().any(|closed| closed.wanted == it.wanted);
+        self.exchange
+            .registry()
+            .listeners
+            .retain(|it| !is_closed(it));
+        Ok(())
+    }
+
+    fn set_leaving(&self, listeners: &[Listener], is_leaving: bool) {
+        for it in &mut self.exchange.registry().listeners {
+            if listeners.iter().any(|other| other.wanted == it.wanted) {
+                it.is_leaving = is_leaving;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(udp: &[&str], tcp: &[&str]) -> Registry {
+        let mut registry = Registry::default();
+        for wanted in all(udp, tcp) {
+            let none = match wanted.transport {
+                Transport::Udp => Sockets::Udp(vec![]),
+                Transport::Tcp => Sockets::Tcp(vec![]),
+            };
+            registry.take_in(vec![(wanted, wanted.address, none)], 1);
+        }
+        registry
+    }
+
+    fn all(udp: &[&str], tcp: &[&str]) -> Vec<Wanted> {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        listen::wanted(&addresses(udp), &addresses(tcp))
+    }
+
+    /// RELOAD-05: by transport and address as configured, and a place is used again.
+    #[test]
+    fn what_comes_and_what_goes() {
+        let (a, b, c) = ("192.0.2.1:0", "192.0.2.1:1", "192.0.2.1:2");
+        let mut registry = registry(&[a, b], &[a]);
+        let places: Vec<usize> = registry.listeners.iter().map(|it| it.place).collect();
+        assert_eq!(places, [0, 1, 0]);
+        let plan = registry.plan(&all(&[a, b], &[a])).unwrap();
+        assert!(plan.new.is_empty() && plan.back.is_empty() && plan.gone.is_empty());
+
+        let plan = registry.plan(&all(&[b, c], &[a])).unwrap();
+        assert_eq!(plan.new, all(&[c], &[]));
+        assert_eq!(plan.gone.len(), 1);
+        assert_eq!(plan.gone[0].wanted, all(&[a], &[])[0]);
+        registry.listeners[0].is_leaving = true;
+        let plan = registry.plan(&all(&[b], &[a])).unwrap();
+        assert!(plan.gone.is_empty(), "it goes already");
+        let plan = registry.plan(&all(&[a, b], &[a])).unwrap();
+        assert_eq!((plan.new.len(), plan.back.len()), (0, 1));
+
+        registry.listeners.remove(0);
+        assert_eq!(registry.free_place(Transport::Udp), 0);
+        assert_eq!(registry.free_place(Transport::Tcp), 1);
+    }
+
+    /// RELOAD-05: a socket takes IPv4 clients from its beginning or never.
+    #[test]
+    fn a_wildcard_stays_as_wide_as_it_is() {
+        let (v4, v6) = ("0.0.0.0:3478", "[::]:3478");
+        for (before, after) in [(&[v6][..], &[v4, v6][..]), (&[v4, v6], &[v6])] {
+            let refused = registry(before, &[]).plan(&all(after, &[])).unwrap_err();
+            let told = refused.to_string();
+            assert!(
+                told.starts_with("listen.udp: whether [::]:3478 takes"),
+                "{told}"
+            );
+        }
+    }
+}
