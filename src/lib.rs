@@ -23,6 +23,9 @@ pub mod config;
 // Sockets, threads and clocks: the host of the protocol.
 #[cfg(feature = "server")]
 pub mod engine;
+// What is counted, for whoever watches the server.
+#[cfg(feature = "server")]
+pub mod metrics;
 // Log lines to standard error.
 #[cfg(feature = "server")]
 pub mod log;

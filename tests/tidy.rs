@@ -21,9 +21,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // An ordinary client, which knows nothing of this server.
     ("cli::check", &["auth", "wire"]),
-    ("engine", &["turn", "auth", "wire"]),
+    ("engine", &["metrics", "turn", "auth", "wire"]),
     // Operators by HTTP.
-    ("admin", &["config", "engine", "log", "turn"]),
+    ("admin", &["config", "engine", "log", "metrics", "turn"]),
+    ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::output;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
 use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential, Host};
+use crate::config::{self, Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
 use crate::log;
 use crate::process;
@@ -70,7 +71,7 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    let (engine, operators) = match start(settings, config, log) {
+    let (engine, operators, page) = match start(settings, config, log) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
@@ -80,6 +81,7 @@ pub(super) fn serve(
     tracing::info!(
         udp = %output::list(engine.udp_addresses()),
         tcp = %output::list(engine.tcp_addresses()),
+        metrics = page.as_ref().and_then(|page| page.local_addr().ok()).map(tracing::field::display),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
@@ -93,8 +95,9 @@ pub(super) fn serve(
     when_ready();
     let api = api(&engine, config, file, log.level());
     runtime.block_on(async {
+        let page = page.map(|listener| serve_metrics(listener, &engine));
         serve_operators(operators, &api, config.admin.token.clone());
-        wait(engine, &api.drain, signals).await
+        wait(engine, page, &api.drain, signals).await
     })
 }
 
@@ -103,10 +106,11 @@ fn start(
     settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<(Engine, admin::Listeners), Box<dyn Error>> {
+) -> Result<(Engine, admin::Listeners, Option<TcpListener>), Box<dyn Error>> {
     let bound = Engine::bind(settings)?;
     let user = config.server.user.as_deref();
     let operators = admin::bind(&config.admin, process::becomes(user))?;
+    let page = bind_metrics(&config.metrics)?;
     let confinement = process::confine(user)?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
@@ -114,7 +118,37 @@ fn start(
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok((bound.start()?, operators))
+    Ok((bound.start()?, operators, page))
+}
+
+/// Binds the page of the metrics. Where nobody asked for it, it is not worth a start.
+fn bind_metrics(metrics: &config::Metrics) -> Result<Option<TcpListener>, String> {
+    let Some(address) = metrics.listen else {
+        return Ok(None);
+    };
+    let error = match TcpListener::bind(address) {
+        Ok(listener) => return Ok(Some(listener)),
+        Err(error) => error,
+    };
+    let told = format!(
+        "cannot serve metrics on {address}: {error}; set metrics.listen to another address, or to \
+         \"\" for none"
+    );
+    if metrics.is_default {
+        tracing::warn!("{told}");
+        Ok(None)
+    } else {
+        Err(told)
+    }
+}
+
+/// Serves the page of the metrics.
+fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
+    let router = admin::metrics_page(Arc::clone(engine.metrics()));
+    tokio::spawn(async move {
+        let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
+        tracing::error!("metrics are not served: {error}");
+    })
 }
 
 /// What operators reach.
@@ -161,7 +195,12 @@ fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<Se
     }
 }
 
-async fn wait(mut engine: Engine, drain: &Drain, mut signals: Signals) -> ExitCode {
+async fn wait(
+    mut engine: Engine,
+    page: Option<JoinHandle<()>>,
+    drain: &Drain,
+    mut signals: Signals,
+) -> ExitCode {
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let code = loop {
@@ -185,6 +224,11 @@ async fn wait(mut engine: Engine, drain: &Drain, mut signals: Signals) -> ExitCo
         }
     };
     notify(&[NotifyState::Stopping]);
+    if let Some(page) = page {
+        // Nobody is to be told that a server is ready which stops.
+        page.abort();
+        let _ = page.await;
+    }
     engine.stop();
     code
 }
@@ -422,6 +466,29 @@ fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use crate::config::{Environment, Sources, load};
+
+    /// A page that nobody asked for is not worth a start; one that was asked for must be had.
+    #[test]
+    fn a_taken_port_is_a_warning_at_the_default_only() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let mut metrics = config::Metrics {
+            listen: Some(address),
+            is_default: true,
+        };
+        assert!(bind_metrics(&metrics).unwrap().is_none());
+        metrics.is_default = false;
+        let told = bind_metrics(&metrics).unwrap_err();
+        assert!(
+            told.contains(&format!("cannot serve metrics on {address}")),
+            "{told}"
+        );
+        drop(taken);
+        let page = bind_metrics(&metrics).unwrap().unwrap();
+        assert_eq!(page.local_addr().unwrap(), address);
+        metrics.listen = None;
+        assert!(bind_metrics(&metrics).unwrap().is_none());
+    }
 
     #[test]
     fn the_defaults_are_those_of_the_core() {

@@ -84,5 +84,8 @@ pub const TCP_FIRST_MESSAGE_S: u32 = 10;
 /// A connection without an allocation serves nobody.
 pub const TCP_IDLE_S: u32 = 60;
 
+/// Only this machine: what is told is no secret, and nobody else's business.
+pub const METRICS_LISTEN: &str = "127.0.0.1:9641";
+
 /// The SOFTWARE attribute. Without a version, so that a scan does not learn which one to attack.
 pub const SOFTWARE: &str = "turnstone";

@@ -63,6 +63,8 @@ pub struct Config {
     pub limits: Limits,
     /// How operators reach the server while it runs.
     pub admin: Admin,
+    /// Where metrics are served.
+    pub metrics: Metrics,
     /// What is logged and how.
     pub log: Log,
     /// The process.
@@ -239,6 +241,17 @@ pub struct Admin {
     /// What who comes over TCP must know: [`ADMIN_TOKEN_MIN`] visible characters or more.
     #[serde(serialize_with = "as_set")]
     pub token: Option<SecretString>,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// The address of `/metrics`, `/healthz` and `/readyz`; none when `None`.
+    #[serde(serialize_with = "as_address")]
+    pub listen: Option<SocketAddr>,
+    /// Whether nobody asked for that address, so that the server does without if it is taken.
+    #[serde(skip)]
+    pub is_default: bool,
 }
 
 /// What is logged and how.

@@ -90,6 +90,7 @@ pub(super) const KEYS: &[Key] = &[
     key("admin.listen", Shape::Text),
     key("admin.token", Shape::Text),
     key("admin.token_file", Shape::Text),
+    key("metrics.listen", Shape::Text),
     key("log.level", Shape::Text),
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),

@@ -22,6 +22,12 @@ pub(super) fn now() -> Now {
     }
 }
 
+/// The time that the calling thread has computed, in nanoseconds.
+pub(super) fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
 /// Unix time in seconds; 0 before 1970.
 pub(super) fn unix_s() -> u64 {
     SystemTime::now()

@@ -298,7 +298,9 @@ pub(super) async fn obey(worker: &RefCell<Worker>, mut commands: Commands) {
                 let _ = reply.send(end_all(worker, &filter, reason).await);
             }
             Command::Drain { is_draining, reply } => {
-                worker.borrow_mut().server.set_draining(is_draining);
+                let mut worker = worker.borrow_mut();
+                worker.server.set_draining(is_draining);
+                worker.publish();
                 let _ = reply.send(());
             }
             Command::Reconfigure { options, reply } => {

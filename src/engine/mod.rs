@@ -33,6 +33,7 @@ pub use settings::{Settings, StreamLimits};
 #[cfg(fuzzing)]
 pub use stream::StreamInput;
 
+use crate::metrics::{Metrics, Process};
 use crate::turn::{PortPool, Server, Shared};
 use control::OwnAddresses;
 use listen::Listeners;
@@ -84,6 +85,7 @@ pub struct Engine {
     stop: watch::Sender<bool>,
     failed: mpsc::UnboundedReceiver<usize>,
     shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
     control: Control,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
@@ -94,6 +96,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
+    process: Process,
     listeners: Vec<Listeners>,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
@@ -130,6 +133,7 @@ impl Engine {
             .map_err(StartError::System)?;
         Ok(Bound {
             settings,
+            process: Process::open(),
             listeners,
             udp,
             tcp,
@@ -145,12 +149,15 @@ impl Bound {
     pub fn start(self) -> Result<Engine, StartError> {
         let Self {
             settings,
+            process,
             listeners,
             udp,
             tcp,
         } = self;
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
+        let metrics = Metrics::new(settings.workers, Arc::clone(&shared), process);
+        let metrics = Arc::new(metrics);
         let mut options = settings.options;
         let addresses = own_addresses(&udp, &tcp, &settings.own_addresses);
         addresses.fill_in(&mut options.peers);
@@ -172,6 +179,7 @@ impl Bound {
                 addresses,
             ),
             shared,
+            metrics,
             udp,
             tcp,
         };
@@ -187,6 +195,7 @@ impl Bound {
                 index,
                 server: Server::new(options, Arc::clone(&shared), *seed),
                 shared,
+                metrics: Arc::clone(&engine.metrics),
                 listeners,
                 stream_limits: settings.stream,
                 admission: admission.clone(),
@@ -228,6 +237,11 @@ impl Engine {
     /// Relay ports, quotas and reservations, to look at.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What the workers count.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Beats of each worker's heart so far: about one a second.

@@ -3,19 +3,35 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::udp::sys::{Batch, BufferSizes, Datagram, EpollSet, SendQueue, UdpSocket};
+use super::udp::sys::{self, Batch, BufferSizes, Datagram, EpollSet, SendQueue, UdpSocket};
 use crate::turn::{RelayFailure, RelayId};
 use crate::wire::Family;
 
 /// Marks the tokens of relay sockets in the epoll set.
 const RELAY_TOKEN: u64 = 1 << 63;
 
+/// Sockets that are asked at a time how many datagrams they lost: at a third of a microsecond each no
+/// packet waits long.
+const ASKED_AT_A_TIME: usize = 1024;
+
+/// A relay socket.
+#[derive(Debug)]
+struct Place {
+    id: RelayId,
+    socket: UdpSocket,
+    /// What it has lost, as far as it is counted.
+    dropped: u32,
+}
+
 /// Sockets by place of their allocation and family. A place outlives its allocation, so the whole
 /// name is compared.
 #[derive(Debug, Default)]
 pub(super) struct RelaySockets {
-    sockets: Vec<Option<(RelayId, UdpSocket)>>,
+    sockets: Vec<Option<Place>>,
     open: usize,
+    /// Which one is asked next what it has lost.
+    next: usize,
+    overflows: u64,
 }
 
 impl RelaySockets {
@@ -36,7 +52,11 @@ impl RelaySockets {
             self.sockets[index].is_none(),
             "the core closes a relay before it reuses it"
         );
-        self.sockets[index] = Some((id, socket));
+        self.sockets[index] = Some(Place {
+            id,
+            socket,
+            dropped: 0,
+        });
         self.open += 1;
         Ok(())
     }
@@ -46,15 +66,26 @@ impl RelaySockets {
         let Some(place) = self.sockets.get_mut(index(id)) else {
             return;
         };
-        if place.as_ref().is_some_and(|(open, _)| *open == id) {
-            *place = None;
+        if let Some(mut closed) = place.take_if(|open| open.id == id) {
+            self.overflows += closed.lost();
             self.open -= 1;
         }
     }
 
+    /// Datagrams that the kernel dropped because the buffer of a relay socket was full: all of closed
+    /// sockets, and of open ones up to when they were last asked, which this does for some.
+    pub(super) fn overflows(&mut self) -> u64 {
+        for _ in 0..self.sockets.len().min(ASKED_AT_A_TIME) {
+            self.next = (self.next + 1) % self.sockets.len();
+            let open = self.sockets[self.next].as_mut();
+            self.overflows += open.map_or(0, Place::lost);
+        }
+        self.overflows
+    }
+
     pub(super) fn get(&self, id: RelayId) -> Option<&UdpSocket> {
-        let (open, socket) = self.sockets.get(index(id))?.as_ref()?;
-        (*open == id).then_some(socket)
+        let open = self.sockets.get(index(id))?.as_ref()?;
+        (open.id == id).then_some(&open.socket)
     }
 
     /// The socket of an event's token; `None` if it is a listener's, or was closed meanwhile.
@@ -63,7 +94,7 @@ impl RelaySockets {
         self.sockets
             .get(index)?
             .as_ref()
-            .map(|(id, socket)| (*id, socket))
+            .map(|open| (open.id, &open.socket))
     }
 
     pub(super) const fn is_relay_token(token: u64) -> bool {
@@ -72,6 +103,13 @@ impl RelaySockets {
 
     pub(super) const fn open(&self) -> usize {
         self.open
+    }
+}
+
+impl Place {
+    /// What it has lost since this was last asked.
+    fn lost(&mut self) -> u64 {
+        sys::newly_dropped(&self.socket, &mut self.dropped)
     }
 }
 
@@ -154,6 +192,37 @@ mod tests {
             allocation,
             family: Family::V4,
         }
+    }
+
+    /// However many sockets there are, each is asked in its turn; and a last time when it closes.
+    #[test]
+    fn what_relay_sockets_lose_is_counted() {
+        let set = EpollSet::new().unwrap();
+        let mut relays = RelaySockets::default();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sender = std::net::UdpSocket::bind(loopback).unwrap();
+        let flood = |relays: &RelaySockets, id| {
+            let socket = relays.get(id).unwrap();
+            let before = socket.dropped().unwrap();
+            for _ in 0..100_000 {
+                sender.send_to(&[0; 1400], socket.local_addr()).unwrap();
+                if socket.dropped().unwrap() > before {
+                    return u64::from(socket.dropped().unwrap() - before);
+                }
+            }
+            panic!("the buffer takes everything");
+        };
+        let last = (ASKED_AT_A_TIME + 6) as u32 / 2;
+        for id in [relay(0), relay(last)] {
+            relays.bind(&set, id, loopback).unwrap();
+        }
+        assert!(relays.sockets.len() > ASKED_AT_A_TIME);
+        let mut lost = flood(&relays, relay(0)) + flood(&relays, relay(last));
+        let counted = relays.overflows().max(relays.overflows());
+        assert_eq!(counted, lost);
+        lost += flood(&relays, relay(last));
+        relays.close(relay(last));
+        assert_eq!(relays.overflows().max(relays.overflows()), lost);
     }
 
     /// One client's data must never leave by another's relay socket, as it did when a socket was

@@ -31,6 +31,7 @@ use super::stream::{self, Admission, Budget, Connections, Ending, Endings, Loss,
 use super::udp::sys::{
     self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, UdpSocket, WatchedSet,
 };
+use crate::metrics::{self, BatchSizes, Metrics, TickDelays};
 use crate::turn::{
     Action, AllocationId, AllocationView, Client, CloseReason, Deliver, FiveTuple, Forward,
     IpHeader, Link, Now, RelayId, Server, Shared, Transport,
@@ -72,9 +73,18 @@ pub(super) struct Worker {
     pub(super) stream_limits: StreamLimits,
     pub(super) admission: Admission,
     pub(super) budget: Budget,
+    /// Connections that were let in.
+    pub(super) accepted: u64,
+    /// Connections that were not.
+    pub(super) refusals: Endings,
     pub(super) endings: Endings,
+    ended_by_client: u64,
     pub(super) log: EventLog,
     traffic: Traffic,
+    /// What each listener has lost, as far as it is counted.
+    listener_drops: Vec<u32>,
+    tick_delays: TickDelays,
+    metrics: Arc<Metrics>,
 }
 
 /// What the sockets, rather than the protocol, did not do.
@@ -88,6 +98,11 @@ struct Traffic {
     budget_drops: u64,
     /// Of them, those that have been told.
     budget_drops_told: u64,
+    /// What receiving calls brought.
+    listener_batches: BatchSizes,
+    relay_batches: BatchSizes,
+    /// Datagrams that the kernel dropped at listeners.
+    listener_overflows: u64,
 }
 
 impl Traffic {
@@ -116,6 +131,7 @@ pub(super) struct Parts {
     pub(super) index: usize,
     pub(super) server: Server,
     pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) listeners: Listeners,
     pub(super) stream_limits: StreamLimits,
     pub(super) admission: Admission,
@@ -154,6 +170,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         index: parts.index,
         server: parts.server,
         shared: parts.shared,
+        listener_drops: vec![0; parts.listeners.udp.len()],
         listeners: parts.listeners.udp,
         relays: RelaySockets::default(),
         set: Rc::clone(&set),
@@ -166,9 +183,14 @@ async fn serve(parts: Parts) -> io::Result<()> {
         stream_limits: parts.stream_limits,
         admission: parts.admission,
         budget: parts.budget,
+        accepted: 0,
+        refusals: Endings::default(),
         endings: Endings::default(),
+        ended_by_client: 0,
         log: EventLog::new(parts.index),
         traffic: Traffic::default(),
+        tick_delays: TickDelays::default(),
+        metrics: parts.metrics,
     }));
     for listener in parts.listeners.tcp {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -204,8 +226,11 @@ async fn keep_time(worker: &RefCell<Worker>, heartbeat: &AtomicU64) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        second.tick().await;
-        worker.borrow_mut().tick();
+        let due = second.tick().await;
+        let mut worker = worker.borrow_mut();
+        worker.tick_delays.count(due.elapsed());
+        worker.tick();
+        worker.publish();
         heartbeat.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -260,9 +285,12 @@ impl Worker {
 
     fn receive_from_clients(&mut self, listener: usize) -> Left {
         self.batch.clear();
-        if let Err(error) = self.batch.receive(&self.listeners[listener]) {
-            self.warn_limited("cannot receive from clients", &error);
-            return Left::Something;
+        match self.batch.receive(&self.listeners[listener]) {
+            Ok(count) => self.traffic.listener_batches.count(count),
+            Err(error) => {
+                self.warn_limited("cannot receive from clients", &error);
+                return Left::Something;
+            }
         }
         let now = clock::now();
         let port = self.listeners[listener].local_addr().port();
@@ -332,6 +360,7 @@ impl Worker {
             .receive_at_most(socket, RELAY_DATAGRAMS_PER_ROUND);
         match received {
             Ok(count) => {
+                self.traffic.relay_batches.count(count);
                 self.origins.extend(std::iter::repeat_n(relay, count));
                 if count < RELAY_DATAGRAMS_PER_ROUND {
                     return Left::Nothing;
@@ -504,13 +533,20 @@ impl Worker {
 
     /// A connection has ended, by the server's will if there is a reason.
     pub(super) fn disconnect(&mut self, link: Link, ending: Option<Ending>) {
-        let Some(five_tuple) = self.connections.remove(link) else {
+        let Some(connection) = self.connections.remove(link) else {
             return;
         };
-        if let Some(ending) = ending {
-            self.endings.count(ending);
-            self.log.connection_ended(five_tuple.client, ending);
+        let five_tuple = *connection.five_tuple();
+        match ending {
+            Some(ending) => {
+                self.endings.count(ending);
+                self.log.connection_ended(five_tuple.client, ending);
+            }
+            None if connection.gave_way() => {}
+            None => self.ended_by_client += 1,
         }
+        // Its place is free for others from here on.
+        drop(connection);
         let now = clock::now();
         self.server.handle_disconnect(now.time, &five_tuple);
         self.act(now);
@@ -532,6 +568,35 @@ impl Worker {
         self.log.tick(now.time);
         let (counters, network) = (self.server.counters(), self.server.last_limited());
         self.log.tell_limits(now.time, counters, network);
+    }
+
+    /// Has the world know what was counted.
+    pub(super) fn publish(&mut self) {
+        let counted = self.listeners.iter().zip(&mut self.listener_drops);
+        let new = counted.map(|(listener, counted)| sys::newly_dropped(listener, counted));
+        self.traffic.listener_overflows += new.sum::<u64>();
+        let (tcp_established, tcp_half_open) = self.connections.established_and_half_open();
+        let host = metrics::Host {
+            listener_batches: self.traffic.listener_batches,
+            relay_batches: self.traffic.relay_batches,
+            listener_overflows: self.traffic.listener_overflows,
+            relay_overflows: self.relays.overflows(),
+            not_sent: self.traffic.unsent,
+            tcp_queue_full: self.traffic.stream_drops,
+            tcp_memory: self.traffic.budget_drops,
+            tcp_accepted: self.accepted,
+            tcp_established,
+            tcp_half_open,
+            tcp_refused: self.refusals.numbers(),
+            tcp_ended: self.endings.numbers(),
+            tcp_ended_by_client: self.ended_by_client,
+            cpu_ns: clock::thread_cpu_ns(),
+            tick_delays: self.tick_delays,
+            draining: self.server.is_draining().into(),
+        };
+        let protocol = *self.server.counters();
+        self.metrics
+            .publish(self.index, metrics::Sample { protocol, host });
     }
 
     /// What operators are told of an allocation.
@@ -641,6 +706,7 @@ impl Worker {
             unsent,
             stream_drops,
             budget_drops,
+            connections_refused = %self.refusals,
             connections_ended = %self.endings,
             "worker stopped"
         );

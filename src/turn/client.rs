@@ -13,6 +13,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Every one.
+    pub const ALL: &[Self] = &[Self::Udp, Self::Tcp];
+
     /// Whether messages are framed on a stream and ChannelData is padded.
     pub const fn is_stream(self) -> bool {
         match self {

@@ -154,6 +154,8 @@ impl Server {
             .ok_or(DropCause::TooLarge)?;
         allocation.usage.packets_to_client += 1;
         allocation.usage.bytes_to_client += len as u64;
+        let relayed = self.counters.relayed.at(&client.five_tuple);
+        relayed.count(Way::ToClient, len);
         allocation.last_relayed = now;
         Ok(Deliver {
             client,

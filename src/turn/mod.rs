@@ -40,7 +40,9 @@ pub use allocation_view::AllocationView;
 pub use bandwidth::{BandwidthLimit, Way};
 pub use client::{Client, FiveTuple, Link, Transport};
 pub use client_policy::{ClientPolicy, ClientRefusal};
-pub use counters::{Counters, DropCause};
+pub use counters::{
+    ByClient, Counters, DropCause, FailedAuthentication, Limit, REQUEST_METHODS, Relayed,
+};
 pub use event::{AllocationId, CloseReason, Event, InvalidAllocationId, RelayId, Usage};
 pub use ip_header::IpHeader;
 pub use limits::{CHANNEL_LIFETIME_S, DEFAULT_LIFETIME_S, Limits, PERMISSION_LIFETIME_S};

@@ -78,6 +78,50 @@ pub enum PeerRefusal {
 }
 
 impl PeerRefusal {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::Unspecified,
+        Self::Loopback,
+        Self::LinkLocal,
+        Self::Metadata,
+        Self::Multicast,
+        Self::Reserved,
+        Self::EmbeddedIpv4,
+        Self::SixToFour,
+        Self::Teredo,
+        Self::Private,
+        Self::SharedAddressSpace,
+        Self::UniqueLocal,
+        Self::SpecialPurpose,
+        Self::Nat64,
+        Self::OwnAddress,
+        Self::NoPort,
+        Self::Denied,
+    ];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link_local",
+            Self::Metadata => "metadata",
+            Self::Multicast => "multicast",
+            Self::Reserved => "reserved",
+            Self::EmbeddedIpv4 => "embedded_ipv4",
+            Self::SixToFour => "6to4",
+            Self::Teredo => "teredo",
+            Self::Private => "private",
+            Self::SharedAddressSpace => "shared_address_space",
+            Self::UniqueLocal => "unique_local",
+            Self::SpecialPurpose => "special_purpose",
+            Self::Nat64 => "nat64",
+            Self::OwnAddress => "own_address",
+            Self::NoPort => "no_port",
+            Self::Denied => "denied",
+        }
+    }
+
     /// Whether `peers.allow` opens the class.
     pub const fn can_be_allowed(self) -> bool {
         match self {

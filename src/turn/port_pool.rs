@@ -506,6 +506,30 @@ mod tests {
         assert_eq!(acquire(&pool, Parity::Any, 0), None);
     }
 
+    #[test]
+    fn every_usable_port_is_in_one_state() {
+        let pool = pool(50_000..=50_009);
+        let census = |live, held, resting, free| {
+            let expected = PortCensus {
+                live,
+                resting,
+                held,
+                free,
+            };
+            assert_eq!(pool.census(), expected);
+        };
+        census(0, 0, 0, 10);
+        let pair = acquire(&pool, Parity::EvenPair, 0).unwrap();
+        census(0, 2, 0, 8);
+        pool.go_live(pair);
+        census(1, 1, 0, 8);
+        pool.rest(pair);
+        census(0, 1, 1, 8);
+        pool.wake(pair);
+        pool.release(PortPool::upper(pair));
+        census(0, 0, 0, 10);
+    }
+
     /// ALLOC-25
     #[test]
     fn advertised_addresses_translate_both_ways() {

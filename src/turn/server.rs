@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::action::{Action, Forward};
 use super::allocation::{Allocation, Relay};
 use super::allocation_view::AllocationView;
+use super::bandwidth::Way;
 use super::client::{Client, FiveTuple};
 use super::client_policy::{ClientPolicy, ClientRefusal};
 use super::counters::{Counters, DropCause};
@@ -26,7 +27,7 @@ use super::time::{Now, Time};
 use super::timer::{Deadlines, UNSCHEDULED, second_of};
 use super::{IcmpLimit, IpHeader};
 use crate::auth::Authenticator;
-use crate::wire::{AttributeType, Family, PacketKind, classify};
+use crate::wire::{AttributeType, ErrorCode, Family, Method, PacketKind, classify};
 
 /// What the operator decided. Shared by the shards, replaced as a whole.
 #[derive(Debug)]
@@ -204,7 +205,13 @@ impl Server {
             PacketKind::Dtls | PacketKind::Unknown => Err(DropCause::Malformed),
         };
         match routed {
-            Ok(forward) => forward,
+            Ok(forward) => {
+                if let Some(forward) = &forward {
+                    let relayed = self.counters.relayed.at(&client.five_tuple);
+                    relayed.count(Way::ToPeers, forward.payload.len());
+                }
+                forward
+            }
             Err(cause) => {
                 self.counters.count(cause);
                 None
@@ -276,6 +283,11 @@ impl Server {
         self.is_draining = is_draining;
     }
 
+    /// Whether they are refused.
+    pub const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
     /// Ends one allocation; whether there was one.
     pub fn end(&mut self, now: Time, id: AllocationId, reason: CloseReason) -> bool {
         let exists = self.table.get(id).is_some();
@@ -313,6 +325,18 @@ impl Server {
 
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push_back(action);
+    }
+
+    /// Answers a request, with a success unless there is an error code.
+    pub(super) fn reply(
+        &mut self,
+        to: Client,
+        method: Method,
+        error: Option<ErrorCode>,
+        message: Vec<u8>,
+    ) {
+        self.counters.count_reply(method, error);
+        self.act(Action::Reply { to, message });
     }
 
     pub(super) fn report(&mut self, event: Event) {
@@ -395,6 +419,8 @@ impl Server {
         }
         self.release_quota(now, &allocation);
         if !was_pending {
+            let five_tuple = &allocation.client.five_tuple;
+            self.counters.count_closed(five_tuple, reason);
             self.report(Event::AllocationClosed {
                 id,
                 five_tuple: allocation.client.five_tuple,

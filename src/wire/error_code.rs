@@ -33,6 +33,23 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every one, in the order of the numbers.
+    pub const ALL: &[Self] = &[
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::UnknownAttribute,
+        Self::AllocationMismatch,
+        Self::StaleNonce,
+        Self::AddressFamilyNotSupported,
+        Self::WrongCredentials,
+        Self::UnsupportedTransportProtocol,
+        Self::PeerAddressFamilyMismatch,
+        Self::AllocationQuotaReached,
+        Self::ServerError,
+        Self::InsufficientCapacity,
+    ];
+
     /// The number on the wire, 400-508.
     pub const fn number(self) -> u16 {
         self as u16

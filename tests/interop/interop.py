@@ -19,6 +19,7 @@ from pathlib import Path
 
 import fail2ban
 import lab
+import prometheus
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = 50
@@ -333,6 +334,19 @@ async def bans(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+# ---- Prometheus ----
+
+
+async def watched(bench, s):
+    """The metrics of a server of its own as Prometheus has them, docs/prometheus, docs/grafana."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(prometheus.check)
+    except prometheus.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -408,6 +422,7 @@ def scenarios():
         tool("v6-both-tcp", "tcp6", "-t", "-x", "-c", "-m", "2", proof=all_v6),
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
+        Scenario("prometheus", "clients", "prometheus", "udp, tcp", watched),
     ]
 
 

@@ -402,7 +402,9 @@ fn nothing_listens_but_what_is_configured() {
     const ACCEPTS: &str = "00010000";
     let process = start("");
     let set = |all: &[SocketAddr]| -> BTreeSet<String> { all.iter().map(as_in_proc).collect() };
-    assert_sockets(&process, "tcp", LISTEN, &set(&process.tcp));
+    let metrics = process.metrics.expect("the page of the metrics");
+    let tcp: Vec<SocketAddr> = process.tcp.iter().copied().chain([metrics]).collect();
+    assert_sockets(&process, "tcp", LISTEN, &set(&tcp));
     assert_sockets(&process, "tcp6", LISTEN, &BTreeSet::new());
     assert_sockets(&process, "udp", UNCONNECTED, &set(&process.udp));
     assert_sockets(&process, "udp6", UNCONNECTED, &BTreeSet::new());

@@ -25,6 +25,7 @@ mod injection;
 mod ip_header;
 mod logging;
 mod malformed;
+mod metrics;
 mod permission;
 mod policy;
 mod refresh;

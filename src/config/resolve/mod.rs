@@ -6,6 +6,7 @@ mod addresses;
 mod admin;
 mod auth;
 mod clients;
+mod metrics;
 mod peers;
 
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
@@ -42,6 +43,7 @@ pub(super) fn resolve(
         peers: resolver.peers(),
         limits: resolver.limits(),
         admin: resolver.admin(),
+        metrics: resolver.metrics(),
         log: resolver.log(),
         server: resolver.server(),
     };

@@ -347,3 +347,43 @@ fn uris_name_the_address_that_the_outside_knows() {
                 external = { \"10.0.0.5\" = \"198.51.100.1\" }";
     assert_eq!(uris(toml), ["turn:198.51.100.1:3478?transport=udp"]);
 }
+
+#[test]
+fn metrics_are_for_this_machine_unless_told() {
+    let by_default = Trial::new("").load().config.metrics;
+    assert!(by_default.is_default);
+    assert_eq!(by_default.listen, Some("127.0.0.1:9641".parse().unwrap()));
+    let metrics = |listen: &str| {
+        let trial = Trial::new(&format!("metrics.listen = \"{listen}\""));
+        (trial.load().config.metrics, trial.warnings())
+    };
+    for listen in ["127.0.0.1:9641", "[::1]:0"] {
+        let (configured, warnings) = metrics(listen);
+        assert!(
+            !configured.is_default && warnings.is_empty(),
+            "{warnings:?}"
+        );
+        assert_eq!(configured.listen, Some(listen.parse().unwrap()));
+    }
+    assert_eq!(metrics("").0.listen, None);
+    let (_, warnings) = metrics("0.0.0.0:9641");
+    let expected = "metrics.listen: 0.0.0.0:9641 can be read by others, without a password; let only \
+        your monitoring reach the port, by the firewall";
+    assert!(
+        warnings.len() == 1 && warnings[0].ends_with(expected),
+        "{warnings:?}"
+    );
+    assert_error(
+        "metrics.listen = \"9641\"",
+        "turnserver.toml:1: metrics.listen: \"9641\" is not an address with a port; write an address \
+         like \"127.0.0.1:9641\", or \"\" for no metrics",
+    );
+    let nowhere = Host {
+        bindable: |_| false,
+        ..host()
+    };
+    let foreign = Trial::new("metrics.listen = \"198.51.100.7:9641\"").on(nowhere);
+    let expected = "turnserver.toml:1: metrics.listen: 198.51.100.7:9641 is not an address of this \
+        machine; write an address that \"ip addr\" shows, or 127.0.0.1";
+    assert_eq!(foreign.errors(), [expected]);
+}

@@ -162,6 +162,11 @@ impl Connection {
         self.ending
     }
 
+    /// Whether it had to make room for another, which was counted then.
+    pub(crate) fn gave_way(&self) -> bool {
+        self.notice.is_eviction()
+    }
+
     pub(crate) const fn five_tuple(&self) -> &FiveTuple {
         &self.five_tuple
     }
@@ -210,10 +215,19 @@ impl Connections {
     }
 
     /// Removes a connection, whose place is free again.
-    pub(crate) fn remove(&mut self, link: Link) -> Option<FiveTuple> {
-        self.slab
-            .try_remove(link.0 as usize)
-            .map(|connection| connection.five_tuple)
+    pub(crate) fn remove(&mut self, link: Link) -> Option<Connection> {
+        self.slab.try_remove(link.0 as usize)
+    }
+
+    /// Connections that have been answered, and those that have not.
+    pub(crate) fn established_and_half_open(&self) -> (u64, u64) {
+        let established = self
+            .slab
+            .iter()
+            .filter(|(_, it)| it.place.stage() != Stage::HalfOpen);
+        let established = established.count();
+        let half_open = self.slab.len() - established;
+        (established as u64, half_open as u64)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {

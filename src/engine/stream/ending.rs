@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::metrics::TCP_ENDINGS;
+
 macro_rules! endings {
     ($($ending:ident, $name:literal, $text:literal;)*) => {
         /// Why a connection is refused or ended, other than by its client.
@@ -54,11 +56,16 @@ impl Ending {
 
 /// How many connections ended so.
 #[derive(Debug, Default)]
-pub(crate) struct Endings([u64; Ending::ALL.len()]);
+pub(crate) struct Endings([u64; TCP_ENDINGS.len()]);
 
 impl Endings {
     pub(crate) const fn count(&mut self, ending: Ending) {
         self.0[ending as usize] += 1;
+    }
+
+    /// By [`TCP_ENDINGS`].
+    pub(crate) const fn numbers(&self) -> [u64; TCP_ENDINGS.len()] {
+        self.0
     }
 }
 
@@ -83,6 +90,12 @@ impl fmt::Display for Endings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_name_endings_alike() {
+        let names = Ending::ALL.iter().map(|ending| ending.name());
+        assert!(names.eq(TCP_ENDINGS));
+    }
 
     #[test]
     fn what_occurred_is_told() {

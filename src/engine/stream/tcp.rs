@@ -106,10 +106,11 @@ impl Worker {
                     self.endings.count(limit);
                     self.log.connection_gave_way(client, closed, limit);
                 }
+                self.accepted += 1;
                 Some(place)
             }
             Err(limit) => {
-                self.endings.count(limit);
+                self.refusals.count(limit);
                 self.log.connection_refused(client, limit);
                 None
             }

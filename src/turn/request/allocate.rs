@@ -374,6 +374,7 @@ impl Server {
             lifetime_s: allocation.request.lifetime_s,
         };
         let has_fingerprint = allocation.request.has_fingerprint;
+        self.counters.count_created(&allocation.client.five_tuple);
         self.report(event);
         self.reschedule(id);
         self.send_allocate_success(now, id, has_fingerprint);
@@ -411,10 +412,7 @@ impl Server {
             write_software(builder, self.software(method));
             Some(Signature::of(&allocation.owner))
         });
-        self.act(Action::Reply {
-            to: client,
-            message,
-        });
+        self.reply(client, method, None, message);
     }
 
     /// No socket could be had: 508, and nothing is left of the allocation.
@@ -433,10 +431,8 @@ impl Server {
             write_software(builder, self.software(method));
             Some(Signature::of(&allocation.owner))
         });
-        self.act(Action::Reply {
-            to: allocation.client,
-            message,
-        });
+        self.counters.count_refusal(&reject);
+        self.reply(allocation.client, method, Some(reject.code()), message);
         self.report(Event::RequestRefused {
             five_tuple: allocation.client.five_tuple,
             method,

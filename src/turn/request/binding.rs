@@ -6,7 +6,7 @@ use super::super::data_path::Routed;
 use super::super::server::Server;
 use super::super::time::Now;
 use super::reply;
-use crate::turn::{Action, Transport};
+use crate::turn::Transport;
 use crate::wire::{
     AttributeType, Class, ClassicRequest, ErrorCode, Message, MessageBuilder, Method,
 };
@@ -39,11 +39,8 @@ impl Server {
             }
             None
         });
-        self.counters.bindings += 1;
-        self.act(Action::Reply {
-            to: client,
-            message,
-        });
+        let error = (!unknown.is_empty()).then_some(ErrorCode::UnknownAttribute);
+        self.reply(client, Method::Binding, error, message);
     }
 
     /// A Binding request without the magic cookie, where the operator wants clients of RFC 3489
@@ -58,6 +55,7 @@ impl Server {
             return Err(DropCause::Malformed);
         }
         let request = ClassicRequest::parse(packet).ok_or(DropCause::Malformed)?;
+        self.counters.count_request(Method::Binding);
         if !self.admits_stranger(now, &client, None) {
             return Ok(None);
         }
@@ -77,11 +75,8 @@ impl Server {
                 .unknown_attributes(&[attribute, attribute]),
         };
         let len = builder.finish().expect("the longest reply fits");
-        self.counters.bindings += 1;
-        self.act(Action::Reply {
-            to: client,
-            message: buffer[..len].to_vec(),
-        });
+        let error = request.unsupported.map(|_| ErrorCode::UnknownAttribute);
+        self.reply(client, Method::Binding, error, buffer[..len].to_vec());
         Ok(None)
     }
 }

@@ -11,7 +11,6 @@ mod stranger;
 use std::net::SocketAddr;
 
 use super::IpHeader;
-use super::action::Action;
 use super::allocation::Allocation;
 use super::client::Client;
 use super::client_policy::is_tunnelled;
@@ -66,6 +65,7 @@ impl Server {
             }
             (Class::Indication, Some(Method::Binding)) => Ok(None),
             (Class::Request, Some(Method::Binding)) => {
+                self.counters.count_request(Method::Binding);
                 self.admit(&client)?;
                 self.handle_binding(now, client, &message);
                 Ok(None)
@@ -79,6 +79,7 @@ impl Server {
                     | Method::ChannelBind),
                 ),
             ) => {
+                self.counters.count_request(method);
                 self.admit(&client)?;
                 let nonce = self.check_nonce(now, &client, &message);
                 self.handle_request(&Exchange {
@@ -233,6 +234,7 @@ impl Server {
         peer: SocketAddr,
         refusal: PeerRefusal,
     ) -> Reject {
+        self.counters.count_refused_peer(refusal);
         self.report(Event::PeerRefused {
             five_tuple: exchange.client.five_tuple,
             username: identity.username.clone(),
@@ -244,6 +246,7 @@ impl Server {
 
     /// Answers a request with an error response, signed if it was authenticated (RFC 8489 §9.2.4).
     fn refuse(&mut self, exchange: &Exchange<'_, '_>, identity: Option<&Identity>, reject: Reject) {
+        self.counters.count_refusal(&reject);
         if identity.is_none() && !self.admits_refusal(exchange, &reject) {
             return;
         }
@@ -278,10 +281,7 @@ impl Server {
             write_software(builder, software);
             identity.map(Signature::of)
         });
-        self.act(Action::Reply {
-            to: exchange.client,
-            message,
-        });
+        self.reply(exchange.client, exchange.method, Some(code), message);
         match reject {
             Reject::Authentication(AuthFailure::NoCredentials) => self.counters.challenges += 1,
             Reject::PeerRefused(_) => {}
@@ -316,10 +316,7 @@ impl Server {
                 Some(Signature::of(identity))
             },
         );
-        self.act(Action::Reply {
-            to: exchange.client,
-            message,
-        });
+        self.reply(exchange.client, exchange.method, None, message);
     }
 
     /// SOFTWARE goes where RFC 8656 §5 wants it.

@@ -29,6 +29,7 @@ pub(crate) struct Process {
     pub(crate) log: Vec<String>,
     pub(crate) udp: Vec<SocketAddr>,
     pub(crate) tcp: Vec<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Process {
@@ -50,6 +51,9 @@ impl Process {
         };
         process.udp = addresses("udp");
         process.tcp = addresses("tcp");
+        if line.contains("metrics") {
+            process.metrics = addresses("metrics").first().copied();
+        }
         process
     }
 
@@ -67,8 +71,9 @@ impl Process {
         let mut child = command
             .args(["-c", &script, env!("CARGO_BIN_EXE_turnstone")])
             .arg(&path)
-            // Servers side by side must not meet at the default socket.
+            // Servers side by side must not meet at the default socket and port.
             .env("RUNTIME_DIRECTORY", home.path())
+            .env("TURNSERVER_METRICS__LISTEN", "127.0.0.1:0")
             .env_remove("STATE_DIRECTORY")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG")
@@ -98,6 +103,7 @@ impl Process {
             log: vec![],
             udp: vec![],
             tcp: vec![],
+            metrics: None,
         }
     }
 

@@ -22,7 +22,7 @@ pub use batch::{Batch, HEADROOM, PAYLOAD_MAX, Received, SLOT_LEN, TAILROOM};
 pub use epoll::{EpollSet, Event, Events, Ready, WatchedSet};
 pub use error_queue::{IcmpError, read_error, take_pending_error};
 pub use send::{Datagram, Flushed, HeaderFields, SendQueue, send_one, send_one_dont_fragment};
-pub use socket::{BufferSizes, ListenerOptions, UdpSocket};
+pub use socket::{BufferSizes, ListenerOptions, UdpSocket, newly_dropped};
 
 use std::io;
 

@@ -15,6 +15,10 @@ use super::{address::canonical, check};
 const SO_SNDBUFFORCE: libc::c_int = 32;
 const SO_RCVBUFFORCE: libc::c_int = 33;
 
+/// Numbers that `SO_MEMINFO` (Linux 4.12) returns, by linux/sock_diag.h. `SO_RXQ_OVFL` would tell the
+/// drops with the next datagram, and so not while none comes.
+const SK_MEMINFO_VARS: usize = 9;
+
 /// Kernel buffers of a socket in octets of payload; `None` leaves the system's default.
 ///
 /// More than `net.core.rmem_max` or `wmem_max` needs `CAP_NET_ADMIN`; without it the kernel cuts
@@ -151,6 +155,28 @@ impl UdpSocket {
         self.is_v6
     }
 
+    /// Datagrams that the kernel has dropped at this socket since it was made, because its receive
+    /// buffer was full (or a checksum wrong). It wraps.
+    ///
+    /// # Errors
+    ///
+    /// That of getsockopt(2).
+    pub fn dropped(&self) -> io::Result<u32> {
+        let mut counts = [0_u32; SK_MEMINFO_VARS];
+        let mut len = size_of_val(&counts) as libc::socklen_t;
+        // SAFETY: the value is as many integers as its length says; both outlive the call.
+        check(unsafe {
+            libc::getsockopt(
+                self.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                ptr::from_mut(&mut counts).cast(),
+                &mut len,
+            )
+        })?;
+        Ok(counts[libc::SK_MEMINFO_DROPS as usize])
+    }
+
     /// Runs `send` with the don't-fragment bit set on IPv4 datagrams.
     pub(super) fn with_dont_fragment_v4<T>(
         &self,
@@ -162,6 +188,15 @@ impl UdpSocket {
         set(MTU_DISCOVER_V4)?;
         result
     }
+}
+
+/// Datagrams that the kernel has dropped at a socket since `counted` was [`UdpSocket::dropped`], which
+/// it is again. A kernel that does not tell has dropped none.
+pub fn newly_dropped(socket: &UdpSocket, counted: &mut u32) -> u64 {
+    let dropped = socket.dropped().unwrap_or(*counted);
+    let new = dropped.wrapping_sub(*counted);
+    *counted = dropped;
+    new.into()
 }
 
 /// Never the don't-fragment bit, and no path MTU: the interface's only.
@@ -222,7 +257,13 @@ mod tests {
 
     use socket2::SockRef;
 
-    use super::{super::testing::relay, *};
+    use super::{
+        super::{
+            Batch,
+            testing::{relay, send},
+        },
+        *,
+    };
 
     #[test]
     fn a_taken_port_is_refused_by_name() {
@@ -273,6 +314,24 @@ mod tests {
     fn a_mapped_address_makes_an_ipv4_socket() {
         let socket = relay("[::ffff:127.0.0.1]:0");
         assert!(!socket.is_v6() && socket.local_addr().is_ipv4());
+    }
+
+    #[test]
+    fn what_a_full_buffer_loses_is_counted() {
+        let buffers = BufferSizes {
+            receive: Some(4096),
+            send: None,
+        };
+        let slow = UdpSocket::relay("127.0.0.1:0".parse().unwrap(), buffers).unwrap();
+        let sender = relay("127.0.0.1:0");
+        assert_eq!(slow.dropped().unwrap(), 0);
+        for _ in 0..100 {
+            send(&sender, &[0; 1000], slow.local_addr());
+        }
+        let mut batch = Batch::new(100);
+        let received = batch.receive(&slow).unwrap();
+        assert!(received > 0);
+        assert_eq!(slow.dropped().unwrap() as usize, 100 - received);
     }
 
     #[test]

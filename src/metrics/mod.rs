@@ -1,0 +1,153 @@
+//! What the server counts, for whoever watches it: one table of metrics, and the numbers of the
+//! workers as Prometheus reads them (OpenMetrics).
+//!
+//! A worker counts in plain numbers of its own ([`Sample`]) and copies them once a second to where
+//! others may look ([`Metrics`]). A scrape sums those copies; it asks no worker. No label is of a
+//! client's choosing, so the number of time series is fixed.
+
+mod block;
+mod collector;
+mod process;
+mod reloads;
+mod sample;
+mod table;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+pub use process::Process;
+pub use reloads::Reloads;
+pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TickDelays};
+pub use table::{Definition, Kind, TABLE};
+
+use crate::turn::Shared;
+use block::Block;
+
+/// How old the numbers of a worker may be before it does not count as well: it publishes once a
+/// second, and a busy machine may be late.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
+
+/// All numbers of a server.
+#[derive(Debug)]
+pub struct Metrics {
+    blocks: Box<[Block]>,
+    shared: Arc<Shared>,
+    process: Process,
+    reloads: Reloads,
+    start: Instant,
+    started: SystemTime,
+}
+
+impl Metrics {
+    /// The metrics of a server that starts now.
+    pub fn new(workers: usize, shared: Arc<Shared>, process: Process) -> Self {
+        let started = SystemTime::now();
+        Self {
+            blocks: (0..workers).map(|_| Block::new()).collect(),
+            shared,
+            process,
+            reloads: Reloads::new(started),
+            start: Instant::now(),
+            started,
+        }
+    }
+
+    /// Replaces the numbers of a worker, which is well.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn publish(&self, worker: usize, sample: Sample) {
+        self.blocks[worker].publish(sample, self.start.elapsed());
+    }
+
+    /// The numbers of all workers, each as of its last second.
+    pub fn total(&self) -> Sample {
+        let mut total = Sample::default();
+        for block in &self.blocks {
+            block.add_to(&mut total);
+        }
+        total
+    }
+
+    /// The numbers of each worker.
+    fn of_each(&self) -> impl Iterator<Item = Sample> {
+        self.blocks.iter().map(|block| {
+            let mut sample = Sample::default();
+            block.add_to(&mut sample);
+            sample
+        })
+    }
+
+    /// How old the numbers of each worker are.
+    fn ages(&self) -> impl Iterator<Item = Duration> {
+        let now = self.start.elapsed();
+        let published = self.blocks.iter().map(Block::published);
+        published.map(move |at| now.saturating_sub(at))
+    }
+
+    /// Whether every worker has published lately.
+    pub fn is_well(&self) -> bool {
+        self.ages().all(|age| age <= HEARTBEAT_MAX)
+    }
+
+    /// Whether any worker refuses new allocations because it is told to.
+    pub fn is_draining(&self) -> bool {
+        self.total().host.draining > 0
+    }
+
+    /// What happened to the configuration.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// Everything as OpenMetrics text.
+    pub fn to_text(self: &Arc<Self>) -> String {
+        collector::text(Arc::clone(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::PortPool;
+
+    /// The metrics of so many workers that have counted nothing.
+    pub(super) fn metrics(workers: usize) -> Arc<Metrics> {
+        let ports = PortPool::new(&[], 50_000..=50_009, &[]);
+        let shared = Arc::new(Shared::new(ports));
+        Arc::new(Metrics::new(workers, shared, Process::open()))
+    }
+
+    #[test]
+    fn a_worker_that_publishes_no_more_shows() {
+        let metrics = metrics(2);
+        assert!(metrics.is_well(), "a second has not passed");
+        let late = HEARTBEAT_MAX + Duration::from_millis(1);
+        let mut past = Arc::into_inner(metrics).unwrap();
+        past.start = Instant::now().checked_sub(late).unwrap();
+        assert!(!past.is_well());
+        past.publish(0, Sample::default());
+        assert!(!past.is_well(), "the other one does not");
+        past.publish(1, Sample::default());
+        assert!(past.is_well());
+    }
+
+    #[test]
+    fn numbers_of_workers_are_summed_and_replaced() {
+        let metrics = metrics(3);
+        let mut sample = Sample::default();
+        sample.host.not_sent = 5;
+        sample.protocol.challenges = 7;
+        for worker in [0, 2, 2] {
+            metrics.publish(worker, sample);
+        }
+        let total = metrics.total();
+        assert_eq!((total.host.not_sent, total.protocol.challenges), (10, 14));
+        let each: Vec<u64> = metrics.of_each().map(|it| it.host.not_sent).collect();
+        assert_eq!(each, [5, 0, 5]);
+        assert!(!metrics.is_draining());
+        sample.host.draining = 1;
+        metrics.publish(1, sample);
+        assert!(metrics.is_draining());
+    }
+}
