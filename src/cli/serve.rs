@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::output;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, Statistics};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{self, Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
@@ -167,18 +167,25 @@ fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Le
             addresses: relays.collect(),
             ports: config.relay.ports.clone(),
         },
+        limits: config.limits.clone(),
         config_file: file.map(Path::to_owned),
     };
     Arc::new(Api {
         control: engine.control(),
         drain: Drain::new(engine.control()),
         log_level,
+        statistics: Arc::new(Statistics::new(
+            Arc::clone(engine.metrics()),
+            engine.control(),
+        )),
         facts,
     })
 }
 
 /// Answers operators for as long as the runtime runs.
 fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
+    let statistics = Arc::clone(&api.statistics);
+    tokio::spawn(async move { statistics.remember().await });
     let router = admin::api::router(Arc::clone(api));
     let serve = |listener: Listener, router| {
         tokio::spawn(async move {
@@ -188,10 +195,12 @@ fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<Se
         });
     };
     if let (Some(listener), Some(token)) = (operators.tcp, token) {
-        serve(listener.into(), admin::require_token(router.clone(), token));
+        let router = admin::require_token(router.clone(), token);
+        serve(listener.into(), router.merge(admin::dashboard()));
     }
     if let Some((_, listener)) = operators.unix {
-        serve(listener.into(), router);
+        let router = admin::require_same_origin(router);
+        serve(listener.into(), router.merge(admin::dashboard()));
     }
 }
 

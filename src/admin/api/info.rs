@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Api;
 use crate::admin::Draining;
+use crate::config::Limits;
 use crate::engine::Control;
 
 /// What does not change while the server runs.
@@ -29,6 +30,8 @@ pub struct Facts {
     pub listeners: Vec<ListenerAddress>,
     /// Where peers are talked to.
     pub relay: RelayFacts,
+    /// How much there may be.
+    pub limits: Limits,
     /// The configuration file, if there is one.
     pub config_file: Option<PathBuf>,
 }
@@ -69,6 +72,7 @@ struct Info {
     allocations: u32,
     tcp_connections: u32,
     relay_ports: RelayPorts,
+    limits: Limits,
 }
 
 #[derive(Serialize)]
@@ -113,7 +117,7 @@ struct Configuration {
 }
 
 #[derive(Serialize)]
-struct RelayPorts {
+pub(super) struct RelayPorts {
     live: u32,
     held: u32,
     resting: u32,
@@ -121,7 +125,7 @@ struct RelayPorts {
 }
 
 impl RelayPorts {
-    fn of(control: &Control) -> Self {
+    pub(super) fn of(control: &Control) -> Self {
         let census = control.shared().ports.census();
         Self {
             live: census.live,
@@ -160,6 +164,7 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
         allocations: api.control.shared().quota.total(),
         tcp_connections: api.control.tcp_connections(),
         relay_ports: RelayPorts::of(&api.control),
+        limits: facts.limits.clone(),
     })
 }
 

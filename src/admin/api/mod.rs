@@ -6,6 +6,7 @@ mod error;
 mod info;
 mod input;
 mod log_level;
+mod statistics;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use axum::extract::DefaultBodyLimit;
 pub use error::Error;
 pub use info::{Facts, ListenerAddress, RelayFacts};
 
-use super::Drain;
+use super::{Drain, Statistics};
 use crate::engine::Control;
 use crate::log::Level;
 
@@ -31,6 +32,8 @@ pub struct Api {
     pub drain: Drain,
     /// The level of log lines.
     pub log_level: Level,
+    /// What was counted, now and in the last hour.
+    pub statistics: Arc<Statistics>,
     /// What does not change while the server runs.
     pub facts: Facts,
 }
@@ -42,6 +45,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .merge(allocations::routes())
         .merge(drain::routes())
         .merge(log_level::routes())
+        .merge(statistics::routes())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
