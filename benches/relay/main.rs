@@ -10,6 +10,7 @@
     reason = "a bench prints, and fails by panicking"
 )]
 
+mod admin;
 mod client;
 mod flood;
 mod load;
@@ -47,6 +48,10 @@ struct Args {
     #[arg(long)]
     flood: bool,
 
+    /// Calls while an operator lists 10,000 allocations all the time instead
+    #[arg(long)]
+    admin: bool,
+
     /// Packets of one flood
     #[arg(long, default_value_t = 1_000_000)]
     flood_packets: u64,
@@ -71,7 +76,7 @@ struct Args {
     #[arg(long, default_value = "")]
     only: String,
 
-    /// Allocations [default: 100; with --memory 5000]
+    /// Allocations [default: 100; with --memory 5000, with --admin 10000]
     #[arg(long)]
     allocations: Option<usize>,
 
@@ -184,6 +189,10 @@ fn main() -> io::Result<()> {
             args.allocations.unwrap_or(5000),
             args.workers,
         );
+    }
+    if args.admin {
+        let allocations = args.allocations.unwrap_or(10_000);
+        return admin::compare(&args.turnstone, allocations, args.workers);
     }
     if args.flood {
         let rate = (args.flood_rate > 0).then_some(args.flood_rate);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(super) struct Running {
     pub(super) kind: Kind,
     pub(super) address: SocketAddr,
     child: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Running {
@@ -73,7 +73,8 @@ impl Running {
         let directory = tempfile::tempdir()?;
         // Free a moment ago; nobody else uses this address.
         let address = UdpSocket::bind((HOST, 0))?.local_addr()?;
-        let ports = (kind.first_port(), kind.first_port() + 5999);
+        let more = u16::try_from(allocations).unwrap_or(u16::MAX / 4).max(5999);
+        let ports = (kind.first_port(), kind.first_port() + more);
         let mut command = Command::new(program);
         match kind {
             Kind::Turnstone | Kind::Baseline => {
@@ -94,6 +95,7 @@ impl Running {
         }
         let log = fs::File::create(directory.path().join("log"))?;
         command
+            .env("RUNTIME_DIRECTORY", directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -101,10 +103,15 @@ impl Running {
             kind,
             address,
             child: command.spawn()?,
-            _directory: directory,
+            directory,
         };
         client::wait_until_up(address)?;
         Ok(server)
+    }
+
+    /// Where turnstone answers operators.
+    pub(super) fn admin_socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
     }
 
     pub(super) fn pid(&self) -> u32 {

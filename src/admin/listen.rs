@@ -185,6 +185,7 @@ mod tests {
 
     use super::*;
 
+    /// ADM-04
     #[test]
     fn the_socket_is_its_owners_alone() {
         let home = tempfile::tempdir().unwrap();
@@ -196,6 +197,7 @@ mod tests {
         assert_eq!(mode(path.parent().unwrap()), DIRECTORY_MODE);
     }
 
+    /// ADM-04
     #[test]
     fn only_the_socket_of_a_server_that_is_gone_is_replaced() {
         let home = tempfile::tempdir().unwrap();

@@ -53,6 +53,7 @@ fn refusal() -> Response {
 mod tests {
     use super::*;
 
+    /// ADM-05
     #[test]
     fn only_the_very_token_is_let_through() {
         let token = SecretString::from("correct-horse-battery");

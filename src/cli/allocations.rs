@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::admin_client::{AdminClient, Failure, ServerArgs, encoded, read};
 use super::output;
-use super::table::{Side, Table, bit_rate, bytes, duration};
+use super::table::{Side, Table, allocations, bit_rate, bytes, duration};
 
 /// Allocations of a page, the most that the server gives.
 const PAGE: usize = 1000;
@@ -142,10 +142,10 @@ fn watch(server: &AdminClient, parameters: &str, json: bool) -> Result<ExitCode,
         let text = if json {
             pages(server, parameters, |_| {})?.join("\n")
         } else {
-            let (allocations, this) = look(server, parameters)?;
-            let table = table(&allocations, Some((last.as_ref(), &this)));
+            let (found, this) = look(server, parameters)?;
+            let table = table(&found, Some((last.as_ref(), &this)));
             last = Some(this);
-            format!("{clear}{table}\n{} allocations", allocations.len())
+            format!("{clear}{table}\n{}", allocations(found.len() as u64))
         };
         if let Err(error) = output::write(text) {
             return Ok(match error.kind() {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::admin_client::{AdminClient, ServerArgs};
 use super::output;
-use super::table::duration;
+use super::table::{allocations, duration};
 
 /// Refuse new allocations, and end the server with the last one that there is
 #[derive(clap::Args)]
@@ -58,24 +58,12 @@ impl Args {
     }
 }
 
-fn told(
-    Progress {
-        draining,
-        allocations,
-    }: &Progress,
-) -> String {
-    match draining {
-        None => format!("not draining: new allocations are made; {allocations} live"),
-        Some(Draining { deadline_s: None }) => {
-            format!(
-                "draining: {allocations} allocations live, and the server ends with the last one"
-            )
-        }
-        Some(Draining {
-            deadline_s: Some(seconds),
-        }) => format!(
-            "draining: {allocations} allocations live, and the server ends with the last one, or in {}",
-            duration(*seconds)
-        ),
-    }
+fn told(progress: &Progress) -> String {
+    let live = allocations(progress.allocations);
+    let Some(Draining { deadline_s }) = progress.draining else {
+        return format!("not draining: new allocations are made; {live} live");
+    };
+    let deadline = deadline_s.map(|seconds| format!(", or in {}", duration(seconds)));
+    let deadline = deadline.unwrap_or_default();
+    format!("draining: {live} live, and the server ends with the last one{deadline}")
 }

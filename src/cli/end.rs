@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::admin_client::{AdminClient, ServerArgs, encoded};
 use super::output;
+use super::table::allocations;
 
 /// End an allocation, or all of a user. The client may make a new one: to keep it out, withdraw its
 /// credentials
@@ -41,8 +42,7 @@ impl Args {
         let ended = AdminClient::new(self.server)
             .and_then(|server| server.ask(Method::DELETE, &path, String::new()));
         match ended {
-            Ok(Ended { ended: 1 }) => output::print("1 allocation ended"),
-            Ok(Ended { ended }) => output::print(format_args!("{ended} allocations ended")),
+            Ok(Ended { ended }) => output::print(format_args!("{} ended", allocations(ended))),
             Err(failure) => failure.tell(),
         }
     }

@@ -79,6 +79,12 @@ impl fmt::Display for Table {
     }
 }
 
+/// How many allocations: `1 allocation`, `2 allocations`.
+pub(super) fn allocations(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} allocation{plural}")
+}
+
 /// Three digits and a unit: `999 B`, `1.23 kB`, `45.6 MB`.
 pub(super) fn bytes(bytes: u64) -> String {
     scaled(bytes, "B")
@@ -135,6 +141,7 @@ ID          BYTES
         assert_eq!(table.to_string(), expected);
     }
 
+    /// ADM-07
     #[test]
     fn names_cannot_write_on_the_terminal() {
         assert_eq!(

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod admin;
 mod allocate;
 mod attacks;
 mod authentication;
@@ -14,6 +15,7 @@ mod check;
 mod cli;
 mod confinement;
 mod control;
+mod dashboard;
 mod fingerprint;
 mod five_tuple;
 mod flood;

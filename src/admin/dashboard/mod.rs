@@ -55,3 +55,52 @@ fn file(kind: &'static str, text: &'static str) -> Response {
     ];
     (head, text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the policy would forbid, or what makes markup of text that a client chose.
+    #[test]
+    fn files_are_plain_and_self_contained() {
+        for (path, _, text) in FILES {
+            assert!(!text.is_empty(), "{path}");
+            for forbidden in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "DOMParser",
+                "eval(",
+                "Function(",
+                "javascript:",
+                "@import",
+                "url(",
+                " style=",
+                " onclick=\"",
+                "<script>",
+                "localStorage",
+            ] {
+                assert!(!text.contains(forbidden), "{path} has {forbidden}");
+            }
+            for scheme in ["http://", "https://"] {
+                for (at, _) in text.match_indices(scheme) {
+                    let is_name = text[at..].starts_with("http://www.w3.org/2000/svg");
+                    let is_example = text[at..].starts_with("https://turn.example.org");
+                    assert!(is_name || is_example, "{path}: {}", &text[at..at + 30]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_a_file_imports_is_there() {
+        for (path, _, text) in FILES {
+            for import in text.split("from \"./").skip(1) {
+                let (name, _) = import.split_once('"').expect("the end of the name");
+                let is_there = FILES.iter().any(|(path, ..)| path[1..] == *name);
+                assert!(is_there, "{path} imports {name}");
+            }
+        }
+    }
+}

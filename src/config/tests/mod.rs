@@ -1,5 +1,6 @@
 //! The configuration as a whole, from text to what `run` gets.
 
+mod admin;
 mod example;
 mod layers;
 mod meaning;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -21,7 +22,7 @@ const PIPE: usize = 4096;
 
 pub(crate) struct Process {
     child: Child,
-    _home: TempDir,
+    home: TempDir,
     lines: Receiver<String>,
     /// Held by who wants the log not to be read.
     pub(crate) reading: Arc<Mutex<()>>,
@@ -97,7 +98,7 @@ impl Process {
         });
         Self {
             child,
-            _home: home,
+            home,
             lines,
             reading,
             log: vec![],
@@ -148,6 +149,11 @@ impl Process {
             ended.is_some()
         });
         ended.unwrap()
+    }
+
+    /// A directory of its own, in which its operators' socket is unless it is told otherwise.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     pub(crate) fn pid(&self) -> u32 {
