@@ -3,7 +3,8 @@
 import { clock, element, setText, svg } from "./text.js";
 
 const HEIGHT = 168;
-const MARGIN = { top: 10, right: 6, bottom: 22, left: 58 };
+const MARGIN = { top: 10, right: 6, bottom: 22 };
+const DIGIT_WIDTH = 6.4; // of a label, about
 const HOUR_S = 3600;
 const SHORTEST_S = 600; // a server that has just started fills some of the width
 const GAP = 3; // intervals without a sample, after which a line is broken
@@ -16,13 +17,13 @@ function roundUp(number) {
 
 export class Chart {
   // `series`: name in the statistics, label and class of each line. `format`: a number as text.
-  constructor(figure, { title, series, format, smallest }) {
-    Object.assign(this, { series, format, smallest, figure, title, at: null, data: null });
+  constructor(figure, { title, note = "", series, format, smallest }) {
+    Object.assign(this, { series, format, smallest, figure, title, note, at: null, data: null });
     this.values = series.map(() => element("output"));
     this.time = element("span", { className: "muted time" });
     const legend = series.map(({ label, kind }, index) =>
       element("span", { className: `key ${kind}` }, element("i"), label, " ", this.values[index]));
-    const caption = element("figcaption", {}, element("h2", {}, title), element("div", { className: "legend" }, ...legend), this.time);
+    const caption = element("figcaption", {}, element("h2", {}, title), this.time, element("div", { className: "legend" }, ...legend));
     this.drawing = svg("svg", { class: "chart", height: HEIGHT, tabindex: 0, role: "img" });
     this.empty = element("p", { className: "empty" }, "The first point comes after some seconds.");
     figure.replaceChildren(caption, this.drawing, this.empty);
@@ -45,7 +46,7 @@ export class Chart {
 
   x(unixS) {
     const share = (unixS - this.from) / (this.to - this.from);
-    return MARGIN.left + share * (this.width - MARGIN.left - MARGIN.right);
+    return this.left + share * (this.width - this.left - MARGIN.right);
   }
 
   y(number) {
@@ -63,6 +64,7 @@ export class Chart {
     this.from = Math.max(this.to - HOUR_S, Math.min(times[0], this.to - SHORTEST_S));
     const highest = Math.max(this.smallest, ...this.series.flatMap(({ name }) => this.data[name]));
     this.top = roundUp(highest);
+    this.left = 10 + DIGIT_WIDTH * Math.max(...[0, 0.5, 1].map((share) => this.format(this.top * share).length));
     this.cross = svg("g", { class: "cross" });
     this.drawing.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
     this.drawing.replaceChildren(...this.grid(), ...this.series.flatMap((line) => this.line(line)), this.cross);
@@ -76,15 +78,15 @@ export class Chart {
     const drawn = [];
     for (const share of [0, 0.5, 1]) {
       const y = Math.round(this.y(this.top * share)) + 0.5;
-      drawn.push(svg("line", { class: "grid", x1: MARGIN.left, x2: this.width - MARGIN.right, y1: y, y2: y }));
-      drawn.push(svg("text", { class: "label", x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, this.format(this.top * share)));
+      drawn.push(svg("line", { class: "grid", x1: this.left, x2: this.width - MARGIN.right, y1: y, y2: y }));
+      drawn.push(svg("text", { class: "label", x: this.left - 8, y: y + 4, "text-anchor": "end" }, this.format(this.top * share)));
     }
     const minutes = (this.to - this.from) / 60;
-    const step = [2, 5, 10, 15, 20].find((step) => (minutes / step) * 62 <= this.width - MARGIN.left) ?? 30;
+    const step = [2, 5, 10, 15, 20].find((step) => (minutes / step) * 62 <= this.width - this.left) ?? 30;
     const first = Math.ceil(this.from / (step * 60)) * step * 60;
     for (let time = first; time <= this.to; time += step * 60) {
       const x = this.x(time);
-      if (x < MARGIN.left + 16 || x > this.width - 22) continue;
+      if (x < this.left + 16 || x > this.width - 22) continue;
       drawn.push(svg("text", { class: "label", x, y: HEIGHT - 5, "text-anchor": "middle" }, clock(time)));
     }
     return drawn;
@@ -132,7 +134,7 @@ export class Chart {
     const found = this.at === null ? -1 : this.data.unix_s.indexOf(this.at);
     const index = found < 0 ? this.last : found;
     this.series.forEach(({ name }, line) => setText(this.values[line], this.format(this.data[name][index])));
-    setText(this.time, found < 0 ? "last hour" : clock(this.data.unix_s[index], true));
+    setText(this.time, found < 0 ? this.note : clock(this.data.unix_s[index], true));
     this.cross.replaceChildren();
     if (found < 0) return;
     const x = this.x(this.data.unix_s[index]);

@@ -89,7 +89,7 @@ function showInfo(answer) {
   setText(byId("summary"), `${info.realm} · ${info.version} · up ${duration(info.uptime_s)}`);
   const listeners = info.listeners.map(({ transport, address }) => `${transport.toUpperCase()} ${address}`);
   const relays = info.relay.addresses.map(({ bound, advertised }) => (bound === advertised ? bound : `${bound}, told as ${advertised}`));
-  const date = (unixS) => new Date(unixS * 1000).toLocaleString();
+  const date = (unixS) => new Date(unixS * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
   replace(byId("facts"), facts([
     ["Version", info.version],
     ["Realm", info.realm],
@@ -101,7 +101,8 @@ function showInfo(answer) {
     ["Configuration", info.config.file ?? "no file"],
     ["Loaded", `${date(info.config.loaded_unix_s)}, generation ${info.config.generation}`],
   ]));
-  replace(byId("limits"), facts(Object.entries(info.limits).map(([key, number]) => [element("code", {}, key), limit(key, number)])));
+  replace(byId("limits"), Object.entries(info.limits).map(([key, number]) =>
+    element("div", {}, element("dt", {}, element("code", {}, key)), element("dd", {}, limit(key, number)))));
   if (isFirst) fillTest();
 }
 
@@ -133,6 +134,7 @@ const charts = {
   }),
   failures: new Chart(byId("chart-failures"), {
     title: "Failures and drops",
+    note: "in 10 s",
     series: [
       { name: "failures", label: "failures", kind: "failing" },
       { name: "drops", label: "drops", kind: "dropping" },
@@ -272,9 +274,10 @@ function showAllocations(allocations) {
   byId("no-rows").hidden = !isEmpty;
   const nobody = list.filter ? `${list.filter} has no allocation${list.before.length ? " on this page" : ""}.` : "No client has an allocation.";
   if (isEmpty) setText(byId("no-rows"), nobody);
+  byId("pages").hidden = list.before.length === 0 && list.next === null;
   byId("previous").disabled = list.before.length === 0;
   byId("next").disabled = list.next === null;
-  setText(byId("page-number"), list.before.length || list.next ? `Page ${list.before.length + 1}` : "");
+  setText(byId("page-number"), `Page ${list.before.length + 1}`);
 }
 
 class Row {

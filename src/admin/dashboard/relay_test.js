@@ -23,7 +23,7 @@ export function parseUrl(url) {
 
 // Why a browser got no relayed address, by the code of its icecandidateerror (RFC 8656 §19; 701 is
 // W3C's for a server that cannot be reached).
-export function cause({ errorCode, errorText }, { label, isStream, address }) {
+export function cause({ errorCode, errorText }, target) {
   switch (errorCode) {
     case 401:
       return "The server refuses the username or the credential (401). A time-limited credential may be over, or was made with another secret.";
@@ -36,13 +36,16 @@ export function cause({ errorCode, errorText }, { label, isStream, address }) {
     case 508:
       return "The server has no relay port left, or limits.allocations_total is reached (508).";
     case 701:
-      return isStream
-        ? `No ${label} connection to ${address} (701). Nothing listens there, or a firewall is in between.`
-        : `No answer from ${address} over ${label} (701). The address is wrong, or a firewall drops UDP on the way there or back.`;
+      return `${unreachable(target)} (701)`;
     default:
       return `The server answers with error ${errorCode}${errorText ? ` (${errorText})` : ""}.`;
   }
 }
+
+const unreachable = ({ label, isStream, address }) =>
+  isStream
+    ? `No ${label} connection to ${address}: nothing listens there, or a firewall is in between.`
+    : `No answer from ${address} over ${label}: the address is wrong, or a firewall drops UDP on the way there or back.`;
 
 // A server that answers says more than an interface that cannot reach it.
 const worst = (errors) => errors.find((error) => error.errorCode !== 701) ?? errors[0];
@@ -89,7 +92,7 @@ async function run([caller, callee], target, onProgress) {
   await caller.setRemoteDescription(callee.localDescription);
   await Promise.race([opened, gathered([caller, callee]), wait(GATHER_MS)]);
   if (relayedAfter === null) {
-    const verdict = errors.length ? cause(worst(errors), target) : `Nothing came of it within ${GATHER_MS / 1000} seconds. ${cause({ errorCode: 701 }, target)}`;
+    const verdict = errors.length ? cause(worst(errors), target) : unreachable(target);
     return { grade: "bad", verdict, facts: [] };
   }
   const facts = [`relayed address after ${Math.round(relayedAfter)} ms`];

@@ -77,7 +77,7 @@ const MEANINGS = {
   wrong_password: "Wrong password",
   expired: "Time-limited credential is over",
   foreign_nonce: "Nonce of another client or server",
-  stale_nonce: "Nonce too old; the client asks again",
+  stale_nonce: "Nonce too old: usual, the client asks again",
   too_many_failures: "Failed too often; not answered",
   allocations_per_user: "Allocations of one user",
   allocations_per_address: "Allocations of one client address",

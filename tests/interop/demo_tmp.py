@@ -1,0 +1,112 @@
+"""The dashboard in headless Chromium, against a server that relays meanwhile.
+
+Needs chromium, node_modules and TURNSTONE_BIN. Everything happens on loopback.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from prometheus import NUMBER, PASSWORD, REALM, TO_CLIENT, TO_PEER, Client, Wrong, expect, free_port, serving, start, stop
+
+import struct
+
+HERE = Path(__file__).resolve().parent
+TOKEN = "a-token-that-nobody-else-knows"
+# Names that would be markup if any of them were written as markup.
+HOSTILE = ["<script>document.title='owned'</script>", "\"><img src=x onerror=document.title='owned'>", "' onfocus='document.title=1"]
+USERS = ["alice", "bob", *HOSTILE]
+PACKETS_PER_S = 100
+BROWSER_DEADLINE_S = 150
+
+
+class Call(threading.Thread):
+    """Relays by one allocation until it is stopped: every packet to the peer has two back."""
+
+    def __init__(self, server, tcp, user, is_steady):
+        super().__init__(daemon=True)
+        self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.peer.settimeout(1)
+        self.peer.bind(("127.0.0.1", 0))
+        self.client = Client(server, tcp, user)
+        self.relayed = self.client.allocate(self.peer.getsockname())
+        self.is_steady, self.stopping = is_steady, threading.Event()
+
+    def run(self):
+        frame = struct.pack("!HH", NUMBER, len(TO_PEER)) + TO_PEER
+        due = time.monotonic()
+        # An allocation that is ended relays no more.
+        with contextlib.suppress(OSError):
+            while not self.stopping.is_set():
+                self.client.socket.sendall(frame)
+                self.peer.recv(2048)
+                for _ in range(2):
+                    self.peer.sendto(TO_CLIENT, self.relayed)
+                    self.client.receive()
+                due += 1 / PACKETS_PER_S if self.is_steady else 1
+                self.stopping.wait(max(due - time.monotonic(), 0))
+
+    def close(self):
+        self.stopping.set()
+        self.join()
+        self.client.socket.close()
+        self.peer.close()
+
+
+def watch(directory):
+    config, log = directory / "turnserver.toml", directory / "server.log"
+    users = ", ".join(f"{json.dumps(user)} = {json.dumps(PASSWORD)}" for user in USERS)
+    port = free_port()
+    config.write_text(
+        f'realm = "{REALM}"\n[listen]\nudp = ["127.0.0.1:0"]\ntcp = ["127.0.0.1:0"]\n'
+        f'[relay]\naddresses = ["127.0.0.1"]\n[peers]\nallow_loopback = true\n[auth]\nusers = {{ {users} }}\n'
+        f'[metrics]\nlisten = ""\n[admin]\nsocket = ""\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
+    )
+    config.chmod(0o600)
+    environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(directory)}
+    server = start([os.environ["TURNSTONE_BIN"], "run", "--config", config], log, environment)
+    calls = []
+    try:
+        addresses = serving(server, log)
+        for number, user in enumerate(USERS):
+            calls.append(Call(addresses["tcp" if number % 2 else "udp"], bool(number % 2), user, user == "alice"))
+            calls[-1].start()
+        asked = {
+            "url": f"http://127.0.0.1:{port}/",
+            "token": TOKEN,
+            "users": USERS,
+            "steady": "alice",
+            "ended": "bob",
+            "password": PASSWORD,
+            "bitsToPeers": PACKETS_PER_S * len(TO_PEER) * 8,
+            "bitsToClient": PACKETS_PER_S * 2 * len(TO_CLIENT) * 8,
+            "screenshots": os.environ.get("DASHBOARD_SCREENSHOTS"),
+        }
+        done = subprocess.run(
+            ["node", HERE / "demo_tmp.mjs", json.dumps(asked)], capture_output=True, text=True, timeout=BROWSER_DEADLINE_S
+        )
+        expect(done.returncode == 0, f"{done.stdout}{done.stderr}")
+        return done.stdout.strip()
+    finally:
+        for call in calls:
+            call.close()
+        stop(server)
+
+
+def check():
+    """All of it; returns a note."""
+    with tempfile.TemporaryDirectory() as directory:
+        return watch(Path(directory))
+
+
+if __name__ == "__main__":
+    try:
+        print(check())
+    except Wrong as wrong:
+        raise SystemExit(str(wrong)) from None
