@@ -219,6 +219,7 @@ mod tests {
         assert_eq!(history.points()[1], point);
     }
 
+    /// DASH-02
     #[test]
     fn an_hour_is_remembered_and_no_more() {
         let (start, mut history) = (Instant::now(), History::default());

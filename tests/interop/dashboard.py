@@ -4,9 +4,11 @@ Needs chromium, node_modules and TURNSTONE_BIN. Everything happens on loopback.
 """
 
 import contextlib
+import http.server
 import json
 import os
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -14,8 +16,6 @@ import time
 from pathlib import Path
 
 from prometheus import NUMBER, PASSWORD, REALM, TO_CLIENT, TO_PEER, Client, Wrong, expect, free_port, serving, start, stop
-
-import struct
 
 HERE = Path(__file__).resolve().parent
 TOKEN = "a-token-that-nobody-else-knows"
@@ -59,6 +59,42 @@ class Call(threading.Thread):
         self.peer.close()
 
 
+class Issuer(http.server.BaseHTTPRequestHandler):
+    """A back end of an application that gives out credentials, to pages of any origin."""
+
+    key, servers = "a-key-of-the-back-end", []
+
+    def reply(self, status, answer):
+        self.send_response(status)
+        for name, value in (("Origin", "*"), ("Headers", "authorization")):
+            self.send_header(f"Access-Control-Allow-{name}", value)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_OPTIONS(self):
+        self.reply(204, b"")
+
+    def do_GET(self):
+        if self.headers["Authorization"] != f"Bearer {self.key}":
+            self.reply(401, b'{"error": "the key is wrong"}')
+        else:
+            self.reply(200, json.dumps(self.servers).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def issuing(addresses):
+    """The address of a back end whose credentials are good."""
+    urls = [f"turn:127.0.0.1:{port}?transport={name}" for name, (_, port) in addresses.items()]
+    Issuer.servers = [{"urls": urls, "username": "alice", "credential": PASSWORD}]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Issuer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/ice-servers"
+        server.shutdown()
+
+
 def watch(directory):
     config, log = directory / "turnserver.toml", directory / "server.log"
     users = ", ".join(f"{json.dumps(user)} = {json.dumps(PASSWORD)}" for user in USERS)
@@ -77,26 +113,33 @@ def watch(directory):
         for number, user in enumerate(USERS):
             calls.append(Call(addresses["tcp" if number % 2 else "udp"], bool(number % 2), user, user == "alice"))
             calls[-1].start()
-        asked = {
-            "url": f"http://127.0.0.1:{port}/",
-            "token": TOKEN,
-            "users": USERS,
-            "steady": "alice",
-            "ended": "bob",
-            "password": PASSWORD,
-            "bitsToPeers": PACKETS_PER_S * len(TO_PEER) * 8,
-            "bitsToClient": PACKETS_PER_S * 2 * len(TO_CLIENT) * 8,
-            "screenshots": os.environ.get("DASHBOARD_SCREENSHOTS"),
-        }
-        done = subprocess.run(
-            ["node", HERE / "dashboard.mjs", json.dumps(asked)], capture_output=True, text=True, timeout=BROWSER_DEADLINE_S
-        )
-        expect(done.returncode == 0, f"{done.stdout}{done.stderr}")
-        return done.stdout.strip()
+        with issuing(addresses) as service:
+            return drive(f"http://127.0.0.1:{port}/", service)
     finally:
         for call in calls:
             call.close()
         stop(server)
+
+
+def drive(url, service):
+    """Has a browser look at the page; returns a note."""
+    asked = {
+        "url": url,
+        "token": TOKEN,
+        "users": USERS,
+        "steady": "alice",
+        "ended": "bob",
+        "password": PASSWORD,
+        "service": service,
+        "key": Issuer.key,
+        "bitsToPeers": PACKETS_PER_S * len(TO_PEER) * 8,
+        "bitsToClient": PACKETS_PER_S * 2 * len(TO_CLIENT) * 8,
+        "screenshots": os.environ.get("DASHBOARD_SCREENSHOTS"),
+    }
+    command = ["node", HERE / "dashboard.mjs", json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BROWSER_DEADLINE_S)
+    expect(done.returncode == 0, f"{done.stdout}{done.stderr}")
+    return done.stdout.strip().splitlines()[-1]
 
 
 def check():

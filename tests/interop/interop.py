@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dashboard
 import fail2ban
 import lab
 import prometheus
@@ -347,6 +348,16 @@ async def watched(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+async def looked_at(bench, s):
+    """The dashboard of a server of its own, in Chromium."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(dashboard.check)
+    except prometheus.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -423,6 +434,7 @@ def scenarios():
         tool("wrong-password", "udp", "-c", "-m", "1", run=uclient_refused),
         Scenario("fail2ban", "clients", "fail2ban", "udp, tcp", bans),
         Scenario("prometheus", "clients", "prometheus", "udp, tcp", watched),
+        Scenario("dashboard", "clients", "chromium", "udp, tcp", looked_at),
     ]
 
 

@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Client, DEADLINE, Peer, Process, eventually, own_ipv4};
+use crate::harness::attribute as a;
+use crate::harness::{Client, DEADLINE, Packet, Peer, Process, eventually, method, own_ipv4};
 
 const TOKEN: &str = "a-token-that-nobody-else-knows";
 
@@ -37,7 +38,7 @@ impl Server {
         Self { process, tcp, home }
     }
 
-    fn socket(&self) -> std::path::PathBuf {
+    fn socket(&self) -> PathBuf {
         self.home.path().join("operators.sock")
     }
 
@@ -88,7 +89,7 @@ fn ask(mut stream: impl Read + Write, method: &str, path: &str, head: &str) -> A
     }
 }
 
-/// The files, with what keeps a browser to them; the numbers are for who knows the token.
+/// DASH-01: the files, with what keeps a browser to them; the numbers are for who knows the token.
 #[test]
 fn the_page_needs_no_token_and_what_it_asks_does() {
     let server = Server::start();
@@ -121,6 +122,7 @@ fn the_page_needs_no_token_and_what_it_asks_does() {
     server.process.terminate();
 }
 
+/// DASH-02
 #[test]
 fn statistics_are_of_what_happened() {
     let server = Server::start();
@@ -137,7 +139,10 @@ fn statistics_are_of_what_happened() {
     let mut second = Client::udp_to(udp);
     assert_eq!(second.try_allocate(|packet| packet).code(), 486);
     let mut stranger = Client::udp_to(udp).with_user("mallory", "x");
-    assert_eq!(stranger.try_allocate(|packet| packet).code(), 401);
+    stranger.challenge();
+    let request = Packet::request(method::ALLOCATE);
+    let request = stranger.signed(request.attr(a::REQUESTED_TRANSPORT, &[17, 0, 0, 0]));
+    assert_eq!(stranger.exchange(&request).code(), 401);
     client.send_data((own_ipv4(), 9).into(), b"without permission");
 
     let expected = json!({
@@ -169,7 +174,7 @@ fn statistics_are_of_what_happened() {
     assert_eq!(statistics["interval_s"], 10);
 }
 
-/// The socket needs no token, and may be behind `ssh -L`, where every page that the operator has
+/// DASH-03: the socket needs no token, and may be behind `ssh -L`, where every page that the operator has
 /// open can reach it.
 #[test]
 fn pages_of_others_do_not_reach_the_socket() {

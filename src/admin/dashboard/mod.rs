@@ -60,7 +60,7 @@ fn file(kind: &'static str, text: &'static str) -> Response {
 mod tests {
     use super::*;
 
-    /// What the policy would forbid, or what makes markup of text that a client chose.
+    /// DASH-04: what the policy would forbid, or what makes markup of text that a client chose.
     #[test]
     fn files_are_plain_and_self_contained() {
         for (path, _, text) in FILES {

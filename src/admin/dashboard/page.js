@@ -448,11 +448,11 @@ async function fromService(url, key) {
     const headers = { authorization: `Bearer ${key}` };
     answer = await fetch(url, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(ANSWER_MS) });
   } catch {
-    throw new Error("The credential service does not answer this page. Its address may be wrong, or its key has no origin for this page; it must be HTTPS unless it is on this machine.");
+    throw new Error(`The credential service does not answer this page. Either its address is wrong, or the key's origins lack ${location.origin}. It must be HTTPS unless it is on this machine.`);
   }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(`The credential service answers ${answer.status}${body.error ? `: ${body.error}` : "."}`);
-  const servers = body.iceServers;
+  const servers = body.iceServers ?? body; // back ends of applications answer either way
   if (!Array.isArray(servers)) throw new Error("The credential service answers without iceServers.");
   return servers;
 }
@@ -475,9 +475,14 @@ async function test() {
   const working = grades.filter((grade) => grade !== "bad").length;
   const worst = ["bad", "poor", "good"].find((grade) => grades.includes(grade));
   verdict.className = `verdict ${working ? (worst === "bad" ? "poor" : worst) : "bad"}`;
-  const all = grades.length === 1 ? "The only transport" : `All ${grades.length} transports`;
-  setText(verdict, working === grades.length ? `${all} ${grades.length === 1 ? "works" : "work"}${worst === "poor" ? ", but not well" : ""}.`
-    : working === 0 ? "No transport works from this browser." : `${working} of ${grades.length} transports work.`);
+  setText(verdict, summary(working, grades.length, worst === "poor"));
+}
+
+function summary(working, all, isPoor) {
+  if (working === 0) return "No transport works from this browser.";
+  if (working < all) return `${working} of ${all} transports work from this browser.`;
+  const subject = ["The transport works", "Both transports work"][all - 1] ?? `All ${all} transports work`;
+  return `${subject} from this browser${isPoor ? ", but not well" : ""}.`;
 }
 
 byId("test").onsubmit = async (event) => {
