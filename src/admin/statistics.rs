@@ -252,7 +252,8 @@ mod tests {
         assert_eq!(totals.failures, kinds as u64);
         let clients = 2 * Transport::ALL.len() as u64;
         assert_eq!(totals.relayed.bytes_to_client, clients);
-        assert_eq!(totals.drops, sample.drops().map(|(_, number)| number).sum());
+        let drops: u64 = sample.drops().map(|(_, number)| number).sum();
+        assert_eq!(totals.drops, drops);
         assert!(totals.drops > 5);
     }
 }

@@ -26,15 +26,24 @@ function askToken(problem) {
     byId("token").showModal();
     byId("token-form").onsubmit = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(TOKEN, byId("token-input").value.trim());
+      const token = byId("token-input").value.trim();
       byId("token-input").value = "";
-      byId("token").close();
+      if (!/^[\x21-\x7e]+$/.test(token)) {
+        setProblem(byId("token-problem"), "A token has visible ASCII characters only.");
+        return;
+      }
+      sessionStorage.setItem(TOKEN, token);
       tokenAsked = null;
+      byId("token").close();
       resolve();
     };
   });
   return tokenAsked;
 }
+
+// Without the token there is nothing to see. Browsers let a dialog be closed all the same.
+byId("token").addEventListener("cancel", (event) => event.preventDefault());
+byId("token").addEventListener("close", () => tokenAsked && byId("token").showModal());
 
 async function ask(path, method = "GET") {
   for (;;) {
@@ -84,6 +93,7 @@ let info = null;
 
 function showInfo(answer) {
   const isFirst = info === null;
+  if (info?.started_unix_s !== answer.started_unix_s) forget();
   info = answer;
   document.title = `${info.realm} – turnstone`;
   setText(byId("summary"), `${info.realm} · ${info.version} · up ${duration(info.uptime_s)}`);
@@ -146,12 +156,18 @@ const charts = {
 
 let polls = []; // of the last seconds: when, and what it said
 
+// Another server, whose numbers begin at 0.
+function forget() {
+  polls = [];
+  list.seen.clear();
+}
+
 function rates(now) {
   const at = performance.now();
   polls = polls.filter((poll) => at - poll.at <= RATE_WINDOW_MS);
   polls.push({ at, now });
   const [{ at: then, now: before }] = polls;
-  const per = (name) => (at === then ? null : ((now[name] - before[name]) * 1000) / (at - then));
+  const per = (name) => (at === then ? null : Math.max(((now[name] - before[name]) * 1000) / (at - then), 0));
   return { per };
 }
 
@@ -246,7 +262,7 @@ async function loadAllocations() {
 function rateOf(allocation, at) {
   const before = list.seen.get(allocation.id);
   if (!before || at - before.at < POLL_MS / 4) return before?.rate ?? null;
-  const per = (name) => ((allocation[name] - before[name]) * 8000) / (at - before.at);
+  const per = (name) => Math.max(((allocation[name] - before[name]) * 8000) / (at - before.at), 0);
   return { toPeers: per("bytes_to_peers"), toClient: per("bytes_to_client") };
 }
 
@@ -272,9 +288,10 @@ function showAllocations(allocations) {
 
   const isEmpty = allocations.length === 0;
   byId("no-rows").hidden = !isEmpty;
-  const nobody = list.filter ? `${list.filter} has no allocation${list.before.length ? " on this page" : ""}.` : "No client has an allocation.";
-  if (isEmpty) setText(byId("no-rows"), nobody);
-  byId("pages").hidden = list.before.length === 0 && list.next === null;
+  const isPart = list.before.length > 0 || list.next !== null;
+  const nobody = list.filter ? `${list.filter} has no allocation.` : "No client has an allocation.";
+  setText(byId("no-rows"), isPart ? "No allocation on this page." : nobody);
+  byId("pages").hidden = !isPart;
   byId("previous").disabled = list.before.length === 0;
   byId("next").disabled = list.next === null;
   setText(byId("page-number"), `Page ${list.before.length + 1}`);
@@ -312,13 +329,18 @@ class Row {
 
 async function showDetail(id) {
   const dialog = byId("detail");
-  setText(byId("detail-title"), `Allocation ${id}`);
-  byId("detail-body").replaceChildren(element("p", { className: "muted", role: "status" }, "Measuring for a second…"));
+  const title = `Allocation ${id}`;
+  const show = (...children) => {
+    // Another may have been opened meanwhile.
+    if (byId("detail-title").textContent === title) byId("detail-body").replaceChildren(...children);
+  };
+  setText(byId("detail-title"), title);
+  show(element("p", { className: "muted", role: "status" }, "Measuring for a second…"));
   dialog.showModal();
   try {
-    byId("detail-body").replaceChildren(...detail(await ask(`v1/allocations/${encodeURIComponent(id)}`)));
+    show(...detail(await ask(`v1/allocations/${encodeURIComponent(id)}`)));
   } catch (error) {
-    byId("detail-body").replaceChildren(element("p", { className: "problem" }, error.message));
+    show(element("p", { className: "problem" }, error.message));
   }
 }
 
@@ -532,5 +554,4 @@ async function poll(number) {
   setTimeout(poll, POLL_MS, number + 1);
 }
 
-byId("token").addEventListener("cancel", (event) => event.preventDefault());
 poll(0);
