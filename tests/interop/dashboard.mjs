@@ -120,6 +120,32 @@ async function filter(page) {
   await eventually("the filter stays", async () => (await page.locator("#rows tr").count()) > 1);
 }
 
+// Pages of two, so that there are several: forward to the end, everybody is seen once, and back.
+async function pages(page) {
+  const each = /limit=25/;
+  await page.route(each, (route) => route.continue({ url: route.request().url().replace(each, "limit=2") }));
+  const names = () => page.locator("#rows th button").allTextContents();
+  await eventually("there is one page", async () => page.locator("#next:enabled").isVisible());
+  await eventually("a page is too long", async () => (await names()).length === 2);
+  const [first, seen] = [await names(), [...(await names())]];
+  const turn = async (button) => {
+    const before = await names();
+    await page.click(button);
+    await eventually("the page does not turn", async () => String(await names()) !== String(before));
+  };
+  while (await page.locator("#next").isEnabled()) {
+    await turn("#next");
+    seen.push(...(await names()));
+    assert.ok(seen.length <= asked.users.length, `somebody twice: ${seen}`);
+  }
+  assert.deepEqual(seen.toSorted(), asked.users.filter((user) => user !== asked.ended).toSorted());
+  while (await page.locator("#previous").isEnabled()) await turn("#previous");
+  assert.equal(await page.locator("#page-number").innerText(), "Page 1");
+  assert.deepEqual(await names(), first);
+  await page.unroute(each);
+  await eventually("the pages stay short", async () => (await names()).length === asked.users.length - 1);
+}
+
 async function test(page, credential) {
   await page.fill("#test-username", asked.steady);
   await page.fill("#test-credential", credential);
@@ -171,6 +197,7 @@ try {
   await filter(page);
   await detail(page);
   await end(page);
+  await pages(page);
   await tests(page);
   await service(page);
   await page.locator("#chart-traffic path.line").first().waitFor({ timeout: 40_000 });

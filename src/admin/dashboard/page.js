@@ -246,7 +246,7 @@ function showCauses(statistics) {
 
 // ---- allocations ----
 
-const list = { filter: "", cursor: null, before: [], next: null, seen: new Map(), rows: new Map() };
+const list = { filter: "", cursor: null, before: [], next: null, isTurning: false, seen: new Map(), rows: new Map() };
 
 async function loadAllocations() {
   const asked = new URLSearchParams({ limit: PAGE });
@@ -394,16 +394,22 @@ function confirmEnd(id, user, client) {
   dialog.showModal();
 }
 
-function turnPage(cursor) {
+async function turnPage(cursor) {
   list.cursor = cursor;
-  loadAllocations().catch((error) => tell(error.message));
+  list.isTurning = true;
+  await loadAllocations().catch((error) => tell(error.message));
+  list.isTurning = false;
 }
 
+// A second click before the page is there would be about the page before.
 byId("next").onclick = () => {
+  if (list.isTurning) return;
   list.before.push(list.cursor);
   turnPage(list.next);
 };
-byId("previous").onclick = () => turnPage(list.before.pop());
+byId("previous").onclick = () => {
+  if (!list.isTurning) turnPage(list.before.pop());
+};
 
 let typing;
 function filter() {
