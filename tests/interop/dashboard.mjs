@@ -20,7 +20,7 @@ const browser = await chromium.launch({
   ],
 });
 
-async function open(options) {
+async function blank(options) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
   page.on("console", (message) => {
@@ -30,6 +30,11 @@ async function open(options) {
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.setDefaultTimeout(20_000);
   if (process.env.DASHBOARD_FILES) await serveFrom(page, process.env.DASHBOARD_FILES);
+  return page;
+}
+
+async function open(options) {
+  const page = await blank(options);
   await page.goto(asked.url);
   await page.locator("#token[open]").waitFor();
   await page.fill("#token-input", "wrong-wrong-wrong-wrong");
@@ -146,6 +151,23 @@ async function pages(page) {
   await eventually("the pages stay short", async () => (await names()).length === asked.users.length - 1);
 }
 
+// By way of the socket nobody asks for a token, and pages of others are refused.
+async function forwarded() {
+  const page = await blank({});
+  await page.goto(asked.forwarded);
+  await page.locator("#rows tr").first().waitFor();
+  assert.equal(await page.locator("#token[open]").count(), 0);
+  const user = asked.users.at(-1);
+  await row(page, user).getByRole("button", { name: /^End the allocation/ }).click();
+  await page.getByRole("button", { name: "End it" }).click();
+  await eventually("the allocation does not end", async () => (await row(page, user).count()) === 0);
+  const other = await blank({});
+  await other.goto(asked.url);
+  const sent = other.waitForResponse(asked.forwarded + "v1/drain");
+  await other.evaluate((url) => void fetch(url, { method: "POST", mode: "no-cors" }).catch(() => {}), asked.forwarded + "v1/drain");
+  assert.equal((await sent).status(), 403);
+}
+
 async function test(page, credential) {
   await page.fill("#test-username", asked.steady);
   await page.fill("#test-credential", credential);
@@ -213,6 +235,7 @@ try {
   await shot(phone, "phone");
   await shot(await open({ viewport: { width: 360, height: 740 }, colorScheme: "dark" }), "phone-dark");
   assert.deepEqual(complaints, []);
+  await forwarded();
   console.log(`${Math.round(toPeers / 1e3)} kbit/s to peers and ${Math.round(toClient / 1e3)} kbit/s to the client shown, UDP and TCP work`);
 } finally {
   await browser.close();

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import socket
+import socketserver
 import struct
 import subprocess
 import tempfile
@@ -95,6 +96,25 @@ def issuing(addresses):
         server.shutdown()
 
 
+@contextlib.contextmanager
+def forwarding(path):
+    """A port of this machine that leads to a Unix socket, as `ssh -L` makes it."""
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.socket(socket.AF_UNIX) as there:
+                there.connect(str(path))
+                # One request a connection: all of it is there before the answer.
+                there.sendall(self.request.recv(65536))
+                while data := there.recv(65536):
+                    self.request.sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_address[1]}/"
+        server.shutdown()
+
+
 def watch(directory):
     config, log = directory / "turnserver.toml", directory / "server.log"
     users = ", ".join(f"{json.dumps(user)} = {json.dumps(PASSWORD)}" for user in USERS)
@@ -102,7 +122,7 @@ def watch(directory):
     config.write_text(
         f'realm = "{REALM}"\n[listen]\nudp = ["127.0.0.1:0"]\ntcp = ["127.0.0.1:0"]\n'
         f'[relay]\naddresses = ["127.0.0.1"]\n[peers]\nallow_loopback = true\n[auth]\nusers = {{ {users} }}\n'
-        f'[metrics]\nlisten = ""\n[admin]\nsocket = ""\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
+        f'[metrics]\nlisten = ""\n[admin]\nsocket = "{directory}/admin.sock"\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
     )
     config.chmod(0o600)
     environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(directory)}
@@ -113,18 +133,19 @@ def watch(directory):
         for number, user in enumerate(USERS):
             calls.append(Call(addresses["tcp" if number % 2 else "udp"], bool(number % 2), user, user == "alice"))
             calls[-1].start()
-        with issuing(addresses) as service:
-            return drive(f"http://127.0.0.1:{port}/", service)
+        with issuing(addresses) as service, forwarding(directory / "admin.sock") as forwarded:
+            return drive(f"http://127.0.0.1:{port}/", forwarded, service)
     finally:
         for call in calls:
             call.close()
         stop(server)
 
 
-def drive(url, service):
+def drive(url, forwarded, service):
     """Has a browser look at the page; returns a note."""
     asked = {
         "url": url,
+        "forwarded": forwarded,
         "token": TOKEN,
         "users": USERS,
         "steady": "alice",
