@@ -19,6 +19,7 @@ fn turnstone(home: &Path) -> Command {
     }
     command
         .env_remove("STATE_DIRECTORY")
+        .env("RUNTIME_DIRECTORY", home)
         .env("XDG_STATE_HOME", home);
     command
 }

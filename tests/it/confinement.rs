@@ -288,6 +288,7 @@ fn every_command_hides_its_memory() {
         let mut process = Command::new(env!("CARGO_BIN_EXE_turnstone"))
             .args(command)
             .arg(&path)
+            .env("RUNTIME_DIRECTORY", path.parent().unwrap())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -425,6 +425,7 @@ fn a_closed_log_stops_nobody() {
         .args(["run", "--config"])
         .arg(&path)
         .env_remove("NOTIFY_SOCKET")
+        .env("RUNTIME_DIRECTORY", path.parent().unwrap())
         .env("NO_COLOR", "1")
         .stderr(Stdio::piped())
         .spawn()

@@ -104,6 +104,7 @@ fn no_secret_is_in_debug_output() {
 fn turnstone(home: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnstone"));
     command.args(arguments).env_clear();
+    command.env("RUNTIME_DIRECTORY", home);
     command.env("XDG_STATE_HOME", home);
     command.envs(environment.iter().copied());
     let output = command.output().unwrap();
