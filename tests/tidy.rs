@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli::check", &["auth", "wire"]),
     ("engine", &["turn", "auth", "wire"]),
     // Operators by HTTP.
-    ("admin", &["config", "engine", "log", "turn"]),
+    ("admin", &["auth", "config", "engine", "log", "turn"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     ("log", &["config"]),

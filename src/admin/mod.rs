@@ -4,9 +4,11 @@ pub mod api;
 mod drain;
 mod http;
 mod listen;
+mod revocations;
 mod token;
 
 pub use drain::{DEADLINE_S_MAX, Drain, Draining, Over};
 pub use http::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, Listener, serve};
 pub use listen::{ListenError, Listeners, bind};
+pub use revocations::{Changed, RevocationBook};
 pub use token::require_token;

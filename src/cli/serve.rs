@@ -15,12 +15,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::credentials::unix_time;
 use super::output;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over};
-use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
-use crate::config::{Config, Credential, Host};
-use crate::engine::{Engine, Settings, StreamLimits};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, RevocationBook};
+use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey, Revocations};
+use crate::config::{Config, Credential, Host, RevocationError, RevocationFile};
+use crate::engine::{Control, Engine, Settings, StreamLimits};
 use crate::log;
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
@@ -70,7 +71,11 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    let (engine, operators) = match start(settings, config, log) {
+    let Started {
+        engine,
+        operators,
+        revocations,
+    } = match start(settings, config, log) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
@@ -91,7 +96,7 @@ pub(super) fn serve(
         tracing::info!(%address, "operators are answered");
     }
     when_ready();
-    let api = api(&engine, config, file, log.level());
+    let api = api(&engine, config, file, revocations, log.level());
     runtime.block_on(async {
         serve_operators(operators, &api, config.admin.token.clone());
         wait(engine, &api.drain, signals).await
@@ -100,25 +105,84 @@ pub(super) fn serve(
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
 fn start(
-    settings: Settings,
+    mut settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<(Engine, admin::Listeners), Box<dyn Error>> {
-    let bound = Engine::bind(settings)?;
+) -> Result<Started, Box<dyn Error>> {
     let user = config.server.user.as_deref();
-    let operators = admin::bind(&config.admin, process::becomes(user))?;
-    let confinement = process::confine(user)?;
+    let owner = process::becomes(user);
+    let revoked = Revoked::of_earlier_runs(owner)?;
+    settings.revocations = Arc::clone(&revoked.revocations);
+    let bound = Engine::bind(settings)?;
+    let operators = admin::bind(&config.admin, owner)?;
+    let confinement = process::confine(user, revoked.file.as_ref().map(RevocationFile::directory))?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok((bound.start()?, operators))
+    let engine = bound.start()?;
+    let revocations = revoked.into_book(engine.control());
+    Ok(Started {
+        engine,
+        operators,
+        revocations,
+    })
+}
+
+/// A server that runs, and the way of operators to it.
+struct Started {
+    engine: Engine,
+    operators: admin::Listeners,
+    revocations: Arc<RevocationBook>,
+}
+
+/// The revocations of earlier runs, and where those of this one go.
+struct Revoked {
+    file: Option<RevocationFile>,
+    revocations: Arc<Revocations>,
+}
+
+impl Revoked {
+    /// Having no place for them is no reason not to serve; forgetting them is.
+    fn of_earlier_runs(owner: Option<(u32, u32)>) -> Result<Self, RevocationError> {
+        let file = match RevocationFile::open(owner) {
+            Ok(file) => Some(file),
+            Err(error @ RevocationError::NoPlace(_)) => {
+                tracing::info!("{error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let revocations = file.as_ref().map(|file| file.load(unix_time()));
+        let revocations = Arc::new(revocations.transpose()?.unwrap_or_default());
+        Ok(Self { file, revocations })
+    }
+
+    /// The rights of the process are those it keeps: what cannot be written now never can be.
+    fn into_book(self, control: Control) -> Arc<RevocationBook> {
+        let Self { file, revocations } = self;
+        if let Some(file) = &file
+            && let Err(error) = file.save(&revocations)
+        {
+            let path = file.path().display();
+            tracing::warn!(
+                "new revocations will not survive a restart: cannot write {path} ({error})"
+            );
+        }
+        RevocationBook::new(control, file.map(Arc::new), revocations)
+    }
 }
 
 /// What operators reach.
-fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Level) -> Arc<Api> {
+fn api(
+    engine: &Engine,
+    config: &Config,
+    file: Option<&Path>,
+    revocations: Arc<RevocationBook>,
+    log_level: log::Level,
+) -> Arc<Api> {
     let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
     let udp = engine.udp_addresses().iter().map(address("udp"));
     let tcp = engine.tcp_addresses().iter().map(address("tcp"));
@@ -128,6 +192,7 @@ fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Le
         started: SystemTime::now(),
         workers: config.server.workers,
         realm: config.realm.clone(),
+        rest_separator: config.auth.rest_separator,
         listeners: udp.chain(tcp).collect(),
         relay: RelayFacts {
             addresses: relays.collect(),
@@ -138,6 +203,7 @@ fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Le
     Arc::new(Api {
         control: engine.control(),
         drain: Drain::new(engine.control()),
+        revocations,
         log_level,
         facts,
     })
@@ -288,6 +354,7 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
         relay_ports: config.relay.ports.clone(),
         own_addresses: host.interface_addresses.clone(),
         options: options(config)?,
+        revocations: Arc::default(),
         stream: StreamLimits {
             connections: config.limits.tcp_connections,
             connections_per_address: config.limits.tcp_connections_per_address,

@@ -18,6 +18,7 @@ pub mod first_run;
 mod host;
 mod load;
 mod resolve;
+mod revocations;
 mod schema;
 mod strength;
 mod suggest;
@@ -43,6 +44,7 @@ pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use resolve::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
+pub use revocations::{RevocationError, RevocationFile};
 
 /// A complete configuration: every value checked, nothing left to default.
 #[derive(Clone, Debug, Serialize)]

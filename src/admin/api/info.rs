@@ -25,6 +25,8 @@ pub struct Facts {
     pub workers: usize,
     /// The realm of all credentials.
     pub realm: String,
+    /// Between the parts of time-limited names.
+    pub rest_separator: char,
     /// Where clients connect.
     pub listeners: Vec<ListenerAddress>,
     /// Where peers are talked to.

@@ -6,6 +6,7 @@ mod error;
 mod info;
 mod input;
 mod log_level;
+mod revocations;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use axum::extract::DefaultBodyLimit;
 pub use error::Error;
 pub use info::{Facts, ListenerAddress, RelayFacts};
 
-use super::Drain;
+use super::{Drain, RevocationBook};
 use crate::engine::Control;
 use crate::log::Level;
 
@@ -29,6 +30,8 @@ pub struct Api {
     pub control: Control,
     /// Whether the server drains.
     pub drain: Drain,
+    /// The credentials that are refused.
+    pub revocations: Arc<RevocationBook>,
     /// The level of log lines.
     pub log_level: Level,
     /// What does not change while the server runs.
@@ -42,6 +45,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .merge(allocations::routes())
         .merge(drain::routes())
         .merge(log_level::routes())
+        .merge(revocations::routes())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
