@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::credentials::unix_time;
 use super::output;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
+use crate::admin::credentials::Issuer;
 use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, RevocationBook};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey, Revocations};
 use crate::config::{Config, Credential, Host, RevocationError, RevocationFile};
@@ -74,6 +75,7 @@ pub(super) fn serve(
     let Started {
         engine,
         operators,
+        credentials,
         revocations,
     } = match start(settings, config, log) {
         Ok(started) => started,
@@ -95,10 +97,16 @@ pub(super) fn serve(
     if let Some(address) = operators.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
         tracing::info!(%address, "operators are answered");
     }
+    if let Some(address) = credentials.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+        tracing::info!(%address, keys = config.credentials.keys.len(), "credentials are issued");
+    }
     when_ready();
     let api = api(&engine, config, file, revocations, log.level());
     runtime.block_on(async {
         serve_operators(operators, &api, config.admin.token.clone());
+        if let Some(listener) = credentials {
+            serve_credentials(listener, config);
+        }
         wait(engine, &api.drain, signals).await
     })
 }
@@ -115,6 +123,7 @@ fn start(
     settings.revocations = Arc::clone(&revoked.revocations);
     let bound = Engine::bind(settings)?;
     let operators = admin::bind(&config.admin, owner)?;
+    let credentials = admin::credentials::bind(&config.credentials)?;
     let confinement = process::confine(user, revoked.file.as_ref().map(RevocationFile::directory))?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
@@ -127,6 +136,7 @@ fn start(
     Ok(Started {
         engine,
         operators,
+        credentials,
         revocations,
     })
 }
@@ -135,6 +145,7 @@ fn start(
 struct Started {
     engine: Engine,
     operators: admin::Listeners,
+    credentials: Option<TcpListener>,
     revocations: Arc<RevocationBook>,
 }
 
@@ -225,6 +236,24 @@ fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<Se
     if let Some((_, listener)) = operators.unix {
         serve(listener.into(), router);
     }
+}
+
+/// Issues credentials for as long as the runtime runs.
+fn serve_credentials(listener: TcpListener, config: &Config) {
+    let issuer = Issuer {
+        secret: config
+            .auth
+            .issuing_secret()
+            .expect("keys need a secret, and a server without credentials has made one")
+            .into(),
+        separator: config.auth.rest_separator,
+        uris: config.credentials.uris.clone(),
+    };
+    let router = admin::credentials::router(issuer, config.credentials.keys.clone());
+    tokio::spawn(async move {
+        let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
+        tracing::error!("credentials are not issued: {error}");
+    });
 }
 
 async fn wait(mut engine: Engine, drain: &Drain, mut signals: Signals) -> ExitCode {

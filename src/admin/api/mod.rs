@@ -2,9 +2,9 @@
 
 mod allocations;
 mod drain;
-mod error;
+pub(super) mod error;
 mod info;
-mod input;
+pub(super) mod input;
 mod log_level;
 mod revocations;
 
