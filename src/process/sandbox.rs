@@ -230,7 +230,7 @@ mod tests {
         File::open("/etc/passwd").expect("the other threads are not confined");
     }
 
-    /// PROC-05: the server's own files can be replaced whole, and no others be touched.
+    /// PROC-10: the server's own files can be replaced whole, and no others be touched.
     #[test]
     fn one_directory_can_be_left_open() {
         let home = tempfile::tempdir().unwrap();
