@@ -147,7 +147,8 @@ impl Setting {
             }
             (Shape::Tables(keys), DeValue::Array(array)) => {
                 let tables = array.iter();
-                let tables = tables.map(|element| inner(key, keys, element, origin, problems));
+                let tables =
+                    tables.filter_map(|element| inner(key, keys, element, origin, problems));
                 Value::Tables(tables.collect())
             }
             (_, other) => {
@@ -246,7 +247,7 @@ fn inner(
     element: &Spanned<DeValue<'_>>,
     origin: &dyn Fn(&std::ops::Range<usize>) -> Origin,
     problems: &mut Vec<Problem>,
-) -> Document {
+) -> Option<Document> {
     let mut document = Document {
         written: Some(origin(&element.span())),
         ..Document::default()
@@ -254,7 +255,7 @@ fn inner(
     let DeValue::Table(table) = element.get_ref() else {
         let here = origin(&element.span());
         problems.push(wrong_shape(key, found(element.get_ref()), &here));
-        return document;
+        return None;
     };
     for (name, value) in table {
         let is_it = |known: &&Key| known.path.rsplit('.').next() == Some(name.get_ref());
@@ -270,7 +271,7 @@ fn inner(
             problems.push(Problem::new(&here, &path, "is not a known key", remedy));
         }
     }
-    document
+    Some(document)
 }
 
 /// A name, `separator` and a value; or a value without a name.

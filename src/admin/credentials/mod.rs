@@ -26,9 +26,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 pub use issue::{Issuer, USER_LEN_MAX};
 pub use limit::{Rate, SENDERS_MAX};
 
-use super::api::Error;
 use super::api::error::{unknown_path, wrong_method};
 use super::api::input::{Body, Parameters};
+use super::api::{BODY_LEN_MAX, Error};
 use crate::config;
 use caller::{Caller, Callers};
 use issue::Credentials;
@@ -44,9 +44,6 @@ pub const KEY_RATE: Rate = Rate {
     per_s: 200,
     burst: 400,
 };
-
-/// Bytes of a request's body at most.
-const BODY_LEN_MAX: usize = 4096;
 
 /// The life of credentials that are asked for without one, in seconds; less if the key allows less.
 const TTL_S_DEFAULT: u32 = 86_400;
@@ -123,7 +120,6 @@ pub fn router(issuer: Issuer, keys: Vec<config::ApiKey>) -> Router {
 }
 
 /// Nobody on the way may keep credentials, and who is refused is told what to do.
-#[expect(clippy::unused_async, reason = "axum takes nothing else")]
 async fn complete(mut response: Response) -> Response {
     let remedy = match response.status() {
         StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
@@ -154,7 +150,7 @@ impl Service {
         ttl: Option<u32>,
     ) -> Result<Credentials<'_>, Error> {
         let max = caller.key.max_ttl_s;
-        let ttl_s = ttl.unwrap_or(TTL_S_DEFAULT.min(max));
+        let ttl_s = ttl.unwrap_or_else(|| TTL_S_DEFAULT.min(max));
         if !(1..=max).contains(&ttl_s) {
             let text = format!("ttl: {ttl_s} is not 1 to {max} seconds, which this key allows");
             return Err(Error::bad_request(text));
