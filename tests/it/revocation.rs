@@ -145,7 +145,10 @@ fn a_revoked_user_is_out_and_nobody_else() {
     let later = unix_s() + 600;
     let mut bobs = Call::start(server.client(&format!("{later}:bob")));
     let mut first = server.client(&format!("{later}:alice"));
-    first.allocate();
+    let allocate = Packet::request(method::ALLOCATE).attr(REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    let allocate = first.signed(allocate);
+    assert_eq!(first.exchange(&allocate).code(), 0);
+    assert_eq!(first.exchange(&allocate).code(), 0, "a retransmission");
     let other_name = format!("{}:alice", later + 1);
     let mut second = server.client(&other_name);
     second.allocate();
@@ -157,6 +160,11 @@ fn a_revoked_user_is_out_and_nobody_else() {
     bobs.echo(50);
     // Its allocation is gone, and its credential no good: a Refresh fails like any other request.
     assert_eq!(refreshed(&mut first), 401);
+    assert_eq!(
+        first.exchange(&allocate).code(),
+        401,
+        "a late retransmission"
+    );
     assert_eq!(refreshed(&mut second), 401);
     server.process.wait_for("credential revoked");
     for name in [

@@ -124,7 +124,8 @@ async fn revoke(
             RevokedName::Username(&name)
         };
         revocations.insert(revoked, until)?;
-        tracing::warn!(name, is_user, until_unix_s = until, "revoked");
+        let kind = if is_user { "user" } else { "username" };
+        tracing::warn!(kind, name, until_unix_s = until, "revoked");
         Ok::<(), Error>(())
     });
     let changed = changed.await?;
