@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::credentials::unix_time;
 use super::output;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
-use crate::admin::credentials::Issuer;
+use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, RevocationBook};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey, Revocations};
 use crate::config::{Config, Credential, Host, RevocationError, RevocationFile};
@@ -249,7 +249,7 @@ fn serve_credentials(listener: TcpListener, config: &Config) {
         separator: config.auth.rest_separator,
         uris: config.credentials.uris.clone(),
     };
-    let router = admin::credentials::router(issuer, config.credentials.keys.clone());
+    let router = Desk::new(issuer, config.credentials.keys.clone()).router();
     tokio::spawn(async move {
         let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
         tracing::error!("credentials are not issued: {error}");

@@ -8,10 +8,10 @@ mod limit;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Path, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -89,34 +89,60 @@ struct Service {
     callers: Callers,
 }
 
-/// Every endpoint, for these keys.
-pub fn router(issuer: Issuer, keys: Vec<config::ApiKey>) -> Router {
-    let callers = Callers::new(keys);
-    let service = Arc::new(Service { issuer, callers });
-    let allowing = Arc::clone(&service);
-    let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| {
-            // A preflight request has no key. Whether the page may use the key is asked afterwards.
-            allowing.callers.are_of(origin)
-        }))
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
-        .max_age(PREFLIGHT_TIME);
-    Router::new()
-        .route("/", get(rest_api))
-        .route("/ice-servers", get(ice_servers))
-        .route(
-            "/v1/turn/keys/{id}/credentials/generate-ice-servers",
-            post(generate_ice_servers),
-        )
-        .route("/v1/turn/keys/{id}/credentials/generate", post(generate))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(Arc::clone(&service), caller::limit))
-        .layer(cors)
-        .layer(map_response(complete))
-        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
-        .with_state(service)
+/// The service that runs. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Desk(Arc<RwLock<Arc<Service>>>);
+
+impl FromRef<Desk> for Arc<Service> {
+    fn from_ref(desk: &Desk) -> Self {
+        desk.current()
+    }
+}
+
+impl Desk {
+    /// Issues these credentials to who has one of these keys.
+    pub fn new(issuer: Issuer, keys: Vec<config::ApiKey>) -> Self {
+        Self(Arc::new(RwLock::new(Service::new(issuer, keys))))
+    }
+
+    /// From here on other credentials are issued, or to others. What is being answered goes on.
+    pub fn replace(&self, issuer: Issuer, keys: Vec<config::ApiKey>) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Service::new(issuer, keys);
+    }
+
+    fn current(&self) -> Arc<Service> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every endpoint.
+    pub fn router(&self) -> Router {
+        let desk = self.clone();
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(move |origin, _| {
+                // A preflight request has no key. Whether the page may use the key is asked
+                // afterwards.
+                desk.current().callers.are_of(origin)
+            }))
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+            .max_age(PREFLIGHT_TIME);
+        Router::new()
+            .route("/", get(rest_api))
+            .route("/ice-servers", get(ice_servers))
+            .route(
+                "/v1/turn/keys/{id}/credentials/generate-ice-servers",
+                post(generate_ice_servers),
+            )
+            .route("/v1/turn/keys/{id}/credentials/generate", post(generate))
+            .fallback(unknown_path)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn_with_state(self.clone(), caller::limit))
+            .layer(cors)
+            .layer(map_response(complete))
+            .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+            .with_state(self.clone())
+    }
 }
 
 /// Nobody on the way may keep credentials, and who is refused is told what to do.
@@ -143,6 +169,11 @@ struct Query {
 }
 
 impl Service {
+    fn new(issuer: Issuer, keys: Vec<config::ApiKey>) -> Arc<Self> {
+        let callers = Callers::new(keys);
+        Arc::new(Self { issuer, callers })
+    }
+
     fn issue(
         &self,
         caller: &Caller<'_>,
@@ -252,4 +283,41 @@ impl Service {
 fn unix_s() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CRED-09: a secret that was removed makes no credentials any more, nor does a key's owner get
+    /// any.
+    #[test]
+    fn the_newest_secret_and_keys_count() {
+        let issuer = |secret: &str| Issuer {
+            secret: secret.into(),
+            separator: ':',
+            uris: vec![],
+        };
+        let key = |key: &str| config::ApiKey {
+            id: "one".to_owned(),
+            key: key.into(),
+            max_ttl_s: 600,
+            origins: vec![],
+        };
+        let password = |desk: &Desk, key: &str| {
+            let request = Request::builder().uri(format!("/?key={key}"));
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let service = desk.current();
+            let caller = service.callers.authenticate(&request, None).ok()?;
+            let credentials = service.issue(&caller, None, None).unwrap();
+            Some((credentials.username.clone(), credentials.password.clone()))
+        };
+        let desk = Desk::new(issuer("north"), vec![key("the-first-key")]);
+        let (name, made) = password(&desk, "the-first-key").unwrap();
+        assert_eq!(made, crate::auth::rest_password("north", name.as_bytes()));
+        desk.replace(issuer("south"), vec![key("the-second-key")]);
+        assert_eq!(password(&desk, "the-first-key"), None);
+        let (name, made) = password(&desk, "the-second-key").unwrap();
+        assert_eq!(made, crate::auth::rest_password("south", name.as_bytes()));
+    }
 }
