@@ -15,6 +15,7 @@ mod info;
 mod log_level;
 mod output;
 mod revoke;
+mod revoked;
 mod run;
 mod serve;
 mod show;

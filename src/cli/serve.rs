@@ -15,14 +15,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
-use super::credentials::unix_time;
 use super::output;
+use super::revoked::Revoked;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, RevocationBook};
-use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey, Revocations};
-use crate::config::{Config, Credential, Host, RevocationError, RevocationFile};
-use crate::engine::{Control, Engine, Settings, StreamLimits};
+use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
+use crate::config::{Config, Credential, Host};
+use crate::engine::{Engine, Settings, StreamLimits};
 use crate::log;
 use crate::process;
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
@@ -120,11 +120,11 @@ fn start(
     let user = config.server.user.as_deref();
     let owner = process::becomes(user);
     let revoked = Revoked::of_earlier_runs(owner)?;
-    settings.revocations = Arc::clone(&revoked.revocations);
+    settings.revocations = revoked.in_force();
     let bound = Engine::bind(settings)?;
     let operators = admin::bind(&config.admin, owner)?;
     let credentials = admin::credentials::bind(&config.credentials)?;
-    let confinement = process::confine(user, revoked.file.as_ref().map(RevocationFile::directory))?;
+    let confinement = process::confine(user, revoked.directory())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
@@ -147,43 +147,6 @@ struct Started {
     operators: admin::Listeners,
     credentials: Option<TcpListener>,
     revocations: Arc<RevocationBook>,
-}
-
-/// The revocations of earlier runs, and where those of this one go.
-struct Revoked {
-    file: Option<RevocationFile>,
-    revocations: Arc<Revocations>,
-}
-
-impl Revoked {
-    /// Having no place for them is no reason not to serve; forgetting them is.
-    fn of_earlier_runs(owner: Option<(u32, u32)>) -> Result<Self, RevocationError> {
-        let file = match RevocationFile::open(owner) {
-            Ok(file) => Some(file),
-            Err(error @ RevocationError::NoPlace(_)) => {
-                tracing::info!("{error}");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let revocations = file.as_ref().map(|file| file.load(unix_time()));
-        let revocations = Arc::new(revocations.transpose()?.unwrap_or_default());
-        Ok(Self { file, revocations })
-    }
-
-    /// The rights of the process are those it keeps: what cannot be written now never can be.
-    fn into_book(self, control: Control) -> Arc<RevocationBook> {
-        let Self { file, revocations } = self;
-        if let Some(file) = &file
-            && let Err(error) = file.save(&revocations)
-        {
-            let path = file.path().display();
-            tracing::warn!(
-                "new revocations will not survive a restart: cannot write {path} ({error})"
-            );
-        }
-        RevocationBook::new(control, file.map(Arc::new), revocations)
-    }
 }
 
 /// What operators reach.

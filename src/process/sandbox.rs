@@ -48,7 +48,11 @@ impl Sandbox {
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
-        let (version, lacking) = match restrict(abstract_sockets, writable) {
+        let restricted = restrict(abstract_sockets, writable);
+        let has_own_files = restricted.is_ok() && writable.is_some();
+        // Where the call that leaves a directory open is filtered, it is closed with the others.
+        let restricted = restricted.or_else(|_| restrict(abstract_sockets, None));
+        let (version, lacking) = match restricted {
             Ok(status) => outcome(&status),
             Err(error) => (None, Some(format!("Landlock ({error})"))),
         };
@@ -56,7 +60,7 @@ impl Sandbox {
             version,
             lacking,
             abstract_sockets,
-            has_own_files: writable.is_some(),
+            has_own_files,
         }
     }
 
