@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Operators by HTTP.
     (
         "admin",
-        &["config", "engine", "log", "metrics", "turn", "wire"],
+        &["auth", "config", "engine", "log", "metrics", "turn", "wire"],
     ),
     ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.

@@ -14,6 +14,8 @@ mod first_run;
 mod info;
 mod log_level;
 mod output;
+mod revoke;
+mod revoked;
 mod run;
 mod serve;
 mod show;
@@ -64,6 +66,7 @@ enum Command {
     Allocations(allocations::Args),
     Show(show::Args),
     End(end::Args),
+    Revoke(revoke::Args),
     Drain(drain::Args),
     LogLevel(log_level::Args),
 }
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Allocations(args) => args.run(),
         Command::Show(args) => args.run(),
         Command::End(args) => args.run(),
+        Command::Revoke(args) => args.run(),
         Command::Drain(args) => args.run(),
         Command::LogLevel(args) => args.run(),
     }

@@ -17,8 +17,10 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::output;
+use super::revoked::Revoked;
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, Statistics};
+use crate::admin::credentials::{Desk, Issuer};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, Over, RevocationBook, Statistics};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{self, Config, Credential, Host};
 use crate::engine::{Engine, Settings, StreamLimits};
@@ -71,7 +73,13 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    let (engine, operators, page) = match start(settings, config, log) {
+    let Started {
+        engine,
+        operators,
+        page,
+        credentials,
+        revocations,
+    } = match start(settings, config, log) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
@@ -92,33 +100,52 @@ pub(super) fn serve(
     if let Some(address) = operators.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
         tracing::info!(%address, "operators are answered");
     }
+    let service = credentials.as_ref().and_then(|tcp| tcp.local_addr().ok());
+    if let Some(address) = service {
+        tracing::info!(%address, keys = config.credentials.keys.len(), "credentials are issued");
+    }
     when_ready();
-    let api = api(&engine, config, file, log.level());
+    let api = api(&engine, config, file, service, revocations, log.level());
     runtime.block_on(async {
         let page = page.map(|listener| serve_metrics(listener, &engine));
         serve_operators(operators, &api, config.admin.token.clone());
+        if let Some(listener) = credentials {
+            serve_credentials(listener, config);
+        }
         wait(engine, page, &api.drain, signals).await
     })
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
 fn start(
-    settings: Settings,
+    mut settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<(Engine, admin::Listeners, Option<TcpListener>), Box<dyn Error>> {
-    let bound = Engine::bind(settings)?;
+) -> Result<Started, Box<dyn Error>> {
     let user = config.server.user.as_deref();
-    let operators = admin::bind(&config.admin, process::becomes(user))?;
+    let owner = process::becomes(user);
+    let revoked = Revoked::of_earlier_runs(owner)?;
+    settings.revocations = revoked.in_force();
+    let bound = Engine::bind(settings)?;
+    let operators = admin::bind(&config.admin, owner)?;
+    let credentials = admin::credentials::bind(&config.credentials)?;
     let page = bind_metrics(&config.metrics)?;
-    let confinement = process::confine(user)?;
+    let confinement = process::confine(user, revoked.directory())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok((bound.start()?, operators, page))
+    let engine = bound.start()?;
+    let revocations = revoked.into_book(engine.control());
+    Ok(Started {
+        engine,
+        operators,
+        page,
+        credentials,
+        revocations,
+    })
 }
 
 /// Binds the page of the metrics. Where nobody asked for it, it is not worth a start.
@@ -151,8 +178,24 @@ fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
     })
 }
 
+/// A server that runs, and the way of operators to it.
+struct Started {
+    engine: Engine,
+    operators: admin::Listeners,
+    page: Option<TcpListener>,
+    credentials: Option<TcpListener>,
+    revocations: Arc<RevocationBook>,
+}
+
 /// What operators reach.
-fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Level) -> Arc<Api> {
+fn api(
+    engine: &Engine,
+    config: &Config,
+    file: Option<&Path>,
+    credentials: Option<SocketAddr>,
+    revocations: Arc<RevocationBook>,
+    log_level: log::Level,
+) -> Arc<Api> {
     let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
     let udp = engine.udp_addresses().iter().map(address("udp"));
     let tcp = engine.tcp_addresses().iter().map(address("tcp"));
@@ -162,17 +205,20 @@ fn api(engine: &Engine, config: &Config, file: Option<&Path>, log_level: log::Le
         started: SystemTime::now(),
         workers: config.server.workers,
         realm: config.realm.clone(),
+        rest_separator: config.auth.rest_separator,
         listeners: udp.chain(tcp).collect(),
         relay: RelayFacts {
             addresses: relays.collect(),
             ports: config.relay.ports.clone(),
         },
+        credentials,
         limits: config.limits.clone(),
         config_file: file.map(Path::to_owned),
     };
     Arc::new(Api {
         control: engine.control(),
         drain: Drain::new(engine.control()),
+        revocations,
         log_level,
         statistics: Arc::new(Statistics::new(
             Arc::clone(engine.metrics()),
@@ -202,6 +248,24 @@ fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<Se
         let router = admin::require_same_origin(router);
         serve(listener.into(), router.merge(admin::dashboard()));
     }
+}
+
+/// Issues credentials for as long as the runtime runs.
+fn serve_credentials(listener: TcpListener, config: &Config) {
+    let issuer = Issuer {
+        secret: config
+            .auth
+            .issuing_secret()
+            .expect("keys need a secret, and a server without credentials has made one")
+            .into(),
+        separator: config.auth.rest_separator,
+        uris: config.credentials.uris.clone(),
+    };
+    let router = Desk::new(issuer, config.credentials.keys.clone()).router();
+    tokio::spawn(async move {
+        let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
+        tracing::error!("credentials are not issued: {error}");
+    });
 }
 
 async fn wait(
@@ -341,6 +405,7 @@ fn settings(config: &Config, host: &Host) -> Result<Settings, CredentialError> {
         relay_ports: config.relay.ports.clone(),
         own_addresses: host.interface_addresses.clone(),
         options: options(config)?,
+        revocations: Arc::default(),
         stream: StreamLimits {
             connections: config.limits.tcp_connections,
             connections_per_address: config.limits.tcp_connections_per_address,

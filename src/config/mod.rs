@@ -18,6 +18,7 @@ pub mod first_run;
 mod host;
 mod load;
 mod resolve;
+mod revocations;
 mod schema;
 mod strength;
 mod suggest;
@@ -42,7 +43,8 @@ pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
-pub use resolve::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
+pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, SOCKET_PATH_MAX};
+pub use revocations::{RevocationError, RevocationFile};
 
 /// A complete configuration: every value checked, nothing left to default.
 #[derive(Clone, Debug, Serialize)]
@@ -65,6 +67,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where metrics are served.
     pub metrics: Metrics,
+    /// How programs ask for time-limited credentials.
+    pub credentials: CredentialService,
     /// What is logged and how.
     pub log: Log,
     /// The process.
@@ -252,6 +256,32 @@ pub struct Metrics {
     /// Whether nobody asked for that address, so that the server does without if it is taken.
     #[serde(skip)]
     pub is_default: bool,
+}
+
+/// How programs ask for time-limited credentials.
+#[derive(Clone, Debug, Serialize)]
+pub struct CredentialService {
+    /// Its address; `None` unless there are keys.
+    #[serde(serialize_with = "as_address")]
+    pub listen: Option<SocketAddr>,
+    /// What clients are told to use: [`Config::uris`] if nothing else is configured.
+    pub uris: Vec<String>,
+    /// Who may ask; no two have the same id or the same key.
+    #[serde(serialize_with = "as_count")]
+    pub keys: Vec<ApiKey>,
+}
+
+/// Who may ask for time-limited credentials.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Its name, which is no secret.
+    pub id: String,
+    /// What proves it: [`ADMIN_TOKEN_MIN`] visible characters or more.
+    pub key: SecretString,
+    /// The longest life of its credentials, in seconds.
+    pub max_ttl_s: u32,
+    /// Web pages that may ask with it, as browsers write origins.
+    pub origins: Vec<String>,
 }
 
 /// What is logged and how.

@@ -1,19 +1,27 @@
 //! Landlock (landlock(7)): rights that the kernel takes from a thread that asks for it, whoever its
 //! user is.
 //!
-//! There are no exceptions to what is closed. A listener added later would need binding, and a
-//! configuration read again would need files: both are for a process that has not entered yet.
+//! There is one exception to what is closed: a directory that the server keeps files in. A listener
+//! added later would need binding, and a configuration read again would need files: both are for a
+//! process that has not entered yet.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
 
 /// The rights to files that are closed: all of this version. A later one can close named Unix
 /// sockets too, of which systemd's is one.
 const FILES: ABI = ABI::V8;
+
+/// What is left in the directory of the server's own files: reading them, and putting whole new ones
+/// in their place.
+const OWN_FILES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | WriteFile | Truncate | MakeReg | RemoveFile | ReadDir
+});
 
 /// What Landlock closes.
 #[derive(Debug)]
@@ -22,10 +30,11 @@ pub struct Sandbox {
     version: Option<u32>,
     lacking: Option<String>,
     abstract_sockets: bool,
+    has_own_files: bool,
 }
 
 impl Sandbox {
-    /// Closes the file system, `bind` and `connect` of TCP sockets, signals to processes outside, and
+    /// Closes the file system but for `writable`, `bind` and `connect` of TCP sockets, signals to processes outside, and
     /// abstract Unix sockets of others (unless systemd is to be notified by one). UDP has no such
     /// right, and is what relaying is.
     ///
@@ -35,11 +44,15 @@ impl Sandbox {
     ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
-    pub fn enter() -> Self {
+    pub fn enter(writable: Option<BorrowedFd<'_>>) -> Self {
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
-        let (version, lacking) = match restrict(abstract_sockets) {
+        let restricted = restrict(abstract_sockets, writable);
+        let has_own_files = restricted.is_ok() && writable.is_some();
+        // Where the call that leaves a directory open is filtered, it is closed with the others.
+        let restricted = restricted.or_else(|_| restrict(abstract_sockets, None));
+        let (version, lacking) = match restricted {
             Ok(status) => outcome(&status),
             Err(error) => (None, Some(format!("Landlock ({error})"))),
         };
@@ -47,6 +60,7 @@ impl Sandbox {
             version,
             lacking,
             abstract_sockets,
+            has_own_files,
         }
     }
 
@@ -57,6 +71,7 @@ impl Sandbox {
             version: None,
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
+            has_own_files: false,
         }
     }
 
@@ -73,6 +88,9 @@ impl fmt::Display for Sandbox {
             return f.write_str("no Landlock");
         };
         write!(f, "Landlock ABI {version}: no files")?;
+        if self.has_own_files {
+            f.write_str(" but its own")?;
+        }
         if version >= 4 {
             f.write_str(", no TCP bind or connect")?;
         }
@@ -86,7 +104,10 @@ impl fmt::Display for Sandbox {
     }
 }
 
-fn restrict(abstract_sockets: bool) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(
+    abstract_sockets: bool,
+    writable: Option<BorrowedFd<'_>>,
+) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
         .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
@@ -94,7 +115,11 @@ fn restrict(abstract_sockets: bool) -> Result<RestrictionStatus, RulesetError> {
     if abstract_sockets {
         rules = rules.scope(Scope::AbstractUnixSocket)?;
     }
-    rules.create()?.restrict_self()
+    let mut rules = rules.create()?;
+    if let Some(directory) = writable {
+        rules = rules.add_rule(PathBeneath::new(directory, OWN_FILES))?;
+    }
+    rules.restrict_self()
 }
 
 /// The version in force, and what is missing of what was asked for.
@@ -130,6 +155,7 @@ mod tests {
     use std::fs::{self, File};
     use std::io::ErrorKind;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     use rustix::process::{Pid, test_kill_process};
@@ -162,7 +188,7 @@ mod tests {
         let listening = listener.local_addr().unwrap();
         let held = File::open(&path).unwrap();
         let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter();
+            let sandbox = Sandbox::enter(None);
             let Some(version) = sandbox.version else {
                 assert!(!is_expected(), "{:?}", sandbox.lacking());
                 println!("not tested: {}", sandbox.lacking().unwrap());
@@ -206,5 +232,37 @@ mod tests {
         confined.join().unwrap();
         drop(notified);
         File::open("/etc/passwd").expect("the other threads are not confined");
+    }
+
+    /// PROC-10: the server's own files can be replaced whole, and no others be touched.
+    #[test]
+    fn one_directory_can_be_left_open() {
+        let home = tempfile::tempdir().unwrap();
+        let own = home.path().join("own");
+        fs::create_dir(&own).unwrap();
+        fs::write(home.path().join("secret"), "not theirs").unwrap();
+        let confined = std::thread::spawn(move || {
+            let directory = File::open(&own).unwrap();
+            let sandbox = Sandbox::enter(Some(directory.as_fd()));
+            fs::write(own.join("draft"), "whole").unwrap();
+            fs::rename(own.join("draft"), own.join("file")).unwrap();
+            assert_eq!(fs::read(own.join("file")).unwrap(), b"whole");
+            directory.sync_all().unwrap();
+            if sandbox.version.is_none() {
+                assert!(!is_expected(), "{:?}", sandbox.lacking());
+                return;
+            }
+            let denied = Some(ErrorKind::PermissionDenied);
+            let secret = home.path().join("secret");
+            assert_eq!(fs::read(&secret).err().map(|e| e.kind()), denied);
+            let moved = fs::rename(own.join("file"), &secret);
+            assert!(moved.is_err(), "out of the directory");
+            let linked = fs::hard_link(&secret, own.join("linked"));
+            assert!(linked.is_err(), "into it");
+            let made = fs::create_dir(own.join("directory"));
+            assert_eq!(made.err().map(|e| e.kind()), denied);
+            fs::remove_file(own.join("file")).unwrap();
+        });
+        confined.join().unwrap();
     }
 }

@@ -4,7 +4,6 @@ Needs chromium, node_modules and TURNSTONE_BIN. Everything happens on loopback.
 """
 
 import contextlib
-import http.server
 import json
 import os
 import socket
@@ -23,6 +22,8 @@ TOKEN = "a-token-that-nobody-else-knows"
 # Names that would be markup if any of them were written as markup.
 HOSTILE = ["<script>document.title='owned'</script>", "\"><img src=x onerror=document.title='owned'>", "' onfocus='document.title=1"]
 USERS = ["alice", "bob", *HOSTILE]
+SECRET = "a-secret-that-is-long-enough-to-be-none"
+KEY = "a-key-of-the-back-end"
 PACKETS_PER_S = 100
 BROWSER_DEADLINE_S = 150
 
@@ -60,42 +61,6 @@ class Call(threading.Thread):
         self.peer.close()
 
 
-class Issuer(http.server.BaseHTTPRequestHandler):
-    """A back end of an application that gives out credentials, to pages of any origin."""
-
-    key, servers = "a-key-of-the-back-end", []
-
-    def reply(self, status, answer):
-        self.send_response(status)
-        for name, value in (("Origin", "*"), ("Headers", "authorization")):
-            self.send_header(f"Access-Control-Allow-{name}", value)
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def do_OPTIONS(self):
-        self.reply(204, b"")
-
-    def do_GET(self):
-        if self.headers["Authorization"] != f"Bearer {self.key}":
-            self.reply(401, b'{"error": "the key is wrong"}')
-        else:
-            self.reply(200, json.dumps(self.servers).encode())
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def issuing(addresses):
-    """The address of a back end whose credentials are good."""
-    urls = [f"turn:127.0.0.1:{port}?transport={name}" for name, (_, port) in addresses.items()]
-    Issuer.servers = [{"urls": urls, "username": "alice", "credential": PASSWORD}]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Issuer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/ice-servers"
-        server.shutdown()
-
-
 @contextlib.contextmanager
 def forwarding(path):
     """A port of this machine that leads to a Unix socket, as `ssh -L` makes it."""
@@ -118,11 +83,13 @@ def forwarding(path):
 def watch(directory):
     config, log = directory / "turnserver.toml", directory / "server.log"
     users = ", ".join(f"{json.dumps(user)} = {json.dumps(PASSWORD)}" for user in USERS)
-    port = free_port()
+    port, turn, service = free_port(), free_port(), free_port()
     config.write_text(
-        f'realm = "{REALM}"\n[listen]\nudp = ["127.0.0.1:0"]\ntcp = ["127.0.0.1:0"]\n'
-        f'[relay]\naddresses = ["127.0.0.1"]\n[peers]\nallow_loopback = true\n[auth]\nusers = {{ {users} }}\n'
+        f'realm = "{REALM}"\n[listen]\nudp = ["127.0.0.1:{turn}"]\ntcp = ["127.0.0.1:{turn}"]\n'
+        f'[relay]\naddresses = ["127.0.0.1"]\n[peers]\nallow_loopback = true\n[auth]\nstatic_auth_secret = "{SECRET}"\nusers = {{ {users} }}\n'
         f'[metrics]\nlisten = ""\n[admin]\nsocket = "{directory}/admin.sock"\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
+        f'[credentials]\nlisten = "127.0.0.1:{service}"\n[[credentials.keys]]\nid = "page"\nkey = "{KEY}"\n'
+        f'origins = ["http://127.0.0.1:{port}"]\n'
     )
     config.chmod(0o600)
     environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(directory)}
@@ -133,15 +100,15 @@ def watch(directory):
         for number, user in enumerate(USERS):
             calls.append(Call(addresses["tcp" if number % 2 else "udp"], bool(number % 2), user, user == "alice"))
             calls[-1].start()
-        with issuing(addresses) as service, forwarding(directory / "admin.sock") as forwarded:
-            return drive(f"http://127.0.0.1:{port}/", forwarded, service)
+        with forwarding(directory / "admin.sock") as forwarded:
+            return drive(f"http://127.0.0.1:{port}/", forwarded)
     finally:
         for call in calls:
             call.close()
         stop(server)
 
 
-def drive(url, forwarded, service):
+def drive(url, forwarded):
     """Has a browser look at the page; returns a note."""
     asked = {
         "url": url,
@@ -151,8 +118,7 @@ def drive(url, forwarded, service):
         "steady": "alice",
         "ended": "bob",
         "password": PASSWORD,
-        "service": service,
-        "key": Issuer.key,
+        "key": KEY,
         "bitsToPeers": PACKETS_PER_S * len(TO_PEER) * 8,
         "bitsToClient": PACKETS_PER_S * 2 * len(TO_CLIENT) * 8,
         "screenshots": os.environ.get("DASHBOARD_SCREENSHOTS"),

@@ -26,10 +26,14 @@ pub struct Facts {
     pub workers: usize,
     /// The realm of all credentials.
     pub realm: String,
+    /// Between the parts of time-limited names.
+    pub rest_separator: char,
     /// Where clients connect.
     pub listeners: Vec<ListenerAddress>,
     /// Where peers are talked to.
     pub relay: RelayFacts,
+    /// Where the credential service is, if there is one.
+    pub credentials: Option<SocketAddr>,
     /// How much there may be.
     pub limits: Limits,
     /// The configuration file, if there is one.
@@ -72,7 +76,13 @@ struct Info {
     allocations: u32,
     tcp_connections: u32,
     relay_ports: RelayPorts,
+    credentials: Option<CredentialService>,
     limits: Limits,
+}
+
+#[derive(Serialize)]
+struct CredentialService {
+    listen: SocketAddr,
 }
 
 #[derive(Serialize)]
@@ -164,6 +174,7 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
         allocations: api.control.shared().quota.total(),
         tcp_connections: api.control.tcp_connections(),
         relay_ports: RelayPorts::of(&api.control),
+        credentials: facts.credentials.map(|listen| CredentialService { listen }),
         limits: facts.limits.clone(),
     })
 }

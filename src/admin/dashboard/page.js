@@ -443,6 +443,7 @@ function reachable(address) {
 function fillTest() {
   const urls = info.listeners.map(({ transport, address }) => `turn:${reachable(address)}?transport=${transport}`);
   byId("test-urls").value = [...new Set(urls)].join("\n");
+  if (info.credentials) byId("test-service").value = `http://${reachable(info.credentials.listen)}/ice-servers`;
   byId("test-urls").rows = Math.max(2, urls.length);
 }
 
@@ -480,7 +481,7 @@ async function fromService(url, key) {
   }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(`The credential service answers ${answer.status}${body.error ? `: ${body.error}` : "."}`);
-  const servers = body.iceServers ?? body; // back ends of applications answer either way
+  const servers = body.iceServers ?? body; // services answer either way
   if (!Array.isArray(servers)) throw new Error("The credential service answers without iceServers.");
   return servers;
 }

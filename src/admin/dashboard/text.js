@@ -76,6 +76,7 @@ const MEANINGS = {
   unknown_user: "Unknown user",
   wrong_password: "Wrong password",
   expired: "Time-limited credential is over",
+  revoked: "Revoked by an operator",
   foreign_nonce: "Nonce of another client or server",
   stale_nonce: "Nonce too old: usual, the client asks again",
   too_many_failures: "Failed too often; not answered",

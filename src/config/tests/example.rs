@@ -32,6 +32,11 @@ fn the_example_shows_the_defaults() {
 fn the_examples_of_the_example_are_accepted() {
     let trial = Trial::new(&uncommented("# e.g. "));
     fs::write(trial.directory.path().join("secret"), "secret").unwrap();
+    fs::write(
+        trial.directory.path().join("app-key"),
+        "key-of-the-app-for-tests",
+    )
+    .unwrap();
     assert_eq!(trial.load().config.auth.static_auth_secrets.len(), 3);
 }
 

@@ -208,6 +208,7 @@ impl TestServer {
             relay_ports: setup.ports.clone(),
             own_addresses: setup.own_addresses.clone(),
             options: setup.options(),
+            revocations: Arc::default(),
             stream: setup.stream,
         })?;
         Ok(Self {
