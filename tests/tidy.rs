@@ -23,7 +23,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli::check", &["auth", "wire"]),
     ("engine", &["metrics", "turn", "auth", "wire"]),
     // Operators by HTTP.
-    ("admin", &["config", "engine", "log", "metrics", "turn"]),
+    (
+        "admin",
+        &["auth", "config", "engine", "log", "metrics", "turn", "wire"],
+    ),
     ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),

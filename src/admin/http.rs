@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -46,6 +47,11 @@ impl From<std::os::unix::net::UnixListener> for Listener {
     }
 }
 
+/// Where a request comes from; each has an `Option` of it among its extensions, `None` if it came over
+/// a Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
 /// Serves as long as it is polled. `time_max` is what a connection may take.
 ///
 /// # Errors
@@ -66,7 +72,9 @@ pub async fn serve(
             let listener = TcpListener::from_std(listener)?;
             loop {
                 let place = places.wait().await;
-                places.give(place, listener.accept().await).await;
+                let accepted = listener.accept().await;
+                let accepted = accepted.map(|(stream, from)| (stream, Some(Remote(from))));
+                places.give(place, accepted).await;
             }
         }
         Listener::Unix(listener) => {
@@ -74,7 +82,10 @@ pub async fn serve(
             let listener = UnixListener::from_std(listener)?;
             loop {
                 let place = places.wait().await;
-                places.give(place, listener.accept().await).await;
+                let accepted = listener.accept().await;
+                places
+                    .give(place, accepted.map(|(stream, _)| (stream, None)))
+                    .await;
             }
         }
     }
@@ -93,15 +104,15 @@ impl Places {
         place.expect("nobody closes the semaphore")
     }
 
-    async fn give<S, A>(&self, place: OwnedSemaphorePermit, accepted: io::Result<(S, A)>)
+    async fn give<S>(&self, place: OwnedSemaphorePermit, accepted: io::Result<(S, Option<Remote>)>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 tokio::spawn(connection(
                     stream,
-                    self.router.clone(),
+                    self.router.clone().layer(Extension(from)),
                     self.time_max,
                     place,
                 ));

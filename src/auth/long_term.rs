@@ -109,6 +109,11 @@ pub enum AuthFailure {
         /// When the credential ended.
         expiry_unix_s: u64,
     },
+    /// The password is right, and the operator has withdrawn the credential (401).
+    Revoked {
+        /// As the client sent it.
+        username: Box<str>,
+    },
     /// The nonce was not made by this server for this client (438).
     ForeignNonce,
     /// Everything is right, but the nonce was made too long ago (438).
@@ -128,6 +133,7 @@ impl fmt::Display for AuthFailure {
             Self::Expired { expiry_unix_s, .. } => {
                 write!(f, "credential expired at Unix time {expiry_unix_s}")
             }
+            Self::Revoked { .. } => f.write_str("credential revoked"),
             Self::ForeignNonce => f.write_str("nonce of another client or server"),
             Self::StaleNonce(_) => f.write_str("stale nonce"),
         }

@@ -12,6 +12,7 @@ mod long_term;
 mod nonce;
 mod prepare;
 mod rest;
+mod revocations;
 
 pub use credentials::{CredentialError, Credentials};
 pub use key::{LongTermKey, PasswordAlgorithm, userhash};
@@ -21,3 +22,4 @@ pub use long_term::{
 pub use nonce::{NONCE_LEN, Nonce, NonceKey, SecurityFeatures};
 pub use prepare::{NotOpaqueString, opaque_string, prepare_realm};
 pub use rest::{RestUsername, rest_password};
+pub use revocations::{REVOCATIONS_MAX, Revocations, RevokedName, TooManyRevocations, Until};

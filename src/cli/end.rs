@@ -9,8 +9,8 @@ use super::admin_client::{AdminClient, ServerArgs, encoded};
 use super::output;
 use super::table::allocations;
 
-/// End an allocation, or all of a user. The client may make a new one: to keep it out, withdraw its
-/// credentials
+/// End an allocation, or all of a user. The client may make a new one: to keep it out, use
+/// turnstone revoke
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "user"])))]
 pub(super) struct Args {

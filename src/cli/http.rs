@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use secrecy::SecretString;
+use tokio::task::JoinHandle;
 
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener};
+use crate::admin::credentials::{Desk, Issuer};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, Statistics};
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::{log, process};
 
 /// The listeners, bound before rights are given up.
 pub(super) struct Http {
-    pub(super) page: Option<TcpListener>,
-    pub(super) operators: admin::Listeners,
+    page: Option<TcpListener>,
+    operators: admin::Listeners,
+    credentials: Option<TcpListener>,
 }
 
 impl Http {
@@ -30,17 +33,48 @@ impl Http {
         Ok(Self {
             page: bind_metrics(&config.metrics)?,
             operators: admin::bind(&config.admin, process::becomes(user))?,
+            credentials: admin::credentials::bind(&config.credentials)?,
         })
     }
-}
 
-/// Says where operators are answered.
-pub(super) fn tell_operators(operators: &admin::Listeners) {
-    if let Some((path, _)) = &operators.unix {
-        tracing::info!(socket = %path.display(), "operators are answered");
+    /// Where metrics are served.
+    pub(super) fn page_address(&self) -> Option<SocketAddr> {
+        self.page.as_ref()?.local_addr().ok()
     }
-    if let Some(address) = operators.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
-        tracing::info!(%address, "operators are answered");
+
+    /// Where credentials are issued.
+    pub(super) fn credentials_address(&self) -> Option<SocketAddr> {
+        self.credentials.as_ref()?.local_addr().ok()
+    }
+
+    /// Says where operators and programs are answered.
+    pub(super) fn tell(&self, config: &Config) {
+        if let Some((path, _)) = &self.operators.unix {
+            tracing::info!(socket = %path.display(), "operators are answered");
+        }
+        let tcp = self.operators.tcp.as_ref();
+        if let Some(address) = tcp.and_then(|tcp| tcp.local_addr().ok()) {
+            tracing::info!(%address, "operators are answered");
+        }
+        if let Some(address) = self.credentials_address() {
+            tracing::info!(%address, keys = config.credentials.keys.len(), "credentials are issued");
+        }
+    }
+
+    /// Answers for as long as the runtime runs, in which it must be called. Returns the task of the
+    /// metrics' page, and the credential service, which reloads concern.
+    pub(super) fn serve(
+        self,
+        engine: &Engine,
+        api: &Arc<Api>,
+        config: &Config,
+    ) -> (Option<JoinHandle<()>>, Option<Desk>) {
+        serve_operators(self.operators, api, config.admin.token.clone());
+        let desk = self
+            .credentials
+            .map(|listener| serve_credentials(listener, config));
+        let page = self.page.map(|listener| serve_metrics(listener, engine));
+        (page, desk)
     }
 }
 
@@ -70,6 +104,8 @@ pub(super) fn api(
     engine: &Engine,
     config: &Config,
     file: Option<&Path>,
+    credentials: Option<SocketAddr>,
+    revocations: Arc<RevocationBook>,
     log_level: log::Level,
 ) -> Arc<Api> {
     let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
@@ -81,27 +117,31 @@ pub(super) fn api(
         started: SystemTime::now(),
         workers: config.server.workers,
         realm: config.realm.clone(),
+        rest_separator: config.auth.rest_separator,
         listeners: udp.chain(tcp).collect(),
         relay: RelayFacts {
             addresses: relays.collect(),
             ports: config.relay.ports.clone(),
         },
+        credentials,
+        limits: config.limits.clone(),
         config_file: file.map(Path::to_owned),
     };
+    let statistics = Statistics::new(Arc::clone(engine.metrics()), engine.control());
     Arc::new(Api {
         control: engine.control(),
         drain: Drain::new(engine.control()),
+        revocations,
         log_level,
+        statistics: Arc::new(statistics),
         facts,
     })
 }
 
 /// Answers operators for as long as the runtime runs.
-pub(super) fn serve_operators(
-    operators: admin::Listeners,
-    api: &Arc<Api>,
-    token: Option<SecretString>,
-) {
+fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
+    let statistics = Arc::clone(&api.statistics);
+    tokio::spawn(async move { statistics.remember().await });
     let router = admin::api::router(Arc::clone(api));
     let serve = |listener: Listener, router| {
         tokio::spawn(async move {
@@ -111,11 +151,43 @@ pub(super) fn serve_operators(
         });
     };
     if let (Some(listener), Some(token)) = (operators.tcp, token) {
-        serve(listener.into(), admin::require_token(router.clone(), token));
+        let router = admin::require_token(router.clone(), token);
+        serve(listener.into(), router.merge(admin::dashboard()));
     }
     if let Some((_, listener)) = operators.unix {
-        serve(listener.into(), router);
+        let router = admin::require_same_origin(router);
+        serve(listener.into(), router.merge(admin::dashboard()));
     }
+}
+
+/// Serves the page of the metrics.
+fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
+    let router = admin::metrics_page(Arc::clone(engine.metrics()));
+    tokio::spawn(async move {
+        let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
+        tracing::error!("metrics are not served: {error}");
+    })
+}
+
+/// Issues credentials for as long as the runtime runs.
+fn serve_credentials(listener: TcpListener, config: &Config) -> Desk {
+    let issuer = issuer(config).expect("keys need a secret");
+    let desk = Desk::new(issuer, config.credentials.keys.clone());
+    let router = desk.router();
+    tokio::spawn(async move {
+        let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
+        tracing::error!("credentials are not issued: {error}");
+    });
+    desk
+}
+
+/// What credentials are issued with, unless the server has fixed users alone.
+pub(super) fn issuer(config: &Config) -> Option<Issuer> {
+    Some(Issuer {
+        secret: config.auth.issuing_secret()?.into(),
+        separator: config.auth.rest_separator,
+        uris: config.credentials.uris.clone(),
+    })
 }
 
 #[cfg(test)]

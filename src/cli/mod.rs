@@ -20,6 +20,8 @@ mod log_level;
 mod output;
 mod own_networks;
 mod reload;
+mod revoke;
+mod revoked;
 mod run;
 mod serve;
 mod settings;
@@ -75,6 +77,7 @@ enum Command {
     Allocations(allocations::Args),
     Show(show::Args),
     End(end::Args),
+    Revoke(revoke::Args),
     Drain(drain::Args),
     LogLevel(log_level::Args),
 }
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Allocations(args) => args.run(),
         Command::Show(args) => args.run(),
         Command::End(args) => args.run(),
+        Command::Revoke(args) => args.run(),
         Command::Drain(args) => args.run(),
         Command::LogLevel(args) => args.run(),
     }

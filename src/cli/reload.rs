@@ -1,17 +1,20 @@
 //! Reading the configuration again while the server serves.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use super::serve::notify;
-use super::{file_limit, settings};
+use super::{file_limit, http, settings};
+use crate::admin::credentials::Desk;
 use crate::auth::NonceKey;
 use crate::config::{self, Config, Host, Sources, When};
 use crate::engine::Control;
 use crate::log;
+use crate::metrics::Metrics;
 
 /// What a reload has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +48,10 @@ pub(super) struct Parts {
     pub(super) own_nonce_key: NonceKey,
     pub(super) control: Control,
     pub(super) level: log::Level,
+    /// The credential service, if there is one.
+    pub(super) desk: Option<Desk>,
+    /// Where reloads are counted.
+    pub(super) reloads: Arc<Metrics>,
 }
 
 /// Reloads, one at a time.
@@ -74,6 +81,8 @@ impl Reloader {
             own_nonce_key,
             control,
             level,
+            desk,
+            reloads: _,
         } = &self.parts;
         let mut config = self.config.lock().await;
         let host = host.again();
@@ -96,6 +105,9 @@ impl Reloader {
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| Problems(vec![error.to_string()]))?;
             level.set(new.log.level);
+            if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
+                desk.replace(issuer, new.credentials.keys.clone());
+            }
             *config = new;
         }
         let keys = |differences: Vec<(&'static str, When)>| {
@@ -115,8 +127,12 @@ impl Reloader {
         reloading.extend(NotifyState::monotonic_usec_now());
         notify(&reloading);
         match self.reload().await {
-            Ok(outcome) => tell(&outcome),
+            Ok(outcome) => {
+                self.parts.reloads.reloads().count_success();
+                tell(&outcome);
+            }
             Err(Problems(problems)) => {
+                self.parts.reloads.reloads().count_failure();
                 for problem in problems {
                     tracing::error!("{problem}");
                 }

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
 use super::file_limit::raise_file_limit;
@@ -18,9 +18,10 @@ use super::http::{self, Http};
 use super::output;
 use super::own_networks::{self, OwnNetworks};
 use super::reload::{Parts, Reloader};
+use super::revoked::Revoked;
 use super::settings::{own_nonce_key, settings};
 use super::signals::{Signals, Wish};
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Over};
+use crate::admin::{Drain, Over, RevocationBook};
 use crate::config::{Config, Host, SecretSource, Sources};
 use crate::engine::{Control, Engine, Settings};
 use crate::log;
@@ -99,42 +100,45 @@ pub(super) fn serve(
              allow AF_NETLINK, or put the addresses into peers.deny"
         );
     }
-    let (engine, http) = match start(settings, &plan, log) {
+    let Started {
+        engine,
+        http,
+        revocations,
+    } = match start(settings, &plan, log) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    tell_serving(config, &plan.secrets, &engine, http.page.as_ref());
-    http::tell_operators(&http.operators);
+    tell_serving(config, &plan.secrets, &engine, &http);
+    http.tell(config);
     when_ready(config);
     let file = plan.sources.file.as_deref();
-    let api = http::api(&engine, config, file, log.level());
-    let token = config.admin.token.clone();
-    let parts = Parts {
+    let service = http.credentials_address();
+    let api = http::api(&engine, config, file, service, revocations, log.level());
+    let mut parts = Parts {
         sources: plan.sources,
         host: plan.host,
         kept_secret: plan.kept_secret,
         own_nonce_key,
         control: engine.control(),
         level: log.level(),
+        desk: None,
+        reloads: Arc::clone(engine.metrics()),
     };
-    let reloader = Arc::new(Reloader::new(parts, plan.config));
+    let config = plan.config;
     runtime.block_on(async {
-        http::serve_operators(http.operators, &api, token);
+        let page;
+        (page, parts.desk) = http.serve(&engine, &api, &config);
+        let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
-        wait(engine, http.page, drain, signals, networks.ok(), reloader).await
+        wait(engine, page, drain, signals, networks.ok(), reloader).await
     })
 }
 
 /// The line that an operator compares with what was meant.
-fn tell_serving(
-    config: &Config,
-    secrets: &[SecretSource],
-    engine: &Engine,
-    page: Option<&TcpListener>,
-) {
+fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine, http: &Http) {
     let external = config.relay.external.iter().map(|(_, outside)| outside);
     let (low, high) = (config.relay.ports.start(), config.relay.ports.end());
     let places = |key: &str| {
@@ -152,7 +156,7 @@ fn tell_serving(
         users = Some(config.auth.users.len()).filter(|users| *users > 0),
         peers.allow = shown(&config.peers.allow),
         clients.allow = shown(&config.clients.allow),
-        metrics = page.and_then(|page| page.local_addr().ok()).map(display),
+        metrics = http.page_address().map(display),
         workers = config.server.workers,
         realm = config.realm,
         "serving"
@@ -171,36 +175,49 @@ fn shown<T: Display>(items: impl IntoIterator<Item = T>) -> Option<DisplayValue<
     (!first.is_empty()).then(|| display(text))
 }
 
+/// A server that runs, and the way of operators to it.
+struct Started {
+    engine: Engine,
+    http: Http,
+    revocations: Arc<RevocationBook>,
+}
+
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
 fn start(
-    settings: Settings,
+    mut settings: Settings,
     plan: &Plan,
     log: &mut log::Output,
-) -> Result<(Engine, Http), Box<dyn Error>> {
-    let bound = Engine::bind(settings)?;
+) -> Result<Started, Box<dyn Error>> {
     let config = &plan.config;
+    let user = config.server.user.as_deref();
+    let revoked = Revoked::of_earlier_runs(process::becomes(user))?;
+    settings.revocations = revoked.in_force();
+    let bound = Engine::bind(settings)?;
     let http = Http::bind(config)?;
-    let confinement = process::confine(config.server.user.as_deref(), &plan.files)?;
+    let confinement = process::confine(user, &plan.files, revoked.directory())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok((bound.start()?, http))
+    let engine = bound.start()?;
+    let revocations = revoked.into_book(engine.control());
+    Ok(Started {
+        engine,
+        http,
+        revocations,
+    })
 }
 
 async fn wait(
     mut engine: Engine,
-    page: Option<TcpListener>,
+    page: Option<JoinHandle<()>>,
     drain: Drain,
     mut signals: Signals,
     mut networks: Option<OwnNetworks>,
     reloader: Arc<Reloader>,
 ) -> ExitCode {
-    let router = admin::metrics_page(Arc::clone(engine.metrics()));
-    let page =
-        page.map(|listener| tokio::spawn(admin::serve(listener, router, CONNECTION_TIME_MAX)));
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let control = engine.control();

@@ -44,6 +44,7 @@ pub(super) fn settings(
         relay_ports: config.relay.ports.clone(),
         own_networks: host.local_networks.clone(),
         options: options(config, own_nonce_key)?,
+        revocations: Arc::default(),
         stream: StreamLimits {
             connections: tcp_connections(config, files),
             connections_per_address: config.limits.tcp_connections_per_address,

@@ -1,5 +1,6 @@
 //! The value of every key that is left out, each with its reason.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 /// Clients are shown the realm and hash it into their keys, so it must not depend on the host.
@@ -86,6 +87,12 @@ pub const TCP_IDLE_S: u32 = 60;
 
 /// Only this machine: what is told is no secret, and nobody else's business.
 pub const METRICS_LISTEN: &str = "127.0.0.1:9641";
+
+/// Where the credential service is once it has keys: for a back end or a proxy on this machine.
+pub const CREDENTIALS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8478);
+
+/// A day, in seconds: longer than any call.
+pub const CREDENTIALS_MAX_TTL_S: u32 = 86_400;
 
 /// The SOFTWARE attribute. Without a version, so that a scan does not learn which one to attack.
 pub const SOFTWARE: &str = "turnstone";

@@ -37,6 +37,7 @@ pub(super) enum Value {
     List(Vec<Item>),
     /// There may be no name when the layer is a text one: see [`Setting::from_text`].
     Map(Vec<(Option<String>, Item)>),
+    Tables(Vec<Document>),
 }
 
 /// A value and where it was written.
@@ -49,6 +50,8 @@ pub(super) struct Setting {
 #[derive(Default)]
 pub(super) struct Document {
     settings: BTreeMap<&'static str, Setting>,
+    /// Where it was written, of a table in a list.
+    written: Option<Origin>,
 }
 
 impl Document {
@@ -62,6 +65,11 @@ impl Document {
 
     pub(super) fn set(&mut self, key: &Key, setting: Setting) {
         self.settings.insert(key.path, setting);
+    }
+
+    /// Where the table was written, of one in a list.
+    pub(super) fn written(&self) -> &Origin {
+        self.written.as_ref().unwrap_or(&Origin::Default)
     }
 
     /// The configuration file, if it sets anything.
@@ -134,6 +142,12 @@ impl Setting {
                 });
                 Value::Map(collect(entries, problems)?)
             }
+            (Shape::Tables(keys), DeValue::Array(array)) => {
+                let tables = array.iter();
+                let tables =
+                    tables.filter_map(|element| inner(key, keys, element, origin, problems));
+                Value::Tables(tables.collect())
+            }
             (_, other) => {
                 problems.push(wrong_shape(key, found(other), &here));
                 return None;
@@ -180,6 +194,7 @@ impl Setting {
             Shape::List if is_toml_array(text) => {
                 return Self::from_toml_text(key, text, origin, problems);
             }
+            Shape::Tables(_) => return Self::from_toml_text(key, text, origin, problems),
             Shape::List => Value::List(split(text).map(|part| Item::new(part, origin)).collect()),
             Shape::Map if text.starts_with('{') => {
                 return Self::from_toml_text(key, text, origin, problems);
@@ -220,6 +235,40 @@ impl Setting {
         wipe(table.get_mut());
         setting
     }
+}
+
+/// The table of a list. What is wrong in it is left out.
+fn inner(
+    key: &Key,
+    keys: &[Key],
+    element: &Spanned<DeValue<'_>>,
+    origin: &dyn Fn(&std::ops::Range<usize>) -> Origin,
+    problems: &mut Vec<Problem>,
+) -> Option<Document> {
+    let mut document = Document {
+        written: Some(origin(&element.span())),
+        ..Document::default()
+    };
+    let DeValue::Table(table) = element.get_ref() else {
+        let here = origin(&element.span());
+        problems.push(wrong_shape(key, found(element.get_ref()), &here));
+        return None;
+    };
+    for (name, value) in table {
+        let is_it = |known: &&Key| known.path.rsplit('.').next() == Some(name.get_ref());
+        if let Some(known) = keys.iter().find(is_it) {
+            if let Some(setting) = Setting::from_toml(known, value, origin, problems) {
+                document.set(known, setting);
+            }
+        } else {
+            let names = keys.iter().filter_map(|key| key.path.rsplit('.').next());
+            let remedy = format!("write one of {}", names.collect::<Vec<_>>().join(", "));
+            let path = format!("{}.{}", key.path, name.get_ref());
+            let here = origin(&name.span());
+            problems.push(Problem::new(&here, &path, "is not a known key", remedy));
+        }
+    }
+    Some(document)
 }
 
 /// A name, `separator` and a value; or a value without a name.
@@ -293,6 +342,7 @@ fn wrong_shape(key: &Key, found: &str, origin: &Origin) -> Problem {
         Shape::Number => "must be a whole number",
         Shape::List => "must be text or a list of texts",
         Shape::Map => "must be a table of texts",
+        Shape::Tables(_) => "must be a list of tables",
     };
     Problem::new(
         origin,

@@ -70,7 +70,7 @@ impl std::error::Error for Error {
 ///
 /// If there is no such directory, or the file can neither be read nor made, or it is empty.
 pub fn secret() -> Result<FirstRunSecret, Error> {
-    let directory = directory()?;
+    let directory = state_directory()?;
     secret_in(&directory).map_err(|source| Error {
         path: Some(directory.join(FILE)),
         source,
@@ -83,7 +83,7 @@ pub fn secret() -> Result<FirstRunSecret, Error> {
 ///
 /// If the file is there and cannot be read, or is empty.
 pub fn existing() -> Result<Option<FirstRunSecret>, Error> {
-    let Ok(directory) = directory() else {
+    let Ok(directory) = state_directory() else {
         return Ok(None);
     };
     let path = directory.join(FILE);
@@ -97,7 +97,8 @@ pub fn existing() -> Result<Option<FirstRunSecret>, Error> {
     }
 }
 
-fn directory() -> Result<PathBuf, Error> {
+/// Where the server keeps what outlives it.
+pub(super) fn state_directory() -> Result<PathBuf, Error> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let chosen = choose_directory(&variable).map(|path| path.components().collect());
     chosen.ok_or_else(|| Error {

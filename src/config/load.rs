@@ -151,7 +151,7 @@ fn from_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Document {
                     .map(|text| pair(text, flag.separator, &origin))
                     .collect(),
             ),
-            Shape::Text | Shape::Switch | Shape::Number => {
+            Shape::Text | Shape::Switch | Shape::Number | Shape::Tables(_) => {
                 if let Some(setting) = Setting::from_text(key, last, &origin, problems) {
                     document.set(key, setting);
                 }

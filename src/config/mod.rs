@@ -22,6 +22,7 @@ mod load;
 mod local_networks;
 mod reload;
 mod resolve;
+mod revocations;
 mod schema;
 mod secret_source;
 mod strength;
@@ -50,7 +51,8 @@ pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
 pub use reload::{When, differences};
-pub use resolve::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
+pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, SOCKET_PATH_MAX};
+pub use revocations::{RevocationError, RevocationFile};
 pub use secret_source::{SecretPlace, SecretSource};
 
 /// A complete configuration: every value checked, nothing left to default.
@@ -70,10 +72,12 @@ pub struct Config {
     pub peers: Peers,
     /// How much.
     pub limits: Limits,
-    /// Where metrics are served.
-    pub metrics: Metrics,
     /// How operators reach the server while it runs.
     pub admin: Admin,
+    /// Where metrics are served.
+    pub metrics: Metrics,
+    /// How programs ask for time-limited credentials.
+    pub credentials: CredentialService,
     /// What is logged and how.
     pub log: Log,
     /// The process.
@@ -235,17 +239,6 @@ pub struct Limits {
     pub tcp_idle_s: u32,
 }
 
-/// Where metrics are served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Metrics {
-    /// The address of `/metrics`, `/healthz` and `/readyz`; none when `None`.
-    #[serde(serialize_with = "as_address")]
-    pub listen: Option<SocketAddr>,
-    /// Whether nobody asked for that address, so that the server does without if it is taken.
-    #[serde(skip)]
-    pub is_default: bool,
-}
-
 /// How operators reach the server while it runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Admin {
@@ -261,6 +254,43 @@ pub struct Admin {
     /// What who comes over TCP must know: [`ADMIN_TOKEN_MIN`] visible characters or more.
     #[serde(serialize_with = "as_set")]
     pub token: Option<SecretString>,
+}
+
+/// Where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// The address of `/metrics`, `/healthz` and `/readyz`; none when `None`.
+    #[serde(serialize_with = "as_address")]
+    pub listen: Option<SocketAddr>,
+    /// Whether nobody asked for that address, so that the server does without if it is taken.
+    #[serde(skip)]
+    pub is_default: bool,
+}
+
+/// How programs ask for time-limited credentials.
+#[derive(Clone, Debug, Serialize)]
+pub struct CredentialService {
+    /// Its address; `None` unless there are keys.
+    #[serde(serialize_with = "as_address")]
+    pub listen: Option<SocketAddr>,
+    /// What clients are told to use: [`Config::uris`] if nothing else is configured.
+    pub uris: Vec<String>,
+    /// Who may ask; no two have the same id or the same key.
+    #[serde(serialize_with = "as_count")]
+    pub keys: Vec<ApiKey>,
+}
+
+/// Who may ask for time-limited credentials.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Its name, which is no secret.
+    pub id: String,
+    /// What proves it: [`ADMIN_TOKEN_MIN`] visible characters or more.
+    pub key: SecretString,
+    /// The longest life of its credentials, in seconds.
+    pub max_ttl_s: u32,
+    /// Web pages that may ask with it, as browsers write origins.
+    pub origins: Vec<String>,
 }
 
 /// What is logged and how.

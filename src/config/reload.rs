@@ -148,6 +148,26 @@ const ROWS: &[Row] = &[
         limits.tcp_first_message_s
     ),
     row!("limits.tcp_idle_s", AtOnce, limits.tcp_idle_s),
+    row!("admin.socket", Restart, admin.socket),
+    row!("admin.listen", Restart, admin.listen),
+    Row {
+        key: "admin.token",
+        when: When::Restart,
+        differs: |a, b| exposed(a.admin.token.as_slice()) != exposed(b.admin.token.as_slice()),
+    },
+    Row {
+        key: "admin.token_file",
+        when: When::Restart,
+        differs: |_, _| false,
+    },
+    row!("metrics.listen", Restart, metrics.listen),
+    row!("credentials.listen", Restart, credentials.listen),
+    row!("credentials.uris", AtOnce, credentials.uris),
+    Row {
+        key: "credentials.keys",
+        when: When::AtOnce,
+        differs: api_keys_differ,
+    },
     row!("log.level", AtOnce, log.level),
     row!("log.format", Restart, log.format),
     row!("server.workers", Restart, server.workers),
@@ -174,6 +194,15 @@ fn users_differ(a: &Config, b: &Config) -> bool {
         })
 }
 
+fn api_keys_differ(a: &Config, b: &Config) -> bool {
+    let (a, b) = (&a.credentials.keys, &b.credentials.keys);
+    a.len() != b.len()
+        || a.iter().zip(b).any(|(a, b)| {
+            a.key.expose_secret() != b.key.expose_secret()
+                || (&a.id, a.max_ttl_s, &a.origins) != (&b.id, b.max_ttl_s, &b.origins)
+        })
+}
+
 /// The keys of which two configurations have different values, and when they count, in the order of
 /// the schema.
 pub fn differences(a: &Config, b: &Config) -> Vec<(&'static str, When)> {
@@ -185,6 +214,9 @@ impl Config {
     /// This configuration, with what a server keeps that was started with another one.
     #[must_use]
     pub fn kept_from(mut self, started: &Self) -> Self {
+        self.admin = started.admin.clone();
+        self.metrics = started.metrics.clone();
+        self.credentials.listen = started.credentials.listen;
         self.log.format = started.log.format;
         self.server.workers = started.server.workers;
         self.server.user.clone_from(&started.server.user);
@@ -242,7 +274,15 @@ mod tests {
         assert_eq!(differences(&base, &base.clone()), []);
         for row in ROWS {
             let value = match row.key {
-                "auth.static_auth_secret_file" | "auth.nonce_secret_file" => continue,
+                "auth.static_auth_secret_file" | "auth.nonce_secret_file" | "admin.token_file" => {
+                    continue;
+                }
+                // Not without a key, and a token.
+                "admin.listen" | "credentials.listen" | "credentials.keys" => continue,
+                "admin.socket" => "/run/elsewhere/admin.sock",
+                "admin.token" => "a-token-of-thirty-two-characters",
+                "metrics.listen" => "127.0.0.1:9999",
+                "credentials.uris" => "turn:elsewhere.example.org",
                 "realm" | "auth.static_auth_secret" | "auth.nonce_secret" => "other.example.org",
                 "listen.udp" | "listen.tcp" => "127.0.0.1:9999",
                 "relay.ports" => "2000-3000",
@@ -277,5 +317,36 @@ mod tests {
             let left = differences(&base, &changed.kept_from(&base));
             assert_eq!(left.is_empty(), row.when == When::Restart, "{}", row.key);
         }
+    }
+
+    /// RELOAD-02: and those that do not come alone.
+    #[test]
+    fn keys_of_programs_and_operators_can_differ() {
+        let service = |key: &str, port: u16| {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("turnserver.toml");
+            let text = format!(
+                "auth.static_auth_secret = \"of-thirty-two-random-characters!\"\n\
+                 admin = {{ listen = \"127.0.0.1:{port}\", token = \"token-of-sixteen-or-more\" }}\n\
+                 credentials = {{ listen = \"127.0.0.1:{port}\", keys = [{{ id = \"app\", key = \"{key}\" }}] }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let sources = Sources {
+                file: Some(file),
+                ..Sources::default()
+            };
+            let host = Host::probe().of_any_machine();
+            load(&sources, &host).unwrap().config
+        };
+        let base = service("key-of-sixteen-characters-or-more", 9998);
+        let changed = service("another-of-sixteen-characters-or-more", 9999);
+        let expected = [
+            ("admin.listen", When::Restart),
+            ("credentials.listen", When::Restart),
+            ("credentials.keys", When::AtOnce),
+        ];
+        assert_eq!(differences(&base, &changed), expected);
+        let left = differences(&base, &changed.kept_from(&base));
+        assert_eq!(left, [("credentials.keys", When::AtOnce)]);
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Shape {
     List,
     /// A table of texts: `{ name = "value" }`.
     Map,
+    /// A list of tables with these keys, of which the path names the list too.
+    Tables(&'static [Key]),
 }
 
 impl Shape {
@@ -31,12 +33,13 @@ impl Shape {
             Self::Number => "write a whole number, without quotes",
             Self::List => "write a text in quotes or a list of them, e.g. [\"one\", \"two\"]",
             Self::Map => "write a table of texts, e.g. { name = \"value\" }",
+            Self::Tables(_) => "write a list of tables, e.g. [{ id = \"one\" }, { id = \"two\" }]",
         }
     }
 }
 
 /// One configuration key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     /// Section and name, e.g. `relay.ports`.
     pub(super) path: &'static str,
@@ -87,16 +90,28 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.tcp_queues_total_bytes", Shape::Number),
     key("limits.tcp_first_message_s", Shape::Number),
     key("limits.tcp_idle_s", Shape::Number),
-    key("metrics.listen", Shape::Text),
     key("admin.socket", Shape::Text),
     key("admin.listen", Shape::Text),
     key("admin.token", Shape::Text),
     key("admin.token_file", Shape::Text),
+    key("metrics.listen", Shape::Text),
+    key("credentials.listen", Shape::Text),
+    key("credentials.uris", Shape::List),
+    key("credentials.keys", Shape::Tables(API_KEY)),
     key("log.level", Shape::Text),
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),
     key("server.software", Shape::Text),
     key("server.user", Shape::Text),
+];
+
+/// What may be said of each key of the credential service.
+const API_KEY: &[Key] = &[
+    key("credentials.keys.id", Shape::Text),
+    key("credentials.keys.key", Shape::Text),
+    key("credentials.keys.key_file", Shape::Text),
+    key("credentials.keys.max_ttl_s", Shape::Number),
+    key("credentials.keys.origins", Shape::List),
 ];
 
 /// Pairs of keys that say the same thing in two ways: a layer that sets one replaces both, so that a
@@ -108,7 +123,7 @@ pub(super) const ALTERNATIVES: [[&str; 2]; 3] = [
 ];
 
 pub(super) fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    KEYS.iter().chain(API_KEY).find(|key| key.path == path)
 }
 
 /// Whether `name` is a section, such as `relay`.

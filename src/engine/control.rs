@@ -22,7 +22,8 @@ use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 use super::settings::StreamLimits;
 use super::stream::Admission;
 use super::worker::{PLACES_PER_STEP, Worker};
-use crate::turn::{AllocationId, CloseReason, Options, Shared};
+use crate::auth::Revocations;
+use crate::turn::{AllocationId, AllocationView, CloseReason, Options, Shared};
 
 /// Questions that wait for one worker. Who asks beyond that waits too.
 const WAITING_MAX: usize = 16;
@@ -80,6 +81,10 @@ pub(super) enum Command {
     EndAll {
         filter: Filter,
         reason: CloseReason,
+        reply: oneshot::Sender<usize>,
+    },
+    Revoke {
+        revocations: Arc<Revocations>,
         reply: oneshot::Sender<usize>,
     },
     Drain {
@@ -278,6 +283,22 @@ impl Control {
         Ok(ended)
     }
 
+    /// Has every worker refuse these credentials and no others, and end what they hold. Says how many
+    /// allocations that were. Who keeps the set that was in force before until this returns has it
+    /// freed on its own thread, and not on a worker.
+    ///
+    /// # Errors
+    /// If the server is stopping.
+    pub async fn revoke(&self, revocations: &Arc<Revocations>) -> Result<usize, Stopped> {
+        let mut ended = 0;
+        for worker in 0..self.workers.len() {
+            let revocations = Arc::clone(revocations);
+            let ask = |reply| Command::Revoke { revocations, reply };
+            ended += self.ask(worker, ask).await?;
+        }
+        Ok(ended)
+    }
+
     /// From here on no new allocations are made, or they are again.
     ///
     /// # Errors
@@ -373,7 +394,11 @@ pub(super) async fn obey(worker: &Rc<RefCell<Worker>>, mut commands: Commands) {
                 reason,
                 reply,
             } => {
-                let _ = reply.send(end_all(worker, &filter, reason).await);
+                let ended = end_all(worker, |view| filter.matches(view), reason).await;
+                let _ = reply.send(ended);
+            }
+            Command::Revoke { revocations, reply } => {
+                let _ = reply.send(revoke(worker, revocations).await);
             }
             Command::Drain { is_draining, reply } => {
                 let mut worker = worker.borrow_mut();
@@ -440,7 +465,21 @@ async fn list(
     (records, None)
 }
 
-async fn end_all(worker: &RefCell<Worker>, filter: &Filter, reason: CloseReason) -> usize {
+/// Nobody comes in with a revoked credential any more before those who are in are looked for.
+async fn revoke(worker: &RefCell<Worker>, revocations: Arc<Revocations>) -> usize {
+    worker.borrow_mut().server.revoke(Arc::clone(&revocations));
+    let now_unix_s = clock::unix_s();
+    let is_revoked = |view: &AllocationView<'_>| {
+        !view.is_pending() && revocations.cover(view.user(), view.username(), now_unix_s)
+    };
+    end_all(worker, is_revoked, CloseReason::Revoked).await
+}
+
+async fn end_all(
+    worker: &RefCell<Worker>,
+    is_meant: impl Fn(&AllocationView<'_>) -> bool,
+    reason: CloseReason,
+) -> usize {
     let (mut ended, mut next) = (0, Some(0));
     while let Some(slot) = next {
         {
@@ -450,7 +489,7 @@ async fn end_all(worker: &RefCell<Worker>, filter: &Filter, reason: CloseReason)
                     .server
                     .inspect_slots(clock::time(), slot, PLACES_PER_STEP);
             next = following;
-            let matching = views.filter(|view| filter.matches(view));
+            let matching = views.filter(|view| is_meant(view));
             let ids: Vec<AllocationId> = matching.map(|view| view.id()).collect();
             for id in ids {
                 ended += usize::from(worker.end(id, reason));

@@ -198,9 +198,11 @@ impl Bound {
                 .map_err(|error| StartError::System(error.into()))?;
             let heartbeat = Arc::new(AtomicU64::new(0));
             let (options, shared) = (Arc::clone(&options), Arc::clone(&engine.shared));
+            let mut server = Server::new(options, Arc::clone(&shared), *seed);
+            server.revoke(Arc::clone(&settings.revocations));
             let parts = Parts {
                 index,
-                server: Server::new(options, Arc::clone(&shared), *seed),
+                server,
                 shared,
                 metrics: Arc::clone(&engine.metrics),
                 listeners,

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::auth::Revocations;
 use crate::turn::{Options, RelayAddress};
 
 /// Everything that an engine needs to start. Addresses have been checked for sense; whether this
@@ -26,6 +28,8 @@ pub struct Settings {
     /// The protocol's options and limits. The server's own addresses among the peers are filled in
     /// from its listeners.
     pub options: Options,
+    /// The credentials that are refused.
+    pub revocations: Arc<Revocations>,
     /// The bounds of streams.
     pub stream: StreamLimits,
 }

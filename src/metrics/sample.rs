@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::turn::Counters;
+use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
 pub const TCP_ENDINGS: [&str; 8] = [
@@ -26,6 +26,20 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Packets that went nowhere, by cause: the protocol's causes, then the host's.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { protocol, host } = self;
+        let causes = DropCause::ALL.iter();
+        let causes = causes.map(|&cause| (cause.name(), protocol.dropped(cause)));
+        causes.chain([
+            ("listener_overflow", host.listener_overflows),
+            ("relay_overflow", host.relay_overflows),
+            ("not_sent", host.not_sent),
+            ("tcp_queue_full", host.tcp_queue_full),
+            ("tcp_memory", host.tcp_memory),
+        ])
+    }
+
     /// Every number, in an order that is always the same.
     pub(super) fn numbers_mut(&mut self) -> impl Iterator<Item = &mut u64> {
         let Self { protocol, host } = self;

@@ -10,8 +10,7 @@ use super::process;
 use super::reloads::unix_s;
 use super::sample::{BatchSizes, TCP_ENDINGS, TickDelays};
 use crate::turn::{
-    CloseReason, DropCause, FailedAuthentication, Limit, PeerRefusal, REQUEST_METHODS, Relayed,
-    Transport,
+    CloseReason, FailedAuthentication, Limit, PeerRefusal, REQUEST_METHODS, Relayed, Transport,
 };
 use crate::wire::{ErrorCode, Family};
 
@@ -233,20 +232,8 @@ fn relayed(
 }
 
 fn dropped(it: &Source<'_>, out: &mut Writer<'_>) -> fmt::Result {
-    for &cause in DropCause::ALL {
-        out.number(&[cause.name()], it.total.protocol.dropped(cause))?;
-    }
-    let host = &it.total.host;
-    for (cause, number) in [
-        ("listener_overflow", host.listener_overflows),
-        ("relay_overflow", host.relay_overflows),
-        ("not_sent", host.not_sent),
-        ("tcp_queue_full", host.tcp_queue_full),
-        ("tcp_memory", host.tcp_memory),
-    ] {
-        out.number(&[cause], number)?;
-    }
-    Ok(())
+    let mut drops = it.total.drops();
+    drops.try_for_each(|(cause, number)| out.number(&[cause], number))
 }
 
 fn replies(it: &Source<'_>, out: &mut Writer<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@
 //! [`hide_memory`] comes first, before any secret is read. [`confine`] comes when the listeners are
 //! bound and the secrets read. Nothing is needed afterwards that a process without a single right
 //! does not have: relay ports and later listeners are above 1023, and have the system's buffers. No
-//! file is opened again but those that a reload reads.
+//! file is opened again but those that a reload reads, and in one directory, which holds revocations.
 
 mod capabilities;
 mod identity;
@@ -13,6 +13,7 @@ mod sandbox;
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use rustix::fs::Mode;
@@ -161,12 +162,18 @@ impl std::error::Error for ConfineError {}
 /// by Landlock the file system, `connect` of TCP sockets, and signals to other processes. What a
 /// reload reads again stays readable: `files`, and what takes their place in their directories.
 ///
+/// `writable` is the one directory in which files can still be made, read and replaced.
+///
 /// It works on the calling thread, so it must be the only one.
 ///
 /// # Errors
 /// If there are other threads, or the process is root and cannot stop being it as it was told to.
 /// What a kernel or a container lacks beside that is no error: [`Confinement::lacking`] tells it.
-pub fn confine(user: Option<&str>, files: &[PathBuf]) -> Result<Confinement, ConfineError> {
+pub fn confine(
+    user: Option<&str>,
+    readable: &[PathBuf],
+    writable: Option<BorrowedFd<'_>>,
+) -> Result<Confinement, ConfineError> {
     match threads() {
         1 => {}
         count => return Err(ConfineError::Threads(count)),
@@ -179,7 +186,7 @@ pub fn confine(user: Option<&str>, files: &[PathBuf]) -> Result<Confinement, Con
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let capabilities = capabilities::drop_all();
     let no_new_privileges = rustix::thread::set_no_new_privs(true).map_err(io::Error::from);
-    let sandbox = Sandbox::enter(files);
+    let sandbox = Sandbox::enter(readable, writable);
     Ok(Confinement {
         user,
         dumpable: why_dumpable(),
@@ -202,7 +209,7 @@ mod tests {
     /// PROC-02: the test runner's own thread is one too many.
     #[test]
     fn other_threads_are_refused() {
-        let refused = std::thread::spawn(|| confine(None, &[]).unwrap_err());
+        let refused = std::thread::spawn(|| confine(None, &[], None).unwrap_err());
         let refused = refused.join().unwrap();
         assert!(matches!(refused, ConfineError::Threads(2..)), "{refused:?}");
         assert!(refused.to_string().contains("would keep theirs; start"));

@@ -2,15 +2,18 @@
 //! user is.
 //!
 //! A configuration is read again, and files are replaced rather than written to: so their directories
-//! stay readable, as far as the user may read there. A listener may be added, so binding is open.
+//! stay readable, as far as the user may read there. One directory that the server keeps files in is
+//! open. A listener may be added, so binding is open.
 
 use std::fmt;
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
+    path_beneath_rules,
 };
 
 /// The rights to files that are closed: all of this version. A later one can close named Unix
@@ -21,6 +24,12 @@ const FILES: ABI = ABI::V8;
 /// readable.
 const SHARED_DEPTH: usize = 1;
 
+/// What is left in the directory of the server's own files: reading them, and putting whole new ones
+/// in their place.
+const OWN_FILES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | WriteFile | Truncate | MakeReg | RemoveFile | ReadDir
+});
+
 /// What Landlock closes.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -30,10 +39,12 @@ pub struct Sandbox {
     version: Option<u32>,
     lacking: Option<String>,
     abstract_sockets: bool,
+    has_own_files: bool,
 }
 
 impl Sandbox {
-    /// Closes the file system but for reading where `files` are, `connect` of TCP sockets, signals to
+    /// Closes the file system but for reading where `files` are and for `writable`, `connect` of TCP
+    /// sockets, signals to
     /// processes outside, and abstract Unix sockets of others (unless systemd is to be notified by
     /// one). UDP has no such right, and is what relaying is. Binding TCP sockets is open for listeners
     /// that are added; closing it would leave `listen` without `bind` open.
@@ -43,12 +54,19 @@ impl Sandbox {
     ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
-    pub fn enter(files: &[PathBuf]) -> Self {
+    pub fn enter(files: &[PathBuf], writable: Option<BorrowedFd<'_>>) -> Self {
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
-        let readable = readable(files);
-        let (version, lacking) = match restrict(abstract_sockets, &readable) {
+        let mut readable = readable(files);
+        let restricted = restrict(abstract_sockets, &readable, writable);
+        let has_own_files = restricted.is_ok() && writable.is_some();
+        // Where the call that makes exceptions is filtered, there are none.
+        let restricted = restricted.or_else(|_| {
+            readable.clear();
+            restrict(abstract_sockets, &[], None)
+        });
+        let (version, lacking) = match restricted {
             Ok(status) => outcome(&status),
             Err(error) => (None, Some(format!("Landlock ({error})"))),
         };
@@ -57,6 +75,7 @@ impl Sandbox {
             version,
             lacking,
             abstract_sockets,
+            has_own_files,
         }
     }
 
@@ -68,6 +87,7 @@ impl Sandbox {
             version: None,
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
+            has_own_files: false,
         }
     }
 
@@ -87,6 +107,9 @@ impl fmt::Display for Sandbox {
         for (index, path) in self.readable.iter().enumerate() {
             let before = if index == 0 { " but to read" } else { " and" };
             write!(f, "{before} {}", path.display())?;
+        }
+        if self.has_own_files {
+            f.write_str(" but its own")?;
         }
         if version >= 4 {
             f.write_str(", no TCP connect")?;
@@ -125,6 +148,7 @@ fn readable(files: &[PathBuf]) -> Vec<PathBuf> {
 fn restrict(
     abstract_sockets: bool,
     readable: &[PathBuf],
+    writable: Option<BorrowedFd<'_>>,
 ) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
@@ -133,9 +157,15 @@ fn restrict(
     if abstract_sockets {
         rules = rules.scope(Scope::AbstractUnixSocket)?;
     }
-    // One that this user cannot reach is left out.
-    let readable = path_beneath_rules(readable, AccessFs::ReadFile);
-    rules.create()?.add_rules(readable)?.restrict_self()
+    let mut rules = rules.create()?;
+    if !readable.is_empty() {
+        // One that this user cannot reach is left out.
+        rules = rules.add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?;
+    }
+    if let Some(directory) = writable {
+        rules = rules.add_rule(PathBeneath::new(directory, OWN_FILES))?;
+    }
+    rules.restrict_self()
 }
 
 /// The version in force, and what is missing of what was asked for.
@@ -171,6 +201,7 @@ mod tests {
     use std::fs::{self, File};
     use std::io::ErrorKind;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::sync::mpsc::channel;
 
@@ -211,7 +242,7 @@ mod tests {
         let new = ours.path().join("new");
         let in_place = configuration.clone();
         let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter(std::slice::from_ref(&configuration));
+            let sandbox = Sandbox::enter(std::slice::from_ref(&configuration), None);
             let Some(version) = sandbox.version else {
                 assert!(!is_expected(), "{:?}", sandbox.lacking());
                 println!("not tested: {}", sandbox.lacking().unwrap());
@@ -284,5 +315,37 @@ mod tests {
             readable("/etc/turnstone-of-the-test/turnserver.toml"),
             [own]
         );
+    }
+
+    /// PROC-10: the server's own files can be replaced whole, and no others be touched.
+    #[test]
+    fn one_directory_can_be_left_open() {
+        let home = tempfile::tempdir().unwrap();
+        let own = home.path().join("own");
+        fs::create_dir(&own).unwrap();
+        fs::write(home.path().join("secret"), "not theirs").unwrap();
+        let confined = std::thread::spawn(move || {
+            let directory = File::open(&own).unwrap();
+            let sandbox = Sandbox::enter(&[], Some(directory.as_fd()));
+            fs::write(own.join("draft"), "whole").unwrap();
+            fs::rename(own.join("draft"), own.join("file")).unwrap();
+            assert_eq!(fs::read(own.join("file")).unwrap(), b"whole");
+            directory.sync_all().unwrap();
+            if sandbox.version.is_none() {
+                assert!(!is_expected(), "{:?}", sandbox.lacking());
+                return;
+            }
+            let denied = Some(ErrorKind::PermissionDenied);
+            let secret = home.path().join("secret");
+            assert_eq!(fs::read(&secret).err().map(|e| e.kind()), denied);
+            let moved = fs::rename(own.join("file"), &secret);
+            assert!(moved.is_err(), "out of the directory");
+            let linked = fs::hard_link(&secret, own.join("linked"));
+            assert!(linked.is_err(), "into it");
+            let made = fs::create_dir(own.join("directory"));
+            assert_eq!(made.err().map(|e| e.kind()), denied);
+            fs::remove_file(own.join("file")).unwrap();
+        });
+        confined.join().unwrap();
     }
 }

@@ -66,6 +66,7 @@ named! {
         UnknownUser, "unknown_user", "Nobody has this name.";
         WrongPassword, "wrong_password", "The integrity attribute is wrong.";
         Expired, "expired", "A time-limited credential that is over.";
+        Revoked, "revoked", "A credential that an operator has revoked.";
         ForeignNonce, "foreign_nonce", "A nonce of another client or server.";
         StaleNonce, "stale_nonce", "An old nonce, and everything else right.";
         TooManyFailures, "too_many_failures", "Whatever the password: the address has failed too often as this user.";
@@ -88,6 +89,7 @@ impl FailedAuthentication {
             AuthFailure::UnknownUser { .. } => Self::UnknownUser,
             AuthFailure::WrongPassword { .. } => Self::WrongPassword,
             AuthFailure::Expired { .. } => Self::Expired,
+            AuthFailure::Revoked { .. } => Self::Revoked,
             AuthFailure::ForeignNonce => Self::ForeignNonce,
             AuthFailure::StaleNonce(_) => Self::StaleNonce,
         })

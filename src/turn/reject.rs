@@ -70,7 +70,8 @@ impl Reject {
                 | AuthFailure::WrongRealm
                 | AuthFailure::UnknownUser { .. }
                 | AuthFailure::WrongPassword { .. }
-                | AuthFailure::Expired { .. } => ErrorCode::Unauthenticated,
+                | AuthFailure::Expired { .. }
+                | AuthFailure::Revoked { .. } => ErrorCode::Unauthenticated,
             },
             Self::TooManyFailures => ErrorCode::Unauthenticated,
             Self::UnknownAttributes(_) => ErrorCode::UnknownAttribute,

@@ -26,7 +26,7 @@ use super::table::Table;
 use super::time::{Now, Time};
 use super::timer::{Deadlines, UNSCHEDULED, second_of};
 use super::{IcmpLimit, IpHeader};
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Revocations};
 use crate::wire::{AttributeType, ErrorCode, Family, Method, PacketKind, classify};
 
 /// What the operator decided. Shared by the shards, replaced as a whole.
@@ -98,6 +98,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Server {
     pub(super) options: Arc<Options>,
+    pub(super) revocations: Arc<Revocations>,
     pub(super) shared: Arc<Shared>,
     pub(super) table: Table,
     deadlines: Deadlines,
@@ -122,6 +123,7 @@ impl Server {
         let mut random = ChaCha12Rng::from_seed(seed);
         Self {
             options,
+            revocations: Arc::default(),
             shared,
             table: Table::default(),
             deadlines: Deadlines::default(),
@@ -276,6 +278,11 @@ impl Server {
     /// asked. The server's own addresses among the peers are the host's to fill in.
     pub fn reconfigure(&mut self, options: Arc<Options>) {
         self.options = options;
+    }
+
+    /// From here on these credentials are refused, and no others. What lives is not ended.
+    pub fn revoke(&mut self, revocations: Arc<Revocations>) {
+        self.revocations = revocations;
     }
 
     /// Whether new allocations are refused with 403 while those that exist go on.

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import check
 import coturn_import
+import dashboard
 import doctor
 import fail2ban
 import lab
@@ -355,6 +356,16 @@ async def watched(bench, s):
         raise Failed(str(wrong)) from wrong
 
 
+async def looked_at(bench, s):
+    """The dashboard of a server of its own, in Chromium."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        return await asyncio.to_thread(dashboard.check)
+    except prometheus.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+
+
 def bound_channels(text):
     numbers = [int(n, 16) for n in re.findall(r"success: (0x[0-9a-f]+)", text)]
     return numbers and all(0x4000 <= n <= 0x4FFF for n in numbers)
@@ -436,6 +447,7 @@ def scenarios():
             "import", "uclient", "turnutils_peer", "udp, tcp", apart(coturn_import, lambda bench: (bench.logs,))
         ),
         Scenario("prometheus", "clients", "prometheus", "udp, tcp", apart(prometheus)),
+        Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
         *[
             Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", apart(check, lambda _, name=name: (name,)))
             for name in check.CASES

@@ -59,12 +59,12 @@ def xored(address):
 class Client:
     """Relays by one channel."""
 
-    def __init__(self, server, tcp):
-        self.tcp = tcp
+    def __init__(self, server, tcp, user="alice"):
+        self.tcp, self.user = tcp, user.encode()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
         self.socket.settimeout(5)
         self.socket.connect(server)
-        self.key = hashlib.md5(f"alice:{REALM}:{PASSWORD}".encode()).digest()
+        self.key = hashlib.md5(f"{user}:{REALM}:{PASSWORD}".encode()).digest()
         self.realm = self.nonce = None
 
     def read(self, count):
@@ -84,7 +84,7 @@ class Client:
     def ask(self, method, body):
         """Sends a request, signed once there is a nonce; returns code (0 for success) and attributes."""
         if self.nonce:
-            body += attribute(USERNAME, b"alice") + attribute(REALM_NAME, REALM.encode()) + attribute(NONCE, self.nonce)
+            body += attribute(USERNAME, self.user) + attribute(REALM_NAME, REALM.encode()) + attribute(NONCE, self.nonce)
         length = len(body) + (24 if self.nonce else 0)
         message = struct.pack("!HHI", method, length, COOKIE) + os.urandom(12) + body
         if self.nonce:

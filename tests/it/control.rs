@@ -9,7 +9,7 @@ use turnstone::turn::CloseReason;
 use crate::harness::{Client, Peer, TestServer};
 
 /// Runs what is asked for on a runtime of its own, as an operator's thread does.
-fn ask<T>(question: impl Future<Output = T>) -> T {
+pub(crate) fn ask<T>(question: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()

@@ -79,6 +79,7 @@ fn no_secret_is_in_debug_output() {
             classic_stun: false,
             dont_fragment: false,
         },
+        revocations: Arc::default(),
         stream: StreamLimits {
             connections: 1,
             connections_per_address: 1,

@@ -22,7 +22,7 @@ impl Error {
     }
 
     /// The request cannot be understood.
-    pub(super) fn bad_request(text: impl Into<String>) -> Self {
+    pub(in crate::admin) fn bad_request(text: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
@@ -49,11 +49,11 @@ impl IntoResponse for Error {
     }
 }
 
-pub(super) async fn unknown_path(uri: Uri) -> Error {
+pub(in crate::admin) async fn unknown_path(uri: Uri) -> Error {
     Error::not_found(format!("there is no {}", uri.path()))
 }
 
-pub(super) async fn wrong_method(method: Method, uri: Uri) -> Error {
+pub(in crate::admin) async fn wrong_method(method: Method, uri: Uri) -> Error {
     let text = format!("{} cannot be asked for with {method}", uri.path());
     Error::new(StatusCode::METHOD_NOT_ALLOWED, text)
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Api;
 use crate::admin::Draining;
+use crate::config::Limits;
 use crate::engine::Control;
 
 /// What does not change while the server runs.
@@ -25,10 +26,16 @@ pub struct Facts {
     pub workers: usize,
     /// The realm of all credentials.
     pub realm: String,
+    /// Between the parts of time-limited names.
+    pub rest_separator: char,
     /// Where clients connect.
     pub listeners: Vec<ListenerAddress>,
     /// Where peers are talked to.
     pub relay: RelayFacts,
+    /// Where the credential service is, if there is one.
+    pub credentials: Option<SocketAddr>,
+    /// How much there may be.
+    pub limits: Limits,
     /// The configuration file, if there is one.
     pub config_file: Option<PathBuf>,
 }
@@ -69,6 +76,13 @@ struct Info {
     allocations: u32,
     tcp_connections: u32,
     relay_ports: RelayPorts,
+    credentials: Option<CredentialService>,
+    limits: Limits,
+}
+
+#[derive(Serialize)]
+struct CredentialService {
+    listen: SocketAddr,
 }
 
 #[derive(Serialize)]
@@ -113,7 +127,7 @@ struct Configuration {
 }
 
 #[derive(Serialize)]
-struct RelayPorts {
+pub(super) struct RelayPorts {
     live: u32,
     held: u32,
     resting: u32,
@@ -121,7 +135,7 @@ struct RelayPorts {
 }
 
 impl RelayPorts {
-    fn of(control: &Control) -> Self {
+    pub(super) fn of(control: &Control) -> Self {
         let census = control.shared().ports.census();
         Self {
             live: census.live,
@@ -160,6 +174,8 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
         allocations: api.control.shared().quota.total(),
         tcp_connections: api.control.tcp_connections(),
         relay_ports: RelayPorts::of(&api.control),
+        credentials: facts.credentials.map(|listen| CredentialService { listen }),
+        limits: facts.limits.clone(),
     })
 }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 
 /// The parameters behind the path.
-pub(super) struct Parameters<T>(pub(super) T);
+pub(in crate::admin) struct Parameters<T>(pub(in crate::admin) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
     type Rejection = Error;
@@ -29,7 +29,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
 }
 
 /// The body, as JSON; an empty one is an empty object.
-pub(super) struct Body<T>(pub(super) T);
+pub(in crate::admin) struct Body<T>(pub(in crate::admin) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Error;

@@ -2,10 +2,12 @@
 
 mod allocations;
 mod drain;
-mod error;
+pub(super) mod error;
 mod info;
-mod input;
+pub(super) mod input;
 mod log_level;
+mod revocations;
+mod statistics;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use axum::extract::DefaultBodyLimit;
 pub use error::Error;
 pub use info::{Facts, ListenerAddress, RelayFacts};
 
-use super::Drain;
+use super::{Drain, RevocationBook, Statistics};
 use crate::engine::Control;
 use crate::log::Level;
 
@@ -29,8 +31,12 @@ pub struct Api {
     pub control: Control,
     /// Whether the server drains.
     pub drain: Drain,
+    /// The credentials that are refused.
+    pub revocations: Arc<RevocationBook>,
     /// The level of log lines.
     pub log_level: Level,
+    /// What was counted, now and in the last hour.
+    pub statistics: Arc<Statistics>,
     /// What does not change while the server runs.
     pub facts: Facts,
 }
@@ -42,6 +48,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .merge(allocations::routes())
         .merge(drain::routes())
         .merge(log_level::routes())
+        .merge(revocations::routes())
+        .merge(statistics::routes())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))

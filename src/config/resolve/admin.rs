@@ -87,23 +87,32 @@ impl Resolver<'_> {
     }
 
     fn admin_token(&mut self) -> Option<SecretString> {
-        let given = |key| self.text(key).filter(|item| !item.text.is_empty());
-        let (text, file) = (given("admin.token"), given("admin.token_file"));
-        let (key, item, token) = match (text, file) {
+        let names = ["admin.token", "admin.token_file"];
+        let items = names.map(|name| self.text(name).filter(|item| !item.text.is_empty()));
+        self.bearer(names, items)
+    }
+
+    /// A token (RFC 6750 §2.1) that is written under the first name, or in a file under the second.
+    pub(super) fn bearer(
+        &mut self,
+        names: [&str; 2],
+        items: [Option<&Item>; 2],
+    ) -> Option<SecretString> {
+        let (key, item, token) = match items.into() {
             (None, None) => return None,
             (Some(_), Some(file)) => {
-                let what = "is set beside admin.token";
+                let what = format!("is set beside {}", names[0]);
                 let remedy = "remove one of the two";
-                self.refuse(&file.origin, "admin.token_file", what, remedy);
+                self.refuse(&file.origin, names[1], what, remedy);
                 return None;
             }
             (Some(item), None) => {
-                let key = "admin.token";
+                let key = names[0];
                 self.warn_of_weak_secret(&item.origin, key, &item.text);
                 (key, item, SecretString::from(item.text.as_str()))
             }
             (None, Some(item)) => {
-                let key = "admin.token_file";
+                let key = names[1];
                 let path = beside(&item.origin, Path::new(item.text.as_str()));
                 (key, item, self.secret_file(key, item, &path)?)
             }

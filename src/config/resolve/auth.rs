@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::auth::opaque_string;
 
 use super::Resolver;
-use crate::config::document::Item;
+use crate::config::document::{Item, Value};
 use crate::config::exposure::{self, Exposure};
 use crate::config::strength::weakness;
 use crate::config::{Auth, Credential, Md5Key, Origin, SecretPlace, SecretSource, defaults};
@@ -233,11 +233,20 @@ impl Resolver<'_> {
             "auth.users",
             "auth.nonce_secret",
             "admin.token",
+            "credentials.keys",
         ];
         for key in secret_keys {
             let Some(setting) = self.document.get(key) else {
                 continue;
             };
+            // Keys in files of their own are no secrets of this one.
+            if let Value::Tables(tables) = &setting.value
+                && !tables
+                    .iter()
+                    .any(|table| table.get("credentials.keys.key").is_some())
+            {
+                continue;
+            }
             if let Origin::File { path, .. } = &setting.origin
                 && let Some(Exposure { what, remedy }) =
                     exposure::to_readers(Path::new(path.as_ref()), self.server_user())

@@ -6,10 +6,12 @@ mod addresses;
 mod admin;
 mod auth;
 mod clients;
+mod credentials;
 mod metrics;
 mod peers;
 
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
+pub use credentials::API_KEYS_MAX;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -40,19 +42,24 @@ pub(super) fn resolve(
         files: document.file().map(PathBuf::from).into_iter().collect(),
         secrets: Vec::new(),
     };
-    let config = Config {
+    let auth = resolver.auth();
+    let mut config = Config {
         realm: resolver.realm(),
         listen: resolver.listen(),
         relay: resolver.relay(),
-        auth: resolver.auth(),
+        credentials: resolver.credentials(&auth),
+        auth,
         clients: resolver.clients(),
         peers: resolver.peers(),
         limits: resolver.limits(),
-        metrics: resolver.metrics(),
         admin: resolver.admin(),
+        metrics: resolver.metrics(),
         log: resolver.log(),
         server: resolver.server(),
     };
+    if config.credentials.uris.is_empty() {
+        config.credentials.uris = config.uris();
+    }
     if resolver.problems.is_empty() {
         resolver.warn_of_listeners_among_relay_ports(&config);
         resolver.warn_of_lost_clients(&config);

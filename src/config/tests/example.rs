@@ -34,6 +34,11 @@ fn the_examples_of_the_example_are_accepted() {
     for file in ["secret", "nonce-secret"] {
         fs::write(trial.directory.path().join(file), "secret").unwrap();
     }
+    fs::write(
+        trial.directory.path().join("app-key"),
+        "key-of-the-app-for-tests",
+    )
+    .unwrap();
     let auth = trial.load().config.auth;
     assert_eq!(auth.static_auth_secrets.len(), 3);
     assert_eq!(auth.nonce_secrets.len(), 2);

@@ -1,6 +1,7 @@
 //! The configuration as a whole, from text to what `run` gets.
 
 mod admin;
+mod credentials;
 mod example;
 mod layers;
 mod meaning;

@@ -153,6 +153,7 @@ impl Server {
             known,
             check_expiry,
         );
+        let checked = self.revocations.apply(checked, exchange.now.unix_s);
         self.limit_failures(exchange, &checked)?;
         checked.map_err(Reject::Authentication)
     }

@@ -24,7 +24,9 @@ impl Server {
         let (username, is_right) = match checked {
             Ok(identity) => (&identity.username, true),
             Err(AuthFailure::StaleNonce(identity)) => (&identity.username, true),
-            Err(AuthFailure::Expired { username, .. }) => (username, true),
+            Err(AuthFailure::Expired { username, .. } | AuthFailure::Revoked { username }) => {
+                (username, true)
+            }
             Err(AuthFailure::UnknownUser { username })
             | Err(AuthFailure::WrongPassword { username }) => (username, false),
             Err(_) => return Ok(()),

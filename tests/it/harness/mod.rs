@@ -10,6 +10,7 @@
 
 pub(crate) mod attribute;
 mod client;
+mod http;
 mod message;
 mod peer;
 mod process;
@@ -17,6 +18,7 @@ mod server;
 mod strangers;
 
 pub(crate) use client::{Client, Received, Via};
+pub(crate) use http::{Answer, ask_socket, ask_tcp};
 pub(crate) use message::{Class, Message, Packet, method, parse_attributes, random_id};
 pub(crate) use peer::Peer;
 pub(crate) use process::Process;

@@ -72,10 +72,9 @@ impl Process {
         let mut child = command
             .args(["-c", &script, env!("CARGO_BIN_EXE_turnstone")])
             .arg(&path)
-            // Servers side by side must not meet at the default port.
-            .env("TURNSERVER_METRICS__LISTEN", "127.0.0.1:0")
-            // Servers side by side must not meet at the default socket.
+            // Servers side by side must not meet at the default socket and port.
             .env("RUNTIME_DIRECTORY", home.path())
+            .env("TURNSERVER_METRICS__LISTEN", "127.0.0.1:0")
             .env_remove("STATE_DIRECTORY")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG")

@@ -208,6 +208,7 @@ impl TestServer {
             relay_ports: setup.ports.clone(),
             own_networks: setup.own_networks.clone(),
             options: setup.options(),
+            revocations: Arc::default(),
             stream: setup.stream,
         })?;
         Ok(Self {

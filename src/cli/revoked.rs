@@ -1,0 +1,58 @@
+//! The revocations at the start of a server: read while it still has rights, and taken over by the
+//! book that operators write in.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::credentials::unix_time;
+use crate::admin::RevocationBook;
+use crate::auth::Revocations;
+use crate::config::{RevocationError, RevocationFile};
+use crate::engine::Control;
+
+/// The revocations of earlier runs, and where those of this one go.
+pub(super) struct Revoked {
+    file: Option<RevocationFile>,
+    revocations: Arc<Revocations>,
+}
+
+impl Revoked {
+    /// Having no place for them is no reason not to serve; forgetting them is.
+    pub(super) fn of_earlier_runs(owner: Option<(u32, u32)>) -> Result<Self, RevocationError> {
+        let file = match RevocationFile::open(owner) {
+            Ok(file) => Some(file),
+            Err(error @ RevocationError::NoPlace(_)) => {
+                tracing::info!("{error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let revocations = file.as_ref().map(|file| file.load(unix_time()));
+        let revocations = Arc::new(revocations.transpose()?.unwrap_or_default());
+        Ok(Self { file, revocations })
+    }
+
+    /// What the workers start with.
+    pub(super) fn in_force(&self) -> Arc<Revocations> {
+        Arc::clone(&self.revocations)
+    }
+
+    /// The directory that is to stay writable.
+    pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(RevocationFile::directory)
+    }
+
+    /// The rights of the process are those it keeps: what cannot be written now never can be.
+    pub(super) fn into_book(self, control: Control) -> Arc<RevocationBook> {
+        let Self { file, revocations } = self;
+        if let Some(file) = &file
+            && let Err(error) = file.save(&revocations)
+        {
+            let path = file.path().display();
+            tracing::warn!(
+                "new revocations will not survive a restart: cannot write {path} ({error})"
+            );
+        }
+        RevocationBook::new(control, file.map(Arc::new), revocations)
+    }
+}

@@ -1,0 +1,381 @@
+//! Credentials that the operator withdraws, at a server that relays meanwhile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use turnstone::auth::{REVOCATIONS_MAX, Revocations, RevokedName, rest_password};
+
+use crate::control::ask;
+use crate::harness::attribute::REQUESTED_TRANSPORT;
+use crate::harness::{
+    Client, Packet, Peer, Process, TestServer, ask_socket, eventually, method, own_ipv4, unix_s,
+};
+
+const SECRET: &str = "a-secret-that-nobody-else-knows-at-all";
+
+/// A server whose state outlives it.
+struct Server {
+    process: Process,
+    socket: PathBuf,
+}
+
+impl Server {
+    fn start(state: &Path) -> Self {
+        let socket = state.join("admin.sock");
+        let process = Process::start_with(
+            &config(&socket),
+            &format!("export STATE_DIRECTORY='{}'", state.display()),
+        );
+        Self { process, socket }
+    }
+
+    fn client(&self, username: &str) -> Client {
+        let password = rest_password(SECRET, username.as_bytes());
+        Client::udp_to(self.process.udp[0]).with_user(username, &password)
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, target: &str, body: &Value) -> Value {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        ask_socket(&self.socket, method, target, &body).success()
+    }
+
+    #[track_caller]
+    fn revoke(&self, body: &Value) -> Value {
+        self.ask("POST", "/v1/revocations", body)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_turnstone"))
+            .arg("revoke")
+            .args(arguments)
+            .arg("--socket")
+            .arg(&self.socket)
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn stdout(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn stop(mut self) -> Vec<String> {
+        self.process.terminate();
+        assert!(self.process.wait().success());
+        std::mem::take(&mut self.process.log)
+    }
+}
+
+fn config(socket: &Path) -> String {
+    let ip = own_ipv4();
+    format!(
+        "realm = \"example.org\"\nauth.static_auth_secret = \"{SECRET}\"\n\
+         auth.users = {{ carol = \"password-of-carol\" }}\nadmin.socket = \"{}\"\n\
+         listen.udp = [\"{ip}:0\"]\nlisten.tcp = [\"{ip}:0\"]\nrelay.addresses = [\"{ip}\"]\n\
+         relay.ports = \"20000-29999\"\npeers.allow_loopback = true\nserver.workers = 2\n",
+        socket.display()
+    )
+}
+
+fn state() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// What an Allocate request gets.
+fn verdict(client: &mut Client) -> u16 {
+    let packet = Packet::request(method::ALLOCATE).attr(REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    let signed = client.signed(packet);
+    client.exchange(&signed).code()
+}
+
+/// What a Refresh request gets.
+fn refreshed(client: &mut Client) -> u16 {
+    let signed = client.signed(Packet::request(method::REFRESH));
+    client.exchange(&signed).code()
+}
+
+/// A call, of which every datagram must arrive.
+struct Call {
+    client: Client,
+    peer: Peer,
+    relayed: std::net::SocketAddr,
+}
+
+impl Call {
+    fn start(mut client: Client) -> Self {
+        let peer = Peer::new();
+        let relayed = client.allocate();
+        client.bind(0x4000, peer.address());
+        Self {
+            client,
+            peer,
+            relayed,
+        }
+    }
+
+    #[track_caller]
+    fn echo(&mut self, datagrams: u32) {
+        for number in 0..datagrams {
+            let number = number.to_be_bytes();
+            self.client.send_channel(0x4000, &number);
+            self.peer.expect(&number, self.relayed);
+            self.peer.send(&number, self.relayed);
+            self.client.expect_channel(0x4000, &number);
+        }
+    }
+}
+
+/// REV-04: a user's allocations end at once, under whatever name, and nobody else's does or loses a
+/// datagram.
+#[test]
+fn a_revoked_user_is_out_and_nobody_else() {
+    let state = state();
+    let mut server = Server::start(state.path());
+    let later = unix_s() + 600;
+    let mut bobs = Call::start(server.client(&format!("{later}:bob")));
+    let mut first = server.client(&format!("{later}:alice"));
+    let allocate = Packet::request(method::ALLOCATE).attr(REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    let allocate = first.signed(allocate);
+    assert_eq!(first.exchange(&allocate).code(), 0);
+    assert_eq!(first.exchange(&allocate).code(), 0, "a retransmission");
+    let other_name = format!("{}:alice", later + 1);
+    let mut second = server.client(&other_name);
+    second.allocate();
+    bobs.echo(50);
+
+    let revoked = server.revoke(&json!({"user": "alice"}));
+    let expected = json!({"ended": 2, "until_unix_s": null, "persisted": true});
+    assert_eq!(revoked, expected);
+    bobs.echo(50);
+    // Its allocation is gone, and its credential no good: a Refresh fails like any other request.
+    assert_eq!(refreshed(&mut first), 401);
+    assert_eq!(
+        first.exchange(&allocate).code(),
+        401,
+        "a late retransmission"
+    );
+    assert_eq!(refreshed(&mut second), 401);
+    server.process.wait_for("credential revoked");
+    for name in [
+        format!("{later}:alice"),
+        other_name,
+        format!("{later}:x:alice"),
+    ] {
+        let expected = if name.ends_with(":x:alice") { 0 } else { 401 };
+        assert_eq!(verdict(&mut server.client(&name)), expected, "{name}");
+    }
+    assert_eq!(verdict(&mut server.client(&format!("{later}:bob"))), 0);
+    bobs.echo(50);
+
+    let undone = server.ask("DELETE", "/v1/revocations/alice", &Value::Null);
+    assert_eq!(undone, json!({"undone": 1, "persisted": true}));
+    assert_eq!(verdict(&mut first), 0, "good again");
+    bobs.echo(50);
+    let log = server.stop().join("\n");
+    assert!(log.contains("revoked"), "{log}");
+}
+
+/// REV-05: a USERNAME is refused alone, and an expired one is ended too.
+#[test]
+fn a_username_is_refused_alone() {
+    let state = state();
+    let server = Server::start(state.path());
+    let later = unix_s() + 600;
+    let (name, other) = (format!("{later}:alice"), format!("{}:alice", later + 1));
+    let mut one = server.client(&name);
+    one.allocate();
+    let mut another = Call::start(server.client(&other));
+    // Whose user is called like that USERNAME.
+    let mut alike = Call::start(server.client(&format!("{later}:{name}")));
+    let revoked = server.revoke(&json!({ "username": name }));
+    assert_eq!(
+        (&revoked["ended"], &revoked["until_unix_s"]),
+        (&json!(1), &json!(later))
+    );
+    assert_eq!(verdict(&mut one), 401);
+    another.echo(10);
+    alike.echo(10);
+
+    let soon = unix_s() + 1;
+    let short = format!("{soon}:dave");
+    let mut outlives = server.client(&short);
+    outlives.allocate();
+    eventually("the expiry", || unix_s() > soon);
+    outlives.assert_alive();
+    let revoked = server.revoke(&json!({ "username": short }));
+    assert_eq!(revoked["ended"], 1);
+    assert_eq!(refreshed(&mut outlives), 401);
+    server.stop();
+}
+
+/// REV-06: revocations are in force before the first client of the next start is.
+#[test]
+fn revocations_outlive_the_server() {
+    let state = state();
+    let later = unix_s() + 600;
+    let server = Server::start(state.path());
+    server.revoke(&json!({"user": "carol"}));
+    server.revoke(&json!({"username": format!("{later}:bob"), "until_unix_s": later + 5}));
+    let log = server.stop().join("\n");
+    assert!(!log.contains("survive"), "{log}");
+
+    let server = Server::start(state.path());
+    let mut carol = Client::udp_to(server.process.udp[0]).with_user("carol", "password-of-carol");
+    assert_eq!(verdict(&mut carol), 401);
+    assert_eq!(verdict(&mut server.client(&format!("{later}:bob"))), 401);
+    assert_eq!(verdict(&mut server.client(&format!("{later}:alice"))), 0);
+    let list = server.ask("GET", "/v1/revocations", &Value::Null);
+    let expected = json!([
+        {"user": "carol", "until_unix_s": null},
+        {"username": format!("{later}:bob"), "until_unix_s": later + 5},
+    ]);
+    assert_eq!(
+        (&list["revocations"], &list["persistent"]),
+        (&expected, &json!(true))
+    );
+    server.ask("DELETE", "/v1/revocations/carol", &Value::Null);
+    server.stop();
+
+    let server = Server::start(state.path());
+    let mut carol = Client::udp_to(server.process.udp[0]).with_user("carol", "password-of-carol");
+    assert_eq!(verdict(&mut carol), 0, "undone for good");
+    server.stop();
+}
+
+/// What cannot be kept is in force all the same, and said not to be kept.
+#[test]
+fn without_a_place_revocations_end_with_the_server() {
+    let state = state();
+    let socket = state.path().join("admin.sock");
+    let file = state.path().join("no-directory");
+    fs::write(&file, "").unwrap();
+    let environment = format!("export STATE_DIRECTORY='{}'", file.display());
+    let mut process = Process::start_with(&config(&socket), &environment);
+    let answer = ask_socket(&socket, "POST", "/v1/revocations", r#"{"user": "carol"}"#);
+    assert_eq!(answer.success()["persisted"], false);
+    process.wait_for("will not survive a restart");
+    let mut carol = Client::udp_to(process.udp[0]).with_user("carol", "password-of-carol");
+    assert_eq!(verdict(&mut carol), 401);
+    let run = Command::new(env!("CARGO_BIN_EXE_turnstone"))
+        .args(["revoke", "--list", "--socket"])
+        .arg(&socket)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(run.stderr).unwrap();
+    assert!(told.contains("does not survive a restart"), "{told}");
+}
+
+/// Revocations that cannot be read are not forgotten.
+#[test]
+fn a_broken_file_stops_the_start() {
+    let state = state();
+    fs::create_dir(state.path().join("revocations")).unwrap();
+    let file = state.path().join("revocations/revocations.json");
+    fs::write(file, "{").unwrap();
+    let environment = format!("export STATE_DIRECTORY='{}'", state.path().display());
+    let mut process = Process::spawn(&config(&state.path().join("admin.sock")), &environment);
+    process.wait_for("revocations.json");
+    assert!(!process.wait().success());
+}
+
+#[test]
+fn what_cannot_be_revoked_is_refused() {
+    let state = state();
+    let server = Server::start(state.path());
+    let refused = |method, target, body: Value, status, text| {
+        ask_socket(&server.socket, method, target, &body.to_string()).assert_refused(status, text);
+    };
+    let post = |body, text| refused("POST", "/v1/revocations", body, 400, text);
+    post(json!({}), "one of user and username");
+    post(
+        json!({"user": "a", "username": "b"}),
+        "one of user and username",
+    );
+    post(json!({"user": ""}), "no name has");
+    post(json!({"user": "x".repeat(764)}), "no name has");
+    post(
+        json!({"user": "a", "until_unix_s": unix_s() - 1}),
+        "is over",
+    );
+    post(json!({"users": "a"}), "unknown field");
+    refused(
+        "DELETE",
+        "/v1/revocations/alice",
+        Value::Null,
+        404,
+        "is not revoked",
+    );
+    server.revoke(&json!({"user": "x".repeat(763)}));
+    server.stop();
+}
+
+/// The command, with names that a path cannot hold as they are.
+#[test]
+fn the_command_revokes_and_undoes() {
+    let state = state();
+    let server = Server::start(state.path());
+    let later = unix_s() + 600;
+    let mut alice = server.client(&format!("{later}:alice"));
+    alice.allocate();
+    let told = server.stdout(&["alice", "--until", "2h"]);
+    assert!(told.starts_with("alice: revoked until 2"), "{told}");
+    assert!(told.ends_with("; 1 allocation ended\n"), "{told}");
+    let awkward = format!("{later}:a b/c+d%?é");
+    let told = server.stdout(&[&awkward]);
+    assert!(told.ends_with("; 0 allocations ended\n"), "{told}");
+    let list = server.stdout(&["--list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines[0].starts_with("user alice, until 2"), "{list}");
+    assert!(
+        lines[1].starts_with(&format!("username {awkward}, until 2")),
+        "{list}"
+    );
+    assert_eq!(
+        server.stdout(&["--undo", &awkward]),
+        format!("{awkward}: good again\n")
+    );
+    assert_eq!(server.stdout(&["--undo", "alice"]), "alice: good again\n");
+    assert_eq!(server.stdout(&["--list"]), "no credential is revoked\n");
+    let output = server.run(&["--undo", "alice"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not revoked"));
+    assert_eq!(verdict(&mut alice), 0);
+    server.stop();
+}
+
+/// REV-02: the longest list is exchanged under a call, and refuses its last name.
+#[test]
+fn the_longest_list_costs_no_datagram() {
+    let server = TestServer::with(|setup| setup.workers = 2);
+    let mut bobs = Call::start(Client::udp(&server).with_user("bob", "builder"));
+    let mut alice = Client::udp(&server);
+    alice.allocate();
+    let mut revocations = Revocations::default();
+    for number in 1..REVOCATIONS_MAX {
+        let name = format!("user {number}");
+        revocations.insert(RevokedName::User(&name), None).unwrap();
+    }
+    revocations
+        .insert(RevokedName::User("alice"), None)
+        .unwrap();
+    let control = server.engine.control();
+    let revocations = Arc::new(revocations);
+    assert_eq!(ask(control.revoke(&revocations)), Ok(1));
+    bobs.echo(20);
+    assert_eq!(refreshed(&mut alice), 401);
+    assert_eq!(ask(control.revoke(&revocations)), Ok(0), "once is enough");
+    assert_eq!(ask(control.revoke(&Arc::default())), Ok(0));
+    bobs.echo(20);
+    assert_eq!(verdict(&mut alice), 0);
+}
