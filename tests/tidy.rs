@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "config", "engine", "log", "process", "turn", "auth", "wire",
+            "admin", "config", "engine", "log", "metrics", "process", "turn", "auth", "wire",
         ],
     ),
     // An ordinary client, which knows nothing of this server.

@@ -162,7 +162,12 @@ const ROWS: &[Row] = &[
     },
     row!("metrics.listen", Restart, metrics.listen),
     row!("credentials.listen", Restart, credentials.listen),
-    row!("credentials.uris", AtOnce, credentials.uris),
+    Row {
+        key: "credentials.uris",
+        when: When::AtOnce,
+        // Without keys they are told to nobody, and follow from other keys.
+        differs: |a, b| !b.credentials.keys.is_empty() && a.credentials.uris != b.credentials.uris,
+    },
     Row {
         key: "credentials.keys",
         when: When::AtOnce,
@@ -278,11 +283,12 @@ mod tests {
                     continue;
                 }
                 // Not without a key, and a token.
-                "admin.listen" | "credentials.listen" | "credentials.keys" => continue,
+                "admin.listen" | "credentials.listen" | "credentials.uris" | "credentials.keys" => {
+                    continue;
+                }
                 "admin.socket" => "/run/elsewhere/admin.sock",
                 "admin.token" => "a-token-of-thirty-two-characters",
                 "metrics.listen" => "127.0.0.1:9999",
-                "credentials.uris" => "turn:elsewhere.example.org",
                 "realm" | "auth.static_auth_secret" | "auth.nonce_secret" => "other.example.org",
                 "listen.udp" | "listen.tcp" => "127.0.0.1:9999",
                 "relay.ports" => "2000-3000",
@@ -328,7 +334,7 @@ mod tests {
             let text = format!(
                 "auth.static_auth_secret = \"of-thirty-two-random-characters!\"\n\
                  admin = {{ listen = \"127.0.0.1:{port}\", token = \"token-of-sixteen-or-more\" }}\n\
-                 credentials = {{ listen = \"127.0.0.1:{port}\", keys = [{{ id = \"app\", key = \"{key}\" }}] }}\n"
+                 credentials = {{ listen = \"127.0.0.1:{port}\", uris = [\"turn:host-{port}.example.org\"], keys = [{{ id = \"app\", key = \"{key}\" }}] }}\n"
             );
             std::fs::write(&file, text).unwrap();
             let sources = Sources {
@@ -343,10 +349,11 @@ mod tests {
         let expected = [
             ("admin.listen", When::Restart),
             ("credentials.listen", When::Restart),
+            ("credentials.uris", When::AtOnce),
             ("credentials.keys", When::AtOnce),
         ];
         assert_eq!(differences(&base, &changed), expected);
         let left = differences(&base, &changed.kept_from(&base));
-        assert_eq!(left, [("credentials.keys", When::AtOnce)]);
+        assert_eq!(left, expected[2..]);
     }
 }
