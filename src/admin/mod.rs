@@ -7,6 +7,7 @@ mod drain;
 mod http;
 mod listen;
 mod metrics_page;
+pub mod reload;
 mod revocations;
 mod same_origin;
 mod statistics;

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
 use crate::admin::credentials::{Desk, Issuer};
+use crate::admin::reload::ReloadDesk;
 use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, Statistics};
 use crate::config::{self, Config};
 use crate::engine::Engine;
@@ -99,15 +100,26 @@ fn bind_metrics(metrics: &config::Metrics) -> Result<Option<TcpListener>, String
     }
 }
 
+/// What operators reach beside the workers.
+pub(super) struct Told<'a> {
+    /// The configuration file.
+    pub(super) file: Option<&'a Path>,
+    /// Where credentials are issued.
+    pub(super) credentials: Option<SocketAddr>,
+    pub(super) revocations: Arc<RevocationBook>,
+    pub(super) reload: ReloadDesk,
+    pub(super) log_level: log::Level,
+}
+
 /// What operators reach.
-pub(super) fn api(
-    engine: &Engine,
-    config: &Config,
-    file: Option<&Path>,
-    credentials: Option<SocketAddr>,
-    revocations: Arc<RevocationBook>,
-    log_level: log::Level,
-) -> Arc<Api> {
+pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> {
+    let Told {
+        file,
+        credentials,
+        revocations,
+        reload,
+        log_level,
+    } = told;
     let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
     let udp = engine.udp_addresses().iter().map(address("udp"));
     let tcp = engine.tcp_addresses().iter().map(address("tcp"));
@@ -132,6 +144,7 @@ pub(super) fn api(
         control: engine.control(),
         drain: Drain::new(engine.control()),
         revocations,
+        reload,
         log_level,
         statistics: Arc::new(statistics),
         facts,

@@ -20,6 +20,7 @@ mod log_level;
 mod output;
 mod own_networks;
 mod reload;
+mod reloader;
 mod revoke;
 mod revoked;
 mod run;
@@ -77,6 +78,7 @@ enum Command {
     Allocations(allocations::Args),
     Show(show::Args),
     End(end::Args),
+    Reload(reload::Args),
     Revoke(revoke::Args),
     Drain(drain::Args),
     LogLevel(log_level::Args),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Allocations(args) => args.run(),
         Command::Show(args) => args.run(),
         Command::End(args) => args.run(),
+        Command::Reload(args) => args.run(),
         Command::Revoke(args) => args.run(),
         Command::Drain(args) => args.run(),
         Command::LogLevel(args) => args.run(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use secrecy::SecretString;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
@@ -17,10 +17,11 @@ use super::file_limit::raise_file_limit;
 use super::http::{self, Http};
 use super::output;
 use super::own_networks::{self, OwnNetworks};
-use super::reload::{Parts, Reloader};
+use super::reloader::{Parts, Reloader};
 use super::revoked::Revoked;
 use super::settings::{own_nonce_key, settings};
 use super::signals::{Signals, Wish};
+use crate::admin::reload::{self, ReloadDesk};
 use crate::admin::{Drain, Over, RevocationBook};
 use crate::config::{Config, Host, SecretSource, Sources};
 use crate::engine::{Control, Engine, Settings};
@@ -116,7 +117,15 @@ pub(super) fn serve(
     when_ready(config);
     let file = plan.sources.file.as_deref();
     let service = http.credentials_address();
-    let api = http::api(&engine, config, file, service, revocations, log.level());
+    let (reload_desk, requests) = ReloadDesk::new();
+    let told = http::Told {
+        file,
+        credentials: service,
+        revocations,
+        reload: reload_desk,
+        log_level: log.level(),
+    };
+    let api = http::api(&engine, config, told);
     let mut parts = Parts {
         sources: plan.sources,
         host: plan.host,
@@ -133,7 +142,16 @@ pub(super) fn serve(
         (page, parts.desk) = http.serve(&engine, &api, &config);
         let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
-        wait(engine, page, drain, signals, networks.ok(), reloader).await
+        wait(
+            engine,
+            page,
+            drain,
+            signals,
+            networks.ok(),
+            reloader,
+            requests,
+        )
+        .await
     })
 }
 
@@ -217,13 +235,18 @@ async fn wait(
     mut signals: Signals,
     mut networks: Option<OwnNetworks>,
     reloader: Arc<Reloader>,
+    requests: mpsc::Receiver<reload::Request>,
 ) -> ExitCode {
     notify(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     let mut watchdog = Watchdog::new();
     let control = engine.control();
     // Tasks of their own: a worker that does not answer must not keep SIGTERM waiting.
-    let reload = Arc::new(Notify::new());
-    tokio::spawn(reload_when_asked(reloader, Arc::clone(&reload)));
+    let reload_signal = Arc::new(Notify::new());
+    tokio::spawn(reload_when_asked(
+        reloader,
+        Arc::clone(&reload_signal),
+        requests,
+    ));
     let leaving = close_left_listeners(&control);
     tokio::pin!(leaving);
     let code = loop {
@@ -234,7 +257,7 @@ async fn wait(
                     break ExitCode::SUCCESS;
                 }
                 // One that comes during a reload is one more, and so are several.
-                Wish::Reload => reload.notify_one(),
+                Wish::Reload => reload_signal.notify_one(),
                 Wish::Drain => begin_draining(&drain),
             },
             () = &mut leaving => {}
@@ -267,10 +290,23 @@ async fn wait(
     code
 }
 
-async fn reload_when_asked(reloader: Arc<Reloader>, asked: Arc<Notify>) {
+/// Reloads whenever a signal or an operator asks for it.
+async fn reload_when_asked(
+    reloader: Arc<Reloader>,
+    signal: Arc<Notify>,
+    mut requests: mpsc::Receiver<reload::Request>,
+) {
     loop {
-        asked.notified().await;
-        reloader.reload_and_tell().await;
+        tokio::select! {
+            () = signal.notified() => {
+                // The log has it.
+                let _ = reloader.reload_and_tell().await;
+            }
+            Some(reply) = requests.recv() => {
+                // Whoever asked may have gone.
+                let _ = reply.send(reloader.reload_and_tell().await);
+            }
+        }
     }
 }
 

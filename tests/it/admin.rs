@@ -444,6 +444,40 @@ fn tcp_needs_the_token() {
     );
 }
 
+/// ADM-08: a reload says what has changed, and with an error why nothing has; calls go on.
+#[test]
+fn a_reload_says_what_became_of_it() {
+    let server = Server::start("");
+    let call = Call::start(server.client());
+    let base = std::fs::read_to_string(server.process.home().join("turnserver.toml")).unwrap();
+    let with = |line: &str| server.process.configure(&format!("{base}\n{line}\n"));
+    with("limits.allocations_per_user = 1");
+    let (status, reloaded) = server.ask("POST", "/v1/reload", "");
+    assert_eq!(status, 200);
+    assert_eq!(reloaded["changed"], json!(["limits.allocations_per_user"]));
+    assert_eq!(reloaded["restart_needed"], json!([]));
+    let mut second = server.client();
+    second.challenge();
+    assert_eq!(second.try_allocate(|packet| packet).code(), 486);
+    with("log.format = \"json\"");
+    let told = server.stdout(&["reload"]);
+    assert!(
+        told.contains("in force after a restart: log.format"),
+        "{told}"
+    );
+    assert!(
+        told.contains("reloaded: limits.allocations_per_user"),
+        "{told}"
+    );
+    server.process.configure("realm = 5");
+    server.assert_refused(("POST", "/v1/reload", ""), 422, "realm");
+    let refused = server.run(&["reload"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("realm"));
+    call.assert_goes_on();
+    call.end();
+}
+
 /// ADM-06: a drained server ends with its last allocation.
 #[test]
 fn a_drained_server_ends_with_its_last_allocation() {

@@ -6,6 +6,7 @@ pub(super) mod error;
 mod info;
 pub(super) mod input;
 mod log_level;
+mod reload;
 mod revocations;
 mod statistics;
 
@@ -17,6 +18,7 @@ use axum::extract::DefaultBodyLimit;
 pub use error::Error;
 pub use info::{Facts, ListenerAddress, RelayFacts};
 
+use super::reload::ReloadDesk;
 use super::{Drain, RevocationBook, Statistics};
 use crate::engine::Control;
 use crate::log::Level;
@@ -33,6 +35,8 @@ pub struct Api {
     pub drain: Drain,
     /// The credentials that are refused.
     pub revocations: Arc<RevocationBook>,
+    /// The configuration.
+    pub reload: ReloadDesk,
     /// The level of log lines.
     pub log_level: Level,
     /// What was counted, now and in the last hour.
@@ -48,6 +52,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .merge(allocations::routes())
         .merge(drain::routes())
         .merge(log_level::routes())
+        .merge(reload::routes())
         .merge(revocations::routes())
         .merge(statistics::routes())
         .fallback(error::unknown_path)

@@ -1,0 +1,147 @@
+//! Reading the configuration again while the server serves.
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+
+use super::serve::notify;
+use super::{file_limit, http, settings};
+use crate::admin::credentials::Desk;
+use crate::admin::reload::{self, Reloaded};
+use crate::auth::NonceKey;
+use crate::config::{self, Config, Host, Sources, When};
+use crate::engine::Control;
+use crate::log;
+use crate::metrics::Metrics;
+
+/// What a configuration is made of beside its sources, and who has to know of a new one.
+pub(super) struct Parts {
+    pub(super) sources: Sources,
+    pub(super) host: Host,
+    /// The secret of a server that was given none.
+    pub(super) kept_secret: Option<SecretString>,
+    pub(super) own_nonce_key: NonceKey,
+    pub(super) control: Control,
+    pub(super) level: log::Level,
+    /// The credential service, if there is one.
+    pub(super) desk: Option<Desk>,
+    /// Where reloads are counted.
+    pub(super) reloads: Arc<Metrics>,
+}
+
+/// Reloads, one at a time.
+pub(super) struct Reloader {
+    parts: Parts,
+    /// What is in force.
+    config: Mutex<Config>,
+}
+
+impl Reloader {
+    pub(super) fn new(parts: Parts, config: Config) -> Self {
+        Self {
+            parts,
+            config: Mutex::new(config),
+        }
+    }
+
+    /// Reads the sources again and has what changed come into force. Allocations go on.
+    ///
+    /// # Errors
+    /// Every problem of the configuration, or what cannot be had, without a secret in it. Then nothing
+    /// has changed.
+    async fn reload(&self) -> reload::Outcome {
+        let Parts {
+            sources,
+            host,
+            kept_secret,
+            own_nonce_key,
+            control,
+            level,
+            desk,
+            reloads: _,
+        } = &self.parts;
+        let mut config = self.config.lock().await;
+        let host = host.again();
+        let loaded = config::load(sources, &host)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let mut new = loaded.config;
+        if new.auth.is_empty() {
+            let kept = kept_secret.clone().ok_or_else(no_credentials)?;
+            new.auth.static_auth_secrets.push(kept);
+        }
+        let differences = config::differences(&config, &new);
+        let (restart, changed): (Vec<_>, Vec<_>) = differences
+            .into_iter()
+            .partition(|(_, when)| *when == When::Restart);
+        let new = new.kept_from(&config);
+        if !changed.is_empty() {
+            let files = file_limit::raise_file_limit(&new);
+            let settings = settings::settings(&new, &host, files, own_nonce_key)
+                .map_err(|error| vec![error.to_string()])?;
+            let exchanged = control.exchange(settings).await;
+            exchanged.map_err(|error| vec![error.to_string()])?;
+            level.set(new.log.level);
+            if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
+                desk.replace(issuer, new.credentials.keys.clone());
+            }
+            *config = new;
+        }
+        let keys = |differences: Vec<(&'static str, When)>| {
+            let keys = differences.into_iter().map(|(key, _)| key);
+            keys.collect()
+        };
+        Ok(Reloaded {
+            changed: keys(changed),
+            restart_needed: keys(restart),
+            warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// Reloads for somebody who reads the log, and for systemd.
+    pub(super) async fn reload_and_tell(&self) -> reload::Outcome {
+        let mut reloading = vec![NotifyState::Reloading];
+        reloading.extend(NotifyState::monotonic_usec_now());
+        notify(&reloading);
+        let outcome = self.reload().await;
+        match &outcome {
+            Ok(outcome) => {
+                self.parts.reloads.reloads().count_success();
+                tell(outcome);
+            }
+            Err(problems) => {
+                self.parts.reloads.reloads().count_failure();
+                for problem in problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("configuration not reloaded: the server goes on as it was");
+            }
+        }
+        notify(&[NotifyState::Ready]);
+        outcome
+    }
+}
+
+fn tell(outcome: &Reloaded) {
+    for warning in &outcome.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !outcome.restart_needed.is_empty() {
+        let keys = outcome.restart_needed.join(", ");
+        tracing::warn!(keys, "changed, and in force after a restart");
+    }
+    if outcome.changed.is_empty() {
+        tracing::info!("configuration reloaded: nothing else has changed");
+    } else {
+        let changed = outcome.changed.join(", ");
+        tracing::info!(changed, "configuration reloaded");
+    }
+}
+
+/// A secret is made before the process is confined, and announced to who starts it.
+fn no_credentials() -> Vec<String> {
+    let what = "auth: no secret or user is configured any more, and one is made at the start only; \
+                configure auth.static_auth_secret or auth.users, or restart";
+    vec![what.to_owned()]
+}
