@@ -449,7 +449,7 @@ fn tcp_needs_the_token() {
 fn a_reload_says_what_became_of_it() {
     let server = Server::start("");
     let call = Call::start(server.client());
-    let base = std::fs::read_to_string(server.process.home().join("turnserver.toml")).unwrap();
+    let base = fs::read_to_string(server.process.home().join("turnserver.toml")).unwrap();
     let with = |line: &str| server.process.configure(&format!("{base}\n{line}\n"));
     with("limits.allocations_per_user = 1");
     let (status, reloaded) = server.ask("POST", "/v1/reload", "");
