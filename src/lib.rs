@@ -20,6 +20,9 @@ pub mod config;
 // Sockets, threads and clocks: the host of the protocol.
 #[cfg(feature = "server")]
 pub mod engine;
+// Events as signed HTTP requests.
+#[cfg(feature = "server")]
+pub mod hooks;
 // Log lines to standard error.
 #[cfg(feature = "server")]
 pub mod log;

@@ -15,13 +15,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
         "cli",
-        &["config", "engine", "log", "process", "turn", "auth", "wire"],
+        &[
+            "config", "engine", "hooks", "log", "process", "turn", "auth", "wire",
+        ],
     ),
     // An ordinary client, which knows nothing of this server.
     ("cli::check", &["auth", "wire"]),
     ("engine", &["turn", "auth", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
+    // What it sends is the core's events.
+    ("hooks", &["turn"]),
     ("log", &["config"]),
     ("config", &["turn", "auth", "process"]),
     ("process", &[]),

@@ -8,6 +8,7 @@ mod check_config;
 mod credentials;
 mod doctor;
 mod first_run;
+mod hooks;
 mod import;
 mod output;
 mod own_networks;

@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::hooks;
 use super::output;
 use super::own_networks::{self, OwnNetworks};
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
@@ -77,8 +78,12 @@ pub(super) fn serve(
              allow AF_NETLINK, or put the addresses into peers.deny"
         );
     }
-    let engine = match start(settings, config, log) {
-        Ok(engine) => engine,
+    let started = {
+        let _context = runtime.enter();
+        start(settings, config, log)
+    };
+    let (engine, hooks) = match started {
+        Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
@@ -92,7 +97,14 @@ pub(super) fn serve(
         "serving"
     );
     when_ready();
-    runtime.block_on(wait(engine, signals, networks.ok()))
+    runtime.block_on(async {
+        let hooks = hooks.map(hooks::Configured::start);
+        let code = wait(engine, signals, networks.ok()).await;
+        if let Some(hooks) = hooks {
+            hooks.finish().await;
+        }
+        code
+    })
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -100,16 +112,21 @@ fn start(
     settings: Settings,
     config: &Config,
     log: &mut log::Output,
-) -> Result<Engine, Box<dyn Error>> {
-    let bound = Engine::bind(settings)?;
-    let confinement = process::confine(config.server.user.as_deref())?;
+) -> Result<(Engine, Option<hooks::Configured>), Box<dyn Error>> {
+    let mut bound = Engine::bind(settings)?;
+    let (hooks, sink) = hooks::prepare(config)?.unzip();
+    if let Some(sink) = sink {
+        bound = bound.tell(sink);
+    }
+    let hook_port = hooks.as_ref().map(|hooks| hooks.port);
+    let confinement = process::confine(config.server.user.as_deref(), hook_port)?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
     tracing::info!("confined: {confinement}");
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
-    Ok(bound.start()?)
+    Ok((bound.start()?, hooks))
 }
 
 async fn wait(

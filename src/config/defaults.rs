@@ -84,5 +84,16 @@ pub const TCP_FIRST_MESSAGE_S: u32 = 10;
 /// A connection without an allocation serves nobody.
 pub const TCP_IDLE_S: u32 = 60;
 
+/// The events that hooks tell: all there are.
+pub const HOOK_EVENTS: [&str; 4] = [
+    "allocation_created",
+    "allocation_ended",
+    "authentication_failed",
+    "credential_revoked",
+];
+
+/// Time enough for a receiver that stores what it gets before it answers.
+pub const HOOK_TIMEOUT_S: u32 = 10;
+
 /// The SOFTWARE attribute. Without a version, so that a scan does not learn which one to attack.
 pub const SOFTWARE: &str = "turnstone";

@@ -84,12 +84,13 @@ impl Document {
     /// Puts `upper` on top: a key that it sets replaces this layer's value whole, lists and tables
     /// included.
     pub(super) fn overlay(&mut self, upper: Self) {
-        if schema::ALTERNATIVES
-            .iter()
-            .any(|path| upper.settings.contains_key(path))
-        {
-            self.settings
-                .retain(|path, _| !schema::ALTERNATIVES.contains(path));
+        for alternatives in schema::ALTERNATIVES {
+            if alternatives
+                .iter()
+                .any(|path| upper.settings.contains_key(path))
+            {
+                self.settings.retain(|path, _| !alternatives.contains(path));
+            }
         }
         self.settings.extend(upper.settings);
     }

@@ -106,7 +106,7 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
 /// An operator who has set up a credential believes that it is used.
 fn unused(credential: Option<Origin>, document: &Document) -> Option<Problem> {
     let credential = credential?;
-    let keys = schema::ALTERNATIVES.iter();
+    let keys = schema::SECRET.iter();
     let used = keys.filter_map(|key| document.get(key)).next()?;
     let what = format!(
         "the unit's credential is not used: {} names another",

@@ -86,6 +86,12 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.tcp_queues_total_bytes", Shape::Number),
     key("limits.tcp_first_message_s", Shape::Number),
     key("limits.tcp_idle_s", Shape::Number),
+    key("hooks.url", Shape::Text),
+    key("hooks.secret", Shape::Text),
+    key("hooks.secret_file", Shape::Text),
+    key("hooks.events", Shape::List),
+    key("hooks.timeout_s", Shape::Number),
+    key("hooks.ca_file", Shape::Text),
     key("log.level", Shape::Text),
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),
@@ -95,8 +101,9 @@ pub(super) const KEYS: &[Key] = &[
 
 /// Keys that say the same thing in two ways: a layer that sets one replaces both, so that a secret
 /// given on top of a file does not leave the file's secret valid as well.
-pub(super) const ALTERNATIVES: [&str; 2] =
-    ["auth.static_auth_secret", "auth.static_auth_secret_file"];
+pub(super) const ALTERNATIVES: [[&str; 2]; 2] = [SECRET, ["hooks.secret", "hooks.secret_file"]];
+
+pub(super) const SECRET: [&str; 2] = ["auth.static_auth_secret", "auth.static_auth_secret_file"];
 
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)

@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod event_log;
 mod listen;
+mod notices;
 pub mod port_owner;
 mod record;
 mod relay;
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
 pub use listen::{ListenError, RECEIVE_BUFFER};
+pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 pub use settings::{Settings, StreamLimits};
 #[cfg(fuzzing)]
@@ -94,6 +96,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
+    notices: Option<NoticeSink>,
     listeners: Vec<Listeners>,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
@@ -130,6 +133,7 @@ impl Engine {
             .map_err(StartError::System)?;
         Ok(Bound {
             settings,
+            notices: None,
             listeners,
             udp,
             tcp,
@@ -138,6 +142,15 @@ impl Engine {
 }
 
 impl Bound {
+    /// Has the workers tell what happens.
+    #[must_use]
+    pub fn tell(self, sink: NoticeSink) -> Self {
+        Self {
+            notices: Some(sink),
+            ..self
+        }
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -145,6 +158,7 @@ impl Bound {
     pub fn start(self) -> Result<Engine, StartError> {
         let Self {
             settings,
+            notices,
             listeners,
             udp,
             tcp,
@@ -191,6 +205,7 @@ impl Bound {
                 heartbeat: Arc::clone(&heartbeat),
                 stop: stopped.clone(),
                 commands,
+                notices: notices.clone(),
             };
             let failure = Failure {
                 worker: index,

@@ -24,6 +24,7 @@ use super::clock;
 use super::control::{self, Commands};
 use super::event_log::EventLog;
 use super::listen::Listeners;
+use super::notices::NoticeSink;
 use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
@@ -74,6 +75,7 @@ pub(super) struct Worker {
     pub(super) budget: Budget,
     pub(super) endings: Endings,
     pub(super) log: EventLog,
+    notices: Option<NoticeSink>,
     traffic: Traffic,
 }
 
@@ -124,6 +126,8 @@ pub(super) struct Parts {
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) commands: Commands,
+    /// Who is told of events beside the log.
+    pub(super) notices: Option<NoticeSink>,
 }
 
 /// Runs a worker until it is told to stop.
@@ -168,6 +172,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         budget: parts.budget,
         endings: Endings::default(),
         log: EventLog::new(parts.index),
+        notices: parts.notices,
         traffic: Traffic::default(),
     }));
     for listener in parts.listeners.tcp {
@@ -613,7 +618,10 @@ impl Worker {
 
     fn write_events(&mut self) {
         while let Some(event) = self.server.poll_event() {
-            self.log.write(event);
+            let logged = self.log.write(&event);
+            if let Some(notices) = &self.notices {
+                notices.offer(self.index, event, logged);
+            }
         }
     }
 

@@ -156,13 +156,14 @@ impl std::error::Error for ConfineError {}
 /// Gives up everything but the open descriptors: root for an unprivileged user (the configured one,
 /// or [`PREFERRED_USER`], or [`FALLBACK_USER`]), all capabilities, new privileges by execution, and
 /// by Landlock the file system, `bind` and `connect` of TCP sockets, and signals to other processes.
+/// `connect_port` is the one TCP port that may be connected to, if any.
 ///
 /// It works on the calling thread, so it must be the only one.
 ///
 /// # Errors
 /// If there are other threads, or the process is root and cannot stop being it as it was told to.
 /// What a kernel or a container lacks beside that is no error: [`Confinement::lacking`] tells it.
-pub fn confine(user: Option<&str>) -> Result<Confinement, ConfineError> {
+pub fn confine(user: Option<&str>, connect_port: Option<u16>) -> Result<Confinement, ConfineError> {
     match threads() {
         1 => {}
         count => return Err(ConfineError::Threads(count)),
@@ -175,7 +176,7 @@ pub fn confine(user: Option<&str>) -> Result<Confinement, ConfineError> {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let capabilities = capabilities::drop_all();
     let no_new_privileges = rustix::thread::set_no_new_privs(true).map_err(io::Error::from);
-    let sandbox = Sandbox::enter();
+    let sandbox = Sandbox::enter(connect_port);
     Ok(Confinement {
         user,
         dumpable: why_dumpable(),
@@ -198,7 +199,7 @@ mod tests {
     /// PROC-02: the test runner's own thread is one too many.
     #[test]
     fn other_threads_are_refused() {
-        let refused = std::thread::spawn(|| confine(None).unwrap_err());
+        let refused = std::thread::spawn(|| confine(None, None).unwrap_err());
         let refused = refused.join().unwrap();
         assert!(matches!(refused, ConfineError::Threads(2..)), "{refused:?}");
         assert!(refused.to_string().contains("would keep theirs; start"));

@@ -1,14 +1,15 @@
 //! Landlock (landlock(7)): rights that the kernel takes from a thread that asks for it, whoever its
 //! user is.
 //!
-//! There are no exceptions to what is closed. A listener added later would need binding, and a
+//! There is one exception to what is closed, and only for who asks for it: connecting to one TCP
+//! port. A listener added later would need binding, and a
 //! configuration read again would need files: both are for a process that has not entered yet.
 
 use std::fmt;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 /// The rights to files that are closed: all of this version. A later one can close named Unix
@@ -22,6 +23,7 @@ pub struct Sandbox {
     version: Option<u32>,
     lacking: Option<String>,
     abstract_sockets: bool,
+    connect_port: Option<u16>,
 }
 
 impl Sandbox {
@@ -33,13 +35,15 @@ impl Sandbox {
     /// which the kernel gives a port; connecting by `MSG_FASTOPEN`; Multipath TCP; Unix sockets by
     /// path, of which systemd's is one; new namespaces and other system calls.
     ///
+    /// `connect_port` stays open for `connect`, at whatever address: Landlock knows ports only.
+    ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
-    pub fn enter() -> Self {
+    pub fn enter(connect_port: Option<u16>) -> Self {
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
-        let (version, lacking) = match restrict(abstract_sockets) {
+        let (version, lacking) = match restrict(abstract_sockets, connect_port) {
             Ok(status) => outcome(&status),
             Err(error) => (None, Some(format!("Landlock ({error})"))),
         };
@@ -47,6 +51,7 @@ impl Sandbox {
             version,
             lacking,
             abstract_sockets,
+            connect_port,
         }
     }
 
@@ -57,6 +62,7 @@ impl Sandbox {
             version: None,
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
+            connect_port: None,
         }
     }
 
@@ -74,7 +80,10 @@ impl fmt::Display for Sandbox {
         };
         write!(f, "Landlock ABI {version}: no files")?;
         if version >= 4 {
-            f.write_str(", no TCP bind or connect")?;
+            match self.connect_port {
+                None => f.write_str(", no TCP bind or connect")?,
+                Some(port) => write!(f, ", no TCP bind, TCP connect to port {port} only")?,
+            }
         }
         if version >= 6 {
             f.write_str(", no signals")?;
@@ -86,7 +95,10 @@ impl fmt::Display for Sandbox {
     }
 }
 
-fn restrict(abstract_sockets: bool) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(
+    abstract_sockets: bool,
+    connect_port: Option<u16>,
+) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
         .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
@@ -94,7 +106,11 @@ fn restrict(abstract_sockets: bool) -> Result<RestrictionStatus, RulesetError> {
     if abstract_sockets {
         rules = rules.scope(Scope::AbstractUnixSocket)?;
     }
-    rules.create()?.restrict_self()
+    let mut rules = rules.create()?;
+    if let Some(port) = connect_port {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
+    rules.restrict_self()
 }
 
 /// The version in force, and what is missing of what was asked for.
@@ -162,7 +178,7 @@ mod tests {
         let listening = listener.local_addr().unwrap();
         let held = File::open(&path).unwrap();
         let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter();
+            let sandbox = Sandbox::enter(None);
             let Some(version) = sandbox.version else {
                 assert!(!is_expected(), "{:?}", sandbox.lacking());
                 println!("not tested: {}", sandbox.lacking().unwrap());
@@ -206,5 +222,29 @@ mod tests {
         confined.join().unwrap();
         drop(notified);
         File::open("/etc/passwd").expect("the other threads are not confined");
+    }
+
+    /// PROC-04: the exception is one port, for connecting, and opens nothing else.
+    #[test]
+    fn one_port_stays_open_for_connecting() {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [open, closed] = listeners.each_ref().map(|it| it.local_addr().unwrap());
+        let confined = std::thread::spawn(move || {
+            let sandbox = Sandbox::enter(Some(open.port()));
+            let Some(4..) = sandbox.version else {
+                println!("not tested: {}", sandbox.lacking().unwrap());
+                return;
+            };
+            let told = format!(", no TCP bind, TCP connect to port {} only", open.port());
+            assert!(sandbox.to_string().contains(&told), "{sandbox}");
+            TcpStream::connect(open).expect("this port is open");
+            let denied = Some(ErrorKind::PermissionDenied);
+            let connected = TcpStream::connect(closed);
+            assert_eq!(connected.err().map(|e| e.kind()), denied);
+            let bound = TcpListener::bind(("127.0.0.2", open.port()));
+            assert_eq!(bound.err().map(|e| e.kind()), denied);
+            assert_eq!(File::open("/etc/passwd").err().map(|e| e.kind()), denied);
+        });
+        confined.join().unwrap();
     }
 }

@@ -139,7 +139,7 @@ fn kernel(root: &Root) -> Kernel {
     let has = |set: &dyn Fn(&UdpSocket) -> bool| socket.as_ref().is_ok_and(set);
     // Landlock works by thread, and this one ends at once.
     let sandbox = thread::spawn(|| {
-        let sandbox = Sandbox::enter();
+        let sandbox = Sandbox::enter(None);
         (sandbox.to_string(), sandbox.lacking())
     });
     let (landlock, landlock_lacks) = sandbox.join().unwrap_or_else(|_| {

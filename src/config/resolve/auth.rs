@@ -63,7 +63,7 @@ impl Resolver<'_> {
             .collect()
     }
 
-    fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
+    pub(super) fn secret_file(&mut self, key: &str, item: &Item) -> Option<SecretString> {
         let path = beside(&item.origin, Path::new(item.text.as_str()));
         let shown = path.display();
         let text = match std::fs::read_to_string(&path) {
@@ -94,7 +94,7 @@ impl Resolver<'_> {
         Some(SecretString::from(secret))
     }
 
-    fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
+    pub(super) fn warn_of_weak_secret(&mut self, origin: &Origin, key: &str, secret: &str) {
         if let Some(what) = weakness(secret) {
             let remedy = "use a long random one, e.g. from: openssl rand -base64 32";
             self.warn(origin, key, what, remedy);
@@ -206,7 +206,12 @@ impl Resolver<'_> {
             };
             self.warn(&origin, "", what, remedy);
         }
-        let secret_keys = ["auth.static_auth_secret", "auth.users", "auth.nonce_secret"];
+        let secret_keys = [
+            "auth.static_auth_secret",
+            "auth.users",
+            "auth.nonce_secret",
+            "hooks.secret",
+        ];
         for key in secret_keys {
             let Some(setting) = self.document.get(key) else {
                 continue;
@@ -224,7 +229,7 @@ impl Resolver<'_> {
 }
 
 /// A relative path in a configuration file is meant from that file's directory.
-fn beside(origin: &Origin, path: &Path) -> PathBuf {
+pub(super) fn beside(origin: &Origin, path: &Path) -> PathBuf {
     match origin {
         Origin::File { path: file, .. } => Path::new(file.as_ref())
             .parent()

@@ -5,6 +5,7 @@
 mod addresses;
 mod auth;
 mod clients;
+mod hooks;
 mod peers;
 
 use std::ops::RangeInclusive;
@@ -42,6 +43,7 @@ pub(super) fn resolve(
         clients: resolver.clients(),
         peers: resolver.peers(),
         limits: resolver.limits(),
+        hooks: resolver.hooks(),
         log: resolver.log(),
         server: resolver.server(),
     };
