@@ -30,7 +30,7 @@ mod uris;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -349,8 +349,10 @@ fn as_url<S: Serializer>(url: &Option<HookUrl>, to: S) -> Result<S::Ok, S::Error
 }
 
 fn as_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
-    let path = path.as_deref().unwrap_or_else(|| Path::new(""));
-    to.collect_str(&path.display())
+    match path {
+        Some(path) => to.collect_str(&path.display()),
+        None => to.serialize_str(""),
+    }
 }
 
 fn as_set<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {

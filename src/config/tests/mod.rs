@@ -1,6 +1,7 @@
 //! The configuration as a whole, from text to what `run` gets.
 
 mod example;
+mod hooks;
 mod layers;
 mod meaning;
 mod messages;
