@@ -135,7 +135,7 @@ fn plain_http_is_for_loopback() {
     let weak = Trial::new("[hooks]\nurl = \"https://app.example/\"\nsecret = \"short\"").warnings();
     assert!(
         weak.iter()
-            .any(|it| it.contains("hooks.secret: is shorter")),
+            .any(|it| it.contains("hooks.secret: a secret is shorter")),
         "{weak:?}"
     );
 }
