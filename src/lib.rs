@@ -26,6 +26,9 @@ pub mod engine;
 // What is counted, for whoever watches the server.
 #[cfg(feature = "server")]
 pub mod metrics;
+// Events as signed HTTP requests.
+#[cfg(feature = "server")]
+pub mod hooks;
 // Log lines to standard error.
 #[cfg(feature = "server")]
 pub mod log;

@@ -16,7 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "config", "engine", "log", "metrics", "process", "turn", "auth", "wire",
+            "admin", "config", "engine", "hooks", "log", "metrics", "process", "turn", "auth",
+            "wire",
         ],
     ),
     // An ordinary client, which knows nothing of this server.
@@ -30,6 +31,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
+    // What it sends is the core's events.
+    ("hooks", &["turn"]),
     ("log", &["config"]),
     ("config", &["turn", "auth", "process"]),
     ("process", &[]),

@@ -18,7 +18,7 @@ pub use drain::{DEADLINE_S_MAX, Drain, Draining, Over};
 pub use http::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, Listener, Remote, serve};
 pub use listen::{ListenError, Listeners, bind};
 pub use metrics_page::metrics_page;
-pub use revocations::{Changed, RevocationBook};
+pub use revocations::{Changed, RevocationBook, RevokedNotice};
 pub use same_origin::require_same_origin;
 pub use statistics::{Point, SAMPLE_INTERVAL, SAMPLES_MAX, Statistics, Totals};
 pub use token::require_token;

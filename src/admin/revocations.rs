@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::auth::Revocations;
+use crate::auth::{Revocations, Until};
 use crate::config::RevocationFile;
 use crate::engine::{Control, Stopped};
 
@@ -15,6 +15,17 @@ pub struct Changed {
     pub ended: usize,
     /// Whether it survives a restart.
     pub is_persisted: bool,
+}
+
+/// A revocation, for who is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedNotice {
+    /// The user or the USERNAME.
+    pub name: String,
+    /// Unix time at which it ends, if it does.
+    pub until_unix_s: Until,
+    /// Allocations that it ended.
+    pub ended: usize,
 }
 
 /// The revocations of a server that runs.

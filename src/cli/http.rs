@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use secrecy::SecretString;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::reload::ReloadDesk;
-use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, Statistics};
+use crate::admin::{
+    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics,
+};
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::{log, process};
@@ -107,6 +110,7 @@ pub(super) struct Told<'a> {
     /// Where credentials are issued.
     pub(super) credentials: Option<SocketAddr>,
     pub(super) revocations: Arc<RevocationBook>,
+    pub(super) revoked: Option<mpsc::Sender<RevokedNotice>>,
     pub(super) reload: ReloadDesk,
     pub(super) log_level: log::Level,
 }
@@ -117,6 +121,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         file,
         credentials,
         revocations,
+        revoked,
         reload,
         log_level,
     } = told;
@@ -144,6 +149,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         control: engine.control(),
         drain: Drain::new(engine.control()),
         revocations,
+        revoked,
         reload,
         log_level,
         statistics: Arc::new(statistics),

@@ -13,6 +13,7 @@ mod drain;
 mod end;
 mod file_limit;
 mod first_run;
+mod hooks;
 mod http;
 mod import;
 mod info;

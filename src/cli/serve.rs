@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use secrecy::SecretString;
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
 use super::file_limit::raise_file_limit;
+use super::hooks;
 use super::http::{self, Http};
 use super::output;
 use super::own_networks::{self, OwnNetworks};
@@ -26,7 +28,7 @@ use crate::admin::{Drain, Over, RevocationBook};
 use crate::config::{Config, Host, SecretSource, Sources};
 use crate::engine::{Control, Engine, Settings};
 use crate::log;
-use crate::process;
+use crate::process::{self, Openings};
 
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
@@ -90,22 +92,17 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    let networks = {
+    let networks = open_own_networks(&runtime, &plan.host);
+    let started = {
         let _context = runtime.enter();
-        OwnNetworks::open()
+        start(settings, &plan, log)
     };
-    let unknown = plan.host.unknown_networks.clone();
-    if let Some(error) = unknown.or_else(|| networks.as_ref().err().map(ToString::to_string)) {
-        tracing::warn!(
-            "this machine's own addresses are not known ({error}), so its services may be peers: \
-             allow AF_NETLINK, or put the addresses into peers.deny"
-        );
-    }
     let Started {
         engine,
         http,
         revocations,
-    } = match start(settings, &plan, log) {
+        hooks,
+    } = match started {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
@@ -122,6 +119,7 @@ pub(super) fn serve(
         file,
         credentials: service,
         revocations,
+        revoked: hooks.as_ref().map(hooks::Configured::revoked),
         reload: reload_desk,
         log_level: log.level(),
     };
@@ -138,21 +136,33 @@ pub(super) fn serve(
     };
     let config = plan.config;
     runtime.block_on(async {
+        let hooks = hooks.map(hooks::Configured::start);
         let page;
         (page, parts.desk) = http.serve(&engine, &api, &config);
         let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
-        wait(
-            engine,
-            page,
-            drain,
-            signals,
-            networks.ok(),
-            reloader,
-            requests,
-        )
-        .await
+        let code = wait(engine, page, drain, signals, networks, reloader, requests).await;
+        if let Some(hooks) = hooks {
+            hooks.finish().await;
+        }
+        code
     })
+}
+
+/// The way to watch what the host takes for its own, and a warning if that is not known.
+fn open_own_networks(runtime: &Runtime, host: &Host) -> Option<OwnNetworks> {
+    let networks = {
+        let _context = runtime.enter();
+        OwnNetworks::open()
+    };
+    let unknown = host.unknown_networks.clone();
+    if let Some(error) = unknown.or_else(|| networks.as_ref().err().map(ToString::to_string)) {
+        tracing::warn!(
+            "this machine's own addresses are not known ({error}), so its services may be peers: \
+             allow AF_NETLINK, or put the addresses into peers.deny"
+        );
+    }
+    networks.ok()
 }
 
 /// The line that an operator compares with what was meant.
@@ -198,6 +208,7 @@ struct Started {
     engine: Engine,
     http: Http,
     revocations: Arc<RevocationBook>,
+    hooks: Option<hooks::Configured>,
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -210,9 +221,18 @@ fn start(
     let user = config.server.user.as_deref();
     let revoked = Revoked::of_earlier_runs(process::becomes(user))?;
     settings.revocations = revoked.in_force();
-    let bound = Engine::bind(settings)?;
+    let mut bound = Engine::bind(settings)?;
+    let (hooks, sink) = hooks::prepare(config)?.unzip();
+    if let Some(sink) = sink {
+        bound = bound.tell(sink);
+    }
     let http = Http::bind(config)?;
-    let confinement = process::confine(user, &plan.files, revoked.directory())?;
+    let openings = Openings {
+        readable: &plan.files,
+        writable: revoked.directory(),
+        connect_port: hooks.as_ref().map(|hooks| hooks.port),
+    };
+    let confinement = process::confine(user, openings)?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
     }
@@ -225,6 +245,7 @@ fn start(
         engine,
         http,
         revocations,
+        hooks,
     })
 }
 

@@ -94,5 +94,16 @@ pub const CREDENTIALS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 /// A day, in seconds: longer than any call.
 pub const CREDENTIALS_MAX_TTL_S: u32 = 86_400;
 
+/// The events that hooks tell: all there are.
+pub const HOOK_EVENTS: [&str; 4] = [
+    "allocation_created",
+    "allocation_ended",
+    "authentication_failed",
+    "credential_revoked",
+];
+
+/// Time enough for a receiver that stores what it gets before it answers.
+pub const HOOK_TIMEOUT_S: u32 = 10;
+
 /// The SOFTWARE attribute. Without a version, so that a scan does not learn which one to attack.
 pub const SOFTWARE: &str = "turnstone";

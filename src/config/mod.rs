@@ -78,6 +78,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// How programs ask for time-limited credentials.
     pub credentials: CredentialService,
+    /// Who is told of events.
+    pub hooks: Hooks,
     /// What is logged and how.
     pub log: Log,
     /// The process.
@@ -293,6 +295,55 @@ pub struct ApiKey {
     pub origins: Vec<String>,
 }
 
+/// Who is told of events.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hooks {
+    /// Where events are sent; `None` is nowhere. With it there is a secret.
+    #[serde(serialize_with = "as_url")]
+    pub url: Option<HookUrl>,
+    /// What the requests are signed with.
+    #[serde(serialize_with = "as_set")]
+    pub secret: Option<SecretString>,
+    /// Names of the events, of [`defaults::HOOK_EVENTS`].
+    pub events: Vec<&'static str>,
+    /// How long a request may take, its connection included, in seconds.
+    pub timeout_s: u32,
+    /// PEM certificates of the only authorities that the receiver's certificate may be of. `None`
+    /// is those of the system.
+    #[serde(serialize_with = "as_path")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// An `http:` or `https:` URL with a host. Its path may be a secret, which `Debug` and `Display` do
+/// not show.
+#[derive(Clone)]
+pub struct HookUrl(hyper::Uri);
+
+impl HookUrl {
+    /// The URL itself.
+    pub const fn expose(&self) -> &hyper::Uri {
+        &self.0
+    }
+}
+
+impl fmt::Display for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host) = (self.0.scheme_str(), self.0.authority());
+        let host = host.map_or("", |host| host.as_str());
+        write!(f, "{}://{host}", scheme.unwrap_or_default())?;
+        match self.0.path_and_query().map(|path| path.as_str()) {
+            None | Some("/") => f.write_str("/"),
+            Some(_) => f.write_str("/..."),
+        }
+    }
+}
+
+impl fmt::Debug for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// What is logged and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Log {
@@ -374,6 +425,13 @@ fn as_user<S: Serializer>(user: &Option<String>, to: S) -> Result<S::Ok, S::Erro
     match user {
         Some(user) => to.serialize_str(user),
         None => to.collect_str(&format_args!("({PREFERRED_USER}, else {FALLBACK_USER})")),
+    }
+}
+
+fn as_url<S: Serializer>(url: &Option<HookUrl>, to: S) -> Result<S::Ok, S::Error> {
+    match url {
+        Some(url) => to.collect_str(url),
+        None => to.serialize_str(""),
     }
 }
 

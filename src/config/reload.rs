@@ -173,6 +173,28 @@ const ROWS: &[Row] = &[
         when: When::AtOnce,
         differs: api_keys_differ,
     },
+    Row {
+        key: "hooks.url",
+        when: When::Restart,
+        differs: |a, b| {
+            let expose =
+                |config: &Config| config.hooks.url.as_ref().map(|url| url.expose().clone());
+            expose(a) != expose(b)
+        },
+    },
+    Row {
+        key: "hooks.secret",
+        when: When::Restart,
+        differs: |a, b| exposed(a.hooks.secret.as_slice()) != exposed(b.hooks.secret.as_slice()),
+    },
+    Row {
+        key: "hooks.secret_file",
+        when: When::Restart,
+        differs: |_, _| false,
+    },
+    row!("hooks.events", Restart, hooks.events),
+    row!("hooks.timeout_s", Restart, hooks.timeout_s),
+    row!("hooks.ca_file", Restart, hooks.ca_file),
     row!("log.level", AtOnce, log.level),
     row!("log.format", Restart, log.format),
     row!("server.workers", Restart, server.workers),
@@ -221,6 +243,7 @@ impl Config {
     pub fn kept_from(mut self, started: &Self) -> Self {
         self.admin = started.admin.clone();
         self.metrics = started.metrics.clone();
+        self.hooks = started.hooks.clone();
         self.credentials.listen = started.credentials.listen;
         self.log.format = started.log.format;
         self.server.workers = started.server.workers;
@@ -283,6 +306,9 @@ mod tests {
                     continue;
                 }
                 // Not without a key, and a token.
+                "hooks.url" | "hooks.secret" | "hooks.secret_file" | "hooks.ca_file" => continue,
+                "hooks.events" => "allocation_ended",
+                "hooks.timeout_s" => "7",
                 "admin.listen" | "credentials.listen" | "credentials.uris" | "credentials.keys" => {
                     continue;
                 }

@@ -98,6 +98,12 @@ pub(super) const KEYS: &[Key] = &[
     key("credentials.listen", Shape::Text),
     key("credentials.uris", Shape::List),
     key("credentials.keys", Shape::Tables(API_KEY)),
+    key("hooks.url", Shape::Text),
+    key("hooks.secret", Shape::Text),
+    key("hooks.secret_file", Shape::Text),
+    key("hooks.events", Shape::List),
+    key("hooks.timeout_s", Shape::Number),
+    key("hooks.ca_file", Shape::Text),
     key("log.level", Shape::Text),
     key("log.format", Shape::Text),
     key("server.workers", Shape::Number),
@@ -116,10 +122,11 @@ const API_KEY: &[Key] = &[
 
 /// Pairs of keys that say the same thing in two ways: a layer that sets one replaces both, so that a
 /// secret given on top of a file does not leave the file's secret valid as well.
-pub(super) const ALTERNATIVES: [[&str; 2]; 3] = [
+pub(super) const ALTERNATIVES: [[&str; 2]; 4] = [
     ["auth.static_auth_secret", "auth.static_auth_secret_file"],
     ["auth.nonce_secret", "auth.nonce_secret_file"],
     ["admin.token", "admin.token_file"],
+    ["hooks.secret", "hooks.secret_file"],
 ];
 
 pub(super) fn find(path: &str) -> Option<&'static Key> {

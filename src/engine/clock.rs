@@ -30,7 +30,11 @@ pub(super) fn thread_cpu_ns() -> u64 {
 
 /// Unix time in seconds; 0 before 1970.
 pub(super) fn unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    unix_ms() / 1000
+}
+
+/// Unix time in milliseconds; 0 before 1970.
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }

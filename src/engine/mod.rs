@@ -10,6 +10,7 @@ mod event_log;
 mod exchange;
 mod listen;
 mod listeners;
+mod notices;
 pub mod port_owner;
 mod record;
 mod relay;
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
 pub use exchange::ExchangeError;
 pub use listen::{ListenError, RECEIVE_BUFFER};
+pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 pub use settings::{Settings, StreamLimits};
 #[cfg(fuzzing)]
@@ -101,6 +103,7 @@ pub struct Engine {
 pub struct Bound {
     settings: Settings,
     process: Process,
+    notices: Option<NoticeSink>,
     listeners: Vec<Listeners>,
     registry: Registry,
     udp: Vec<SocketAddr>,
@@ -135,6 +138,7 @@ impl Engine {
         Ok(Bound {
             settings,
             process: Process::open(),
+            notices: None,
             listeners,
             registry,
             udp,
@@ -144,6 +148,15 @@ impl Engine {
 }
 
 impl Bound {
+    /// Has the workers tell what happens.
+    #[must_use]
+    pub fn tell(self, sink: NoticeSink) -> Self {
+        Self {
+            notices: Some(sink),
+            ..self
+        }
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -152,6 +165,7 @@ impl Bound {
         let Self {
             settings,
             process,
+            notices,
             listeners,
             registry,
             udp,
@@ -212,6 +226,7 @@ impl Bound {
                 heartbeat: Arc::clone(&heartbeat),
                 stop: stopped.clone(),
                 commands,
+                notices: notices.clone(),
             };
             let failure = Failure {
                 worker: index,

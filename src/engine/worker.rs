@@ -25,6 +25,7 @@ use super::control::{self, Commands};
 use super::event_log::EventLog;
 use super::listen::Listeners;
 use super::listeners::{self, Doors, UdpListener};
+use super::notices::NoticeSink;
 use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
 use super::settings::StreamLimits;
@@ -84,6 +85,7 @@ pub(super) struct Worker {
     pub(super) endings: Endings,
     ended_by_client: u64,
     pub(super) log: EventLog,
+    notices: Option<NoticeSink>,
     traffic: Traffic,
     tick_delays: TickDelays,
     metrics: Arc<Metrics>,
@@ -142,6 +144,8 @@ pub(super) struct Parts {
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) commands: Commands,
+    /// Who is told of events beside the log.
+    pub(super) notices: Option<NoticeSink>,
 }
 
 /// Runs a worker until it is told to stop.
@@ -189,6 +193,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         endings: Endings::default(),
         ended_by_client: 0,
         log: EventLog::new(parts.index),
+        notices: parts.notices,
         traffic: Traffic::default(),
         tick_delays: TickDelays::default(),
         metrics: parts.metrics,
@@ -690,7 +695,10 @@ impl Worker {
 
     fn write_events(&mut self) {
         while let Some(event) = self.server.poll_event() {
-            self.log.write(event);
+            let logged = self.log.write(&event);
+            if let Some(notices) = &self.notices {
+                notices.offer(self.index, event, logged);
+            }
         }
     }
 

@@ -13,8 +13,6 @@ mod sandbox;
 
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use rustix::process::{
@@ -25,7 +23,7 @@ use rustix::process::{
 pub use identity::{
     FALLBACK_USER, PREFERRED_USER, Reader, becomes, group_of, ids_of, is_user, reader,
 };
-pub use sandbox::Sandbox;
+pub use sandbox::{Openings, Sandbox};
 
 /// Keeps the memory of this process, which holds secrets, from files and from other processes of
 /// the same user: no core dump (not even one that `core_pattern` pipes into a program, which a
@@ -159,21 +157,16 @@ impl std::error::Error for ConfineError {}
 
 /// Gives up everything but the open descriptors: root for an unprivileged user (the configured one,
 /// or [`PREFERRED_USER`], or [`FALLBACK_USER`]), all capabilities, new privileges by execution, and
-/// by Landlock the file system, `connect` of TCP sockets, and signals to other processes. What a
-/// reload reads again stays readable: `files`, and what takes their place in their directories.
+/// by Landlock the file system, `connect` of TCP sockets, and signals to other processes, but for
+/// `openings`.
 ///
-/// `writable` is the one directory in which files can still be made, read and replaced.
 ///
 /// It works on the calling thread, so it must be the only one.
 ///
 /// # Errors
 /// If there are other threads, or the process is root and cannot stop being it as it was told to.
 /// What a kernel or a container lacks beside that is no error: [`Confinement::lacking`] tells it.
-pub fn confine(
-    user: Option<&str>,
-    readable: &[PathBuf],
-    writable: Option<BorrowedFd<'_>>,
-) -> Result<Confinement, ConfineError> {
+pub fn confine(user: Option<&str>, openings: Openings<'_>) -> Result<Confinement, ConfineError> {
     match threads() {
         1 => {}
         count => return Err(ConfineError::Threads(count)),
@@ -186,7 +179,7 @@ pub fn confine(
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let capabilities = capabilities::drop_all();
     let no_new_privileges = rustix::thread::set_no_new_privs(true).map_err(io::Error::from);
-    let sandbox = Sandbox::enter(readable, writable);
+    let sandbox = Sandbox::enter(openings);
     Ok(Confinement {
         user,
         dumpable: why_dumpable(),
@@ -209,7 +202,7 @@ mod tests {
     /// PROC-02: the test runner's own thread is one too many.
     #[test]
     fn other_threads_are_refused() {
-        let refused = std::thread::spawn(|| confine(None, &[], None).unwrap_err());
+        let refused = std::thread::spawn(|| confine(None, Openings::default()).unwrap_err());
         let refused = refused.join().unwrap();
         assert!(matches!(refused, ConfineError::Threads(2..)), "{refused:?}");
         assert!(refused.to_string().contains("would keep theirs; start"));

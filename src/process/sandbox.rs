@@ -3,7 +3,7 @@
 //!
 //! A configuration is read again, and files are replaced rather than written to: so their directories
 //! stay readable, as far as the user may read there. One directory that the server keeps files in is
-//! open. A listener may be added, so binding is open.
+//! open, and one TCP port for connecting to. A listener may be added, so binding is open.
 
 use std::fmt;
 use std::fs;
@@ -11,9 +11,9 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    Scope, make_bitflags, path_beneath_rules,
 };
 
 /// The rights to files that are closed: all of this version. A later one can close named Unix
@@ -30,6 +30,17 @@ const OWN_FILES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | WriteFile | Truncate | MakeReg | RemoveFile | ReadDir
 });
 
+/// What stays open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Openings<'a> {
+    /// Files to be read again, and what takes their place in their directories.
+    pub readable: &'a [PathBuf],
+    /// The one directory in which files can be made, read and replaced.
+    pub writable: Option<BorrowedFd<'a>>,
+    /// The one TCP port that can be connected to.
+    pub connect_port: Option<u16>,
+}
+
 /// What Landlock closes.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -40,6 +51,7 @@ pub struct Sandbox {
     lacking: Option<String>,
     abstract_sockets: bool,
     has_own_files: bool,
+    connect_port: Option<u16>,
 }
 
 impl Sandbox {
@@ -52,19 +64,28 @@ impl Sandbox {
     /// Not closed, because Landlock has no right for it: connecting by `MSG_FASTOPEN`; Multipath TCP; Unix sockets by
     /// path, of which systemd's is one; new namespaces and other system calls.
     ///
+    /// `connect_port` stays open for `connect`, at whatever address: Landlock knows ports only.
+    ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
-    pub fn enter(files: &[PathBuf], writable: Option<BorrowedFd<'_>>) -> Self {
+    pub fn enter(openings: Openings<'_>) -> Self {
+        let Openings {
+            readable: files,
+            writable,
+            connect_port,
+        } = openings;
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
         let mut readable = readable(files);
-        let restricted = restrict(abstract_sockets, &readable, writable);
-        let has_own_files = restricted.is_ok() && writable.is_some();
+        let restricted = restrict(abstract_sockets, &readable, writable, connect_port);
+        let has_openings = restricted.is_ok();
+        let has_own_files = has_openings && writable.is_some();
+        let connect_port = connect_port.filter(|_| has_openings);
         // Where the call that makes exceptions is filtered, there are none.
         let restricted = restricted.or_else(|_| {
             readable.clear();
-            restrict(abstract_sockets, &[], None)
+            restrict(abstract_sockets, &[], None, None)
         });
         let (version, lacking) = match restricted {
             Ok(status) => outcome(&status),
@@ -76,6 +97,7 @@ impl Sandbox {
             lacking,
             abstract_sockets,
             has_own_files,
+            connect_port,
         }
     }
 
@@ -88,6 +110,7 @@ impl Sandbox {
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
             has_own_files: false,
+            connect_port: None,
         }
     }
 
@@ -112,7 +135,10 @@ impl fmt::Display for Sandbox {
             f.write_str(" but its own")?;
         }
         if version >= 4 {
-            f.write_str(", no TCP connect")?;
+            match self.connect_port {
+                None => f.write_str(", no TCP connect")?,
+                Some(port) => write!(f, ", TCP connect to port {port} only")?,
+            }
         }
         if version >= 6 {
             f.write_str(", no signals")?;
@@ -149,6 +175,7 @@ fn restrict(
     abstract_sockets: bool,
     readable: &[PathBuf],
     writable: Option<BorrowedFd<'_>>,
+    connect_port: Option<u16>,
 ) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
@@ -164,6 +191,9 @@ fn restrict(
     }
     if let Some(directory) = writable {
         rules = rules.add_rule(PathBeneath::new(directory, OWN_FILES))?;
+    }
+    if let Some(port) = connect_port {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self()
 }
@@ -242,7 +272,10 @@ mod tests {
         let new = ours.path().join("new");
         let in_place = configuration.clone();
         let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter(std::slice::from_ref(&configuration), None);
+            let sandbox = Sandbox::enter(Openings {
+                readable: std::slice::from_ref(&configuration),
+                ..Openings::default()
+            });
             let Some(version) = sandbox.version else {
                 assert!(!is_expected(), "{:?}", sandbox.lacking());
                 println!("not tested: {}", sandbox.lacking().unwrap());
@@ -326,7 +359,10 @@ mod tests {
         fs::write(home.path().join("secret"), "not theirs").unwrap();
         let confined = std::thread::spawn(move || {
             let directory = File::open(&own).unwrap();
-            let sandbox = Sandbox::enter(&[], Some(directory.as_fd()));
+            let sandbox = Sandbox::enter(Openings {
+                writable: Some(directory.as_fd()),
+                ..Openings::default()
+            });
             fs::write(own.join("draft"), "whole").unwrap();
             fs::rename(own.join("draft"), own.join("file")).unwrap();
             assert_eq!(fs::read(own.join("file")).unwrap(), b"whole");
@@ -345,6 +381,31 @@ mod tests {
             let made = fs::create_dir(own.join("directory"));
             assert_eq!(made.err().map(|e| e.kind()), denied);
             fs::remove_file(own.join("file")).unwrap();
+        });
+        confined.join().unwrap();
+    }
+
+    /// PROC-04: the exception is one port, for connecting, and opens nothing else.
+    #[test]
+    fn one_port_stays_open_for_connecting() {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [open, closed] = listeners.each_ref().map(|it| it.local_addr().unwrap());
+        let confined = std::thread::spawn(move || {
+            let sandbox = Sandbox::enter(Openings {
+                connect_port: Some(open.port()),
+                ..Openings::default()
+            });
+            let Some(4..) = sandbox.version else {
+                println!("not tested: {}", sandbox.lacking().unwrap());
+                return;
+            };
+            let told = format!(", TCP connect to port {} only", open.port());
+            assert!(sandbox.to_string().contains(&told), "{sandbox}");
+            TcpStream::connect(open).expect("this port is open");
+            let denied = Some(ErrorKind::PermissionDenied);
+            let connected = TcpStream::connect(closed);
+            assert_eq!(connected.err().map(|e| e.kind()), denied);
+            assert_eq!(File::open("/etc/passwd").err().map(|e| e.kind()), denied);
         });
         confined.join().unwrap();
     }

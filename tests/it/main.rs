@@ -23,6 +23,7 @@ mod five_tuple;
 mod flood;
 mod foreign;
 mod framing;
+mod hooks;
 mod host;
 mod icmp;
 mod import;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Body;
 use super::{Api, Error};
+use crate::admin::RevokedNotice;
 use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until};
 
 /// Bytes of a name at most: no USERNAME is longer (RFC 5389 §15.3).
@@ -116,6 +117,7 @@ async fn revoke(
         None if is_user => None,
         None => default_until(&name, api.facts.rest_separator, now_unix_s),
     };
+    let told = name.clone();
     let changed = api.revocations.change(move |revocations| {
         revocations.forget_ended(now_unix_s);
         let revoked = if is_user {
@@ -133,6 +135,15 @@ async fn revoke(
         ended = changed.ended,
         "allocations with revoked credentials ended"
     );
+    if let Some(revoked) = &api.revoked {
+        let notice = RevokedNotice {
+            name: told,
+            until_unix_s: until,
+            ended: changed.ended,
+        };
+        // Without hooks the server is stopping.
+        let _ = revoked.send(notice).await;
+    }
     Ok(Json(Revoked {
         ended: changed.ended,
         until_unix_s: until,

@@ -18,7 +18,7 @@ use super::timex::Clock;
 use crate::config::{Config, Host};
 use crate::engine::port_owner::{Owner, taken};
 use crate::engine::{RECEIVE_BUFFER, udp};
-use crate::process::{self, PREFERRED_USER, Sandbox};
+use crate::process::{self, Openings, PREFERRED_USER, Sandbox};
 use crate::turn::Transport;
 
 /// The kernel's own default of `net.ipv4.ip_unprivileged_port_start`.
@@ -139,7 +139,7 @@ fn kernel(root: &Root) -> Kernel {
     let has = |set: &dyn Fn(&UdpSocket) -> bool| socket.as_ref().is_ok_and(set);
     // Landlock works by thread, and this one ends at once.
     let sandbox = thread::spawn(|| {
-        let sandbox = Sandbox::enter(&[], None);
+        let sandbox = Sandbox::enter(Openings::default());
         (sandbox.to_string(), sandbox.lacking())
     });
     let (landlock, landlock_lacks) = sandbox.join().unwrap_or_else(|_| {

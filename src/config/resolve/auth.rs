@@ -234,6 +234,7 @@ impl Resolver<'_> {
             "auth.nonce_secret",
             "admin.token",
             "credentials.keys",
+            "hooks.secret",
         ];
         for key in secret_keys {
             let Some(setting) = self.document.get(key) else {

@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod clients;
 mod credentials;
+mod hooks;
 mod metrics;
 mod peers;
 
@@ -54,6 +55,7 @@ pub(super) fn resolve(
         limits: resolver.limits(),
         admin: resolver.admin(),
         metrics: resolver.metrics(),
+        hooks: resolver.hooks(),
         log: resolver.log(),
         server: resolver.server(),
     };

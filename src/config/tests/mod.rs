@@ -3,6 +3,7 @@
 mod admin;
 mod credentials;
 mod example;
+mod hooks;
 mod layers;
 mod meaning;
 mod messages;

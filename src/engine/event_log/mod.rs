@@ -185,7 +185,9 @@ impl EventLog {
         };
     }
 
-    pub(super) fn write(&mut self, event: Event) {
+    /// Writes what is worth a line. Returns `false` if it is a refused request beyond the limit of
+    /// lines.
+    pub(super) fn write(&mut self, event: &Event) -> bool {
         let worker = self.worker;
         match event {
             Event::AllocationCreated {
@@ -196,10 +198,10 @@ impl EventLog {
                 lifetime_s,
             } => info!(
                 id = %format_args!("{worker:x}-{id}"),
-                user = name(&username),
+                user = name(username),
                 client = %five_tuple.client,
                 transport = %five_tuple.transport,
-                relayed = %Relayed(relayed),
+                relayed = %Relayed(*relayed),
                 lifetime_s,
                 "allocation created"
             ),
@@ -213,10 +215,10 @@ impl EventLog {
                 usage,
             } => info!(
                 id = %format_args!("{worker:x}-{id}"),
-                user = name(&username),
+                user = name(username),
                 client = %five_tuple.client,
                 transport = %five_tuple.transport,
-                relayed = %Relayed(relayed),
+                relayed = %Relayed(*relayed),
                 %reason,
                 duration_s = duration.as_secs(),
                 packets_to_peers = usage.packets_to_peers,
@@ -246,26 +248,27 @@ impl EventLog {
                 from_there,
             } => {
                 let username = username.as_deref().unwrap_or_default();
-                self.write_refusal(&five_tuple, method, username, &reject, from_there);
+                return self.write_refusal(five_tuple, *method, username, reject, *from_there);
             }
             Event::ClientRefused {
                 five_tuple,
                 refusal,
-            } => self.write_refused_client(&five_tuple, refusal),
+            } => self.write_refused_client(five_tuple, *refusal),
             Event::PeerRefused {
                 five_tuple,
                 username,
                 peer,
                 refusal,
-            } => self.write_refused_peer(&five_tuple, &username, peer, &refusal),
+            } => self.write_refused_peer(five_tuple, username, *peer, refusal),
             Event::BandwidthExceeded {
                 id,
                 five_tuple,
                 username,
                 way,
                 limit,
-            } => self.write_dropped(id, &five_tuple, &username, way, limit),
+            } => self.write_dropped(*id, five_tuple, username, *way, *limit),
         }
+        true
     }
 
     fn write_refused_peer(
@@ -330,7 +333,7 @@ impl EventLog {
         username: &str,
         reject: &Reject,
         from_there: bool,
-    ) {
+    ) -> bool {
         let is_authentication =
             matches!(reject, Reject::Authentication(_) | Reject::TooManyFailures);
         let (limit, what) = match (is_authentication, from_there) {
@@ -341,7 +344,7 @@ impl EventLog {
         };
         let (client, transport) = (five_tuple.client, five_tuple.transport);
         if !limit.admits_from(clock::time(), client.ip()) {
-            return;
+            return false;
         }
         let (user, method) = (name(username), method.name());
         let code = reject.code().number();
@@ -356,6 +359,7 @@ impl EventLog {
         } else {
             info!(%client, %transport, user, method, code, reason = %reject, "{what}");
         }
+        true
     }
 }
 

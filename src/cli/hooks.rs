@@ -1,0 +1,142 @@
+//! What hooks are told: the configuration, and what happens in the workers.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::admin::RevokedNotice;
+use crate::config::Config;
+use crate::engine::{NoticeSink, Notices, notices};
+use crate::hooks::{Event, Handle, Hooks, Kind, PrepareError, Prepared, Settings, Timing};
+
+/// Revocations that wait to be told. Whoever revokes beyond that waits too.
+const REVOKED_MAX: usize = 64;
+
+/// Hooks that are configured, before the rights of the process are given up.
+pub(super) struct Configured {
+    prepared: Prepared,
+    notices: Notices,
+    tell_revoked: mpsc::Sender<RevokedNotice>,
+    revoked: mpsc::Receiver<RevokedNotice>,
+    /// The receiver's port.
+    pub(super) port: u16,
+}
+
+/// Hooks that are sent.
+pub(super) struct Running {
+    hooks: Hooks,
+    forwarder: JoinHandle<()>,
+}
+
+/// Opens what hooks need, if they are configured, and the way for workers to tell them.
+///
+/// # Errors
+/// If a file is not usable.
+pub(super) fn prepare(config: &Config) -> Result<Option<(Configured, NoticeSink)>, PrepareError> {
+    let Some(settings) = settings(config) else {
+        return Ok(None);
+    };
+    let default_port = if settings.url.scheme_str() == Some("https") {
+        443
+    } else {
+        80
+    };
+    let port = settings.url.port_u16().unwrap_or(default_port);
+    let prepared = Hooks::prepare(&settings)?;
+    let (sink, notices) = notices();
+    let (tell_revoked, revoked) = mpsc::channel(REVOKED_MAX);
+    let configured = Configured {
+        prepared,
+        notices,
+        tell_revoked,
+        revoked,
+        port,
+    };
+    Ok(Some((configured, sink)))
+}
+
+impl Configured {
+    /// Where revocations are told.
+    pub(super) fn revoked(&self) -> mpsc::Sender<RevokedNotice> {
+        self.tell_revoked.clone()
+    }
+
+    /// Begins to send, in the runtime of the caller.
+    pub(super) fn start(self) -> Running {
+        let hooks = self.prepared.start();
+        Running {
+            forwarder: tokio::spawn(forward(self.notices, self.revoked, hooks.handle())),
+            hooks,
+        }
+    }
+}
+
+impl Running {
+    /// Sends what waits, for a bounded time. The workers must have ended.
+    pub(super) async fn finish(self) {
+        // It ends when the workers have, and not by a panic unless there is a bug.
+        let _ = self.forwarder.await;
+        self.hooks.finish().await;
+    }
+}
+
+/// Passes on what the workers tell, for as long as there are any.
+async fn forward(mut notices: Notices, mut revoked: mpsc::Receiver<RevokedNotice>, hooks: Handle) {
+    loop {
+        let notice = tokio::select! {
+            notice = notices.next() => notice,
+            Some(revoked) = revoked.recv() => {
+                tell_revoked(&revoked, &hooks);
+                continue;
+            }
+        };
+        let Some(notice) = notice else {
+            return;
+        };
+        if let Some(event) = Event::of_worker(notice.worker, &notice.event) {
+            hooks.send(notice.at_unix_ms, &event);
+        }
+        match notices.take_lost() {
+            0 => {}
+            lost => hooks.count_lost(lost),
+        }
+    }
+}
+
+fn tell_revoked(revoked: &RevokedNotice, hooks: &Handle) {
+    let event = Event::CredentialRevoked {
+        name: &revoked.name,
+        until_unix_s: revoked.until_unix_s,
+        ended: revoked.ended as u64,
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let at_unix_ms = now.map_or(0, |now| now.as_millis() as u64);
+    hooks.send(at_unix_ms, &event);
+}
+
+fn settings(config: &Config) -> Option<Settings> {
+    let hooks = &config.hooks;
+    let kinds = Kind::ALL.into_iter();
+    Some(Settings {
+        url: hooks.url.as_ref()?.expose().clone(),
+        secret: hooks.secret.clone()?,
+        kinds: kinds
+            .filter(|kind| hooks.events.contains(&kind.name()))
+            .collect(),
+        timeout: Duration::from_secs(hooks.timeout_s.into()),
+        ca_file: hooks.ca_file.clone(),
+        timing: Timing::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::defaults;
+
+    #[test]
+    fn the_configuration_knows_every_event() {
+        assert_eq!(Kind::ALL.map(Kind::name), defaults::HOOK_EVENTS);
+    }
+}
