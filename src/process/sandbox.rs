@@ -132,7 +132,11 @@ impl fmt::Display for Sandbox {
             write!(f, "{before} {}", path.display())?;
         }
         if self.has_own_files {
-            f.write_str(" but its own")?;
+            f.write_str(if self.readable.is_empty() {
+                " but its own"
+            } else {
+                ", and its own"
+            })?;
         }
         if version >= 4 {
             match self.connect_port {

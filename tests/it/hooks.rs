@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Channel, channel};
 use std::time::{Duration, Instant};
@@ -220,6 +221,30 @@ fn call(process: &Process, datagrams: usize) -> (SocketAddr, SocketAddr) {
 
 fn of<'a>(events: &'a [Value], name: &'a str) -> Vec<&'a Value> {
     events.iter().filter(|it| it["event"] == name).collect()
+}
+
+/// HOOK-01: a revocation by an operator is told, with the allocations that it ended.
+#[test]
+fn a_revocation_is_told() {
+    let receiver = Receiver::start(&[OK]);
+    let process = server(&receiver.url(), "");
+    let mut client = Client::udp_to(process.udp[0]);
+    client.allocate();
+    let revoked = Command::new(env!("CARGO_BIN_EXE_turnstone"))
+        .args(["revoke", "alice", "--socket"])
+        .arg(process.home().join("admin.sock"))
+        .output()
+        .unwrap();
+    assert!(revoked.status.success(), "{revoked:?}");
+    let events = receiver.events_until("credential_revoked");
+    let [told] = of(&events, "credential_revoked")[..] else {
+        panic!("{events:#?}")
+    };
+    assert_eq!(
+        (&told["name"], &told["ended"]),
+        (&"alice".into(), &1.into())
+    );
+    assert!(told["until_unix_s"].is_null());
 }
 
 /// HOOK-01, HOOK-02, HOOK-05: every event of a call once, with its usage, in requests that are signed.
@@ -461,7 +486,7 @@ fn https_needs_a_certificate_of_the_authority() {
     let url = format!("https://localhost:{port}/");
     let mut process = server(&url, &write_ca(directory.path(), &ca));
     let log = process.log.join("\n");
-    let exception = format!("no TCP bind, TCP connect to port {port} only");
+    let exception = format!("TCP connect to port {port} only");
     assert!(
         log.contains(&exception) || log.contains("not in force: Landlock"),
         "{log}"
