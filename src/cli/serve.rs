@@ -208,10 +208,11 @@ fn start(
 ) -> Result<Started, Box<dyn Error>> {
     let config = &plan.config;
     let user = config.server.user.as_deref();
-    let revoked = Revoked::of_earlier_runs(process::becomes(user))?;
+    let owner = process::becomes(user);
+    let revoked = Revoked::of_earlier_runs(owner)?;
     settings.revocations = revoked.in_force();
     let bound = Engine::bind(settings)?;
-    let http = Http::bind(config)?;
+    let http = Http::bind(config, owner)?;
     let confinement = process::confine(user, &plan.files, revoked.directory())?;
     for warning in confinement.warnings() {
         tracing::warn!("{warning}");
