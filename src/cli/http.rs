@@ -18,7 +18,7 @@ use crate::admin::{
 };
 use crate::config::{self, Config};
 use crate::engine::Engine;
-use crate::{log, process};
+use crate::log;
 
 /// The listeners, bound before rights are given up.
 pub(super) struct Http {
@@ -28,15 +28,14 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Binds what is configured.
+    /// Binds what is configured. `owner` is the user and group that the process becomes, if any.
     ///
     /// # Errors
     /// If something that was asked for cannot be had.
-    pub(super) fn bind(config: &Config) -> Result<Self, Box<dyn Error>> {
-        let user = config.server.user.as_deref();
+    pub(super) fn bind(config: &Config, owner: Option<(u32, u32)>) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             page: bind_metrics(&config.metrics)?,
-            operators: admin::bind(&config.admin, process::becomes(user))?,
+            operators: admin::bind(&config.admin, owner)?,
             credentials: admin::credentials::bind(&config.credentials)?,
         })
     }

@@ -219,14 +219,15 @@ fn start(
 ) -> Result<Started, Box<dyn Error>> {
     let config = &plan.config;
     let user = config.server.user.as_deref();
-    let revoked = Revoked::of_earlier_runs(process::becomes(user))?;
+    let owner = process::becomes(user);
+    let revoked = Revoked::of_earlier_runs(owner)?;
     settings.revocations = revoked.in_force();
     let mut bound = Engine::bind(settings)?;
     let (hooks, sink) = hooks::prepare(config)?.unzip();
     if let Some(sink) = sink {
         bound = bound.tell(sink);
     }
-    let http = Http::bind(config)?;
+    let http = Http::bind(config, owner)?;
     let openings = Openings {
         readable: &plan.files,
         writable: revoked.directory(),

@@ -9,7 +9,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -20,7 +19,6 @@ use super::listen::Listeners;
 use super::listeners::{self, Places};
 use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 use super::settings::StreamLimits;
-use super::stream::Admission;
 use super::worker::{PLACES_PER_STEP, Worker};
 use crate::auth::Revocations;
 use crate::turn::{AllocationId, AllocationView, CloseReason, Options, Shared};
@@ -139,8 +137,6 @@ pub struct Control {
     pub(super) shared: Arc<Shared>,
     pub(super) configured: Arc<Mutex<Configured>>,
     pub(super) exchange: Arc<Exchange>,
-    pub(super) admission: Admission,
-    is_draining: Arc<AtomicBool>,
 }
 
 /// What the workers work with: what the operator decided, and what the engine adds to the peer
@@ -177,17 +173,14 @@ impl Control {
     pub(super) fn new(
         workers: Vec<mpsc::Sender<Command>>,
         shared: Arc<Shared>,
-        admission: Admission,
         configured: Configured,
         exchange: Exchange,
     ) -> Self {
         Self {
             workers: workers.into(),
             shared,
-            admission,
             configured: Arc::new(Mutex::new(configured)),
             exchange: Arc::new(exchange),
-            is_draining: Arc::default(),
         }
     }
 
@@ -198,7 +191,7 @@ impl Control {
 
     /// Open TCP connections of clients.
     pub fn tcp_connections(&self) -> u32 {
-        self.admission.open()
+        self.exchange.admission.open()
     }
 
     /// Allocations from a place on, at most `limit` and at most [`PAGE_MAX`].
@@ -270,17 +263,12 @@ impl Control {
     /// # Errors
     /// If the server is stopping.
     pub async fn end_all(&self, filter: &Filter, reason: CloseReason) -> Result<usize, Stopped> {
-        let mut ended = 0;
-        for worker in 0..self.workers.len() {
-            let filter = filter.clone();
-            let ask = |reply| Command::EndAll {
-                filter,
-                reason,
-                reply,
-            };
-            ended += self.ask(worker, ask).await?;
-        }
-        Ok(ended)
+        let ask = |reply| Command::EndAll {
+            filter: filter.clone(),
+            reason,
+            reply,
+        };
+        Ok(self.ask_all(ask).await?.into_iter().sum())
     }
 
     /// Has every worker refuse these credentials and no others, and end what they hold. Says how many
@@ -290,13 +278,11 @@ impl Control {
     /// # Errors
     /// If the server is stopping.
     pub async fn revoke(&self, revocations: &Arc<Revocations>) -> Result<usize, Stopped> {
-        let mut ended = 0;
-        for worker in 0..self.workers.len() {
-            let revocations = Arc::clone(revocations);
-            let ask = |reply| Command::Revoke { revocations, reply };
-            ended += self.ask(worker, ask).await?;
-        }
-        Ok(ended)
+        let ask = |reply| Command::Revoke {
+            revocations: Arc::clone(revocations),
+            reply,
+        };
+        Ok(self.ask_all(ask).await?.into_iter().sum())
     }
 
     /// From here on no new allocations are made, or they are again.
@@ -304,22 +290,8 @@ impl Control {
     /// # Errors
     /// If the server is stopping.
     pub async fn drain(&self, is_draining: bool) -> Result<(), Stopped> {
-        self.is_draining.store(is_draining, Ordering::Relaxed);
-        for worker in 0..self.workers.len() {
-            let ask = |reply| Command::Drain { is_draining, reply };
-            self.ask(worker, ask).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether no new allocations are made.
-    pub fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is drained: no new allocations are made, and none is left.
-    pub fn is_drained(&self) -> bool {
-        self.is_draining() && self.shared.quota.total() == 0
+        let ask = |reply| Command::Drain { is_draining, reply };
+        self.ask_all(ask).await.map(drop)
     }
 
     /// Gives every worker other options, in which the server's own addresses are filled in. Once this
@@ -350,12 +322,23 @@ impl Control {
     /// Gives every worker what is configured.
     pub(super) async fn tell(&self, configured: &Configured) -> Result<(), Stopped> {
         let options = configured.options();
+        let ask = |reply| Command::Reconfigure {
+            options: Arc::clone(&options),
+            reply,
+        };
+        self.ask_all(ask).await.map(drop)
+    }
+
+    /// Asks one worker after the other.
+    pub(super) async fn ask_all<T>(
+        &self,
+        command: impl Fn(oneshot::Sender<T>) -> Command,
+    ) -> Result<Vec<T>, Stopped> {
+        let mut answers = Vec::with_capacity(self.workers.len());
         for worker in 0..self.workers.len() {
-            let options = Arc::clone(&options);
-            let ask = |reply| Command::Reconfigure { options, reply };
-            self.ask(worker, ask).await?;
+            answers.push(self.ask(worker, &command).await?);
         }
-        Ok(())
+        Ok(answers)
     }
 
     pub(super) async fn ask<T>(

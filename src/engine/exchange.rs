@@ -194,7 +194,7 @@ pub(super) struct Exchange {
     /// Held while settings or listeners are exchanged.
     turn: tokio::sync::Mutex<()>,
     registry: Mutex<Registry>,
-    admission: Admission,
+    pub(super) admission: Admission,
     budget: Budget,
 }
 
@@ -254,14 +254,15 @@ impl Control {
         self.exchange.admission.set_limits(&settings.stream);
         let queues = settings.stream.queues_total_bytes;
         self.exchange.budget.set_max(queues);
-        for worker in 0..self.workers.len() {
-            let limits = settings.stream;
-            let ask = |reply| Command::LimitStreams { limits, reply };
-            self.ask(worker, ask).await?;
-            let places = places(&open);
-            let ask = |reply| Command::Open { places, reply };
-            self.ask(worker, ask).await?;
-        }
+        let limits = settings.stream;
+        self.ask_all(|reply| Command::LimitStreams { limits, reply })
+            .await?;
+        let places = places(&open);
+        let ask = |reply| Command::Open {
+            places: places.clone(),
+            reply,
+        };
+        self.ask_all(ask).await?;
         self.set_leaving(&plan.back, false);
         self.see_off(&plan.gone).await?;
         Ok(())
@@ -294,11 +295,12 @@ impl Control {
         let udp: Vec<Listener> = gone.iter().filter(is_udp).copied().collect();
         let tcp: Vec<Listener> = gone.iter().filter(|it| !is_udp(it)).copied().collect();
         self.set_leaving(&udp, true);
-        for worker in 0..self.workers.len() {
-            let udp = places(&udp).udp;
-            let ask = |reply| Command::Leave { udp, reply };
-            self.ask(worker, ask).await?;
-        }
+        let places = places(&udp).udp;
+        let ask = |reply| Command::Leave {
+            udp: places.clone(),
+            reply,
+        };
+        self.ask_all(ask).await?;
         self.close(&tcp).await?;
         self.close_unused().await.map(drop)
     }
@@ -349,11 +351,12 @@ impl Control {
         if listeners.is_empty() {
             return Ok(());
         }
-        for worker in 0..self.workers.len() {
-            let places = places(listeners);
-            let ask = |reply| Command::Close { places, reply };
-            self.ask(worker, ask).await?;
-        }
+        let places = places(listeners);
+        let ask = |reply| Command::Close {
+            places: places.clone(),
+            reply,
+        };
+        self.ask_all(ask).await?;
         let is_closed = |it: &Listener| listeners.iter().any(|closed| closed.wanted == it.wanted);
         self.exchange
             .registry()

@@ -21,19 +21,11 @@ import time
 from pathlib import Path
 
 import lab
+from stun import Wrong, expect
 
 ADDRESS, PORT = lab.SERVER_STATIC, 3600  # beside the suite's own server
 REALM, SECRET = "check.example", "a-secret-of-thirty-two-characters-or-more"
 OUTSIDE, CLIENT = "host-a", "203.0.113.11"  # behind a NAT with that address
-
-
-class Wrong(Exception):
-    """The check says something else than it should."""
-
-
-def expect(condition, message):
-    if not condition:
-        raise Wrong(message)
 
 
 def bracketed(address):

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lab
+from stun import expect
 
 PORT = 3480
 REALM = "north.gov"
@@ -49,15 +50,6 @@ BY_USER = (
 )
 # What Debian's package brings.
 DEBIAN = ["/etc/turnserver.conf", *map(str, Path("/usr/share/doc/coturn/examples/etc").glob("*.conf*"))]
-
-
-class Wrong(Exception):
-    """The two servers differ, or one does not run."""
-
-
-def expect(condition, message):
-    if not condition:
-        raise Wrong(message)
 
 
 def import_of(conf, toml):

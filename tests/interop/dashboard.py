@@ -15,7 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from prometheus import NUMBER, PASSWORD, REALM, TO_CLIENT, TO_PEER, Client, Wrong, expect, free_port, serving, start, stop
+from prometheus import NUMBER, PASSWORD, REALM, TO_CLIENT, TO_PEER, Client, free_port, serving, start, stop
+from stun import Wrong, expect
 
 HERE = Path(__file__).resolve().parent
 TOKEN = "a-token-that-nobody-else-knows"

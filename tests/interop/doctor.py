@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import lab
+from stun import expect
 
 MACHINE, OUTSIDE = "doctor", "doctor-out"
 PUBLIC, PRIVATE, MISSING = "203.0.113.10", "10.9.0.10", "198.51.100.9"
@@ -76,15 +77,6 @@ IPTABLES = """*filter
 -A INPUT -p udp -m multiport --dports 3478,49152:50000,50010:65535 -j ACCEPT
 COMMIT
 """
-
-
-class Wrong(Exception):
-    """The doctor says something else than is so."""
-
-
-def expect(condition, message):
-    if not condition:
-        raise Wrong(message)
 
 
 def on(name, *command, **options):

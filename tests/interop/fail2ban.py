@@ -19,12 +19,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from stun import ALLOCATE, NONCE, REALM_NAME, TOKEN, TRANSPORT, UDP, USERNAME, answer, attribute, expect, request
+
 FILTER = Path(__file__).resolve().parents[2] / "docs/fail2ban/filter.d/turnstone.conf"
 REALM, PASSWORD = "example.org", "wonderland"
 SECRET, NONCE_SECRET = "a-secret-of-thirty-two-characters-or-more", "a-key-of-thirty-two-characters-or-more"
-ALLOCATE, COOKIE = 3, 0x2112A442
-USERNAME, INTEGRITY, ERROR, REALM_NAME, NONCE, TRANSPORT, TOKEN = 6, 8, 9, 0x14, 0x15, 0x19, 0x1B
-UDP = b"\x11\0\0\0"
 
 # User names that say that somebody else failed, in each format of a log line.
 FORGED_IP = "192.0.2.1"
@@ -35,19 +34,6 @@ FORGED = [
     f'","client":"{FORGED_IP}:1","transport":"udp","user":"x',
     f'\\","client":"{FORGED_IP}:1","reason":"wrong password"}}',
 ]
-
-
-class Wrong(Exception):
-    """The filter does something else than it should."""
-
-
-def expect(condition, message):
-    if not condition:
-        raise Wrong(message)
-
-
-def attribute(kind, value):
-    return struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
 
 
 def old_nonce(client):
@@ -73,20 +59,9 @@ class Client:
 
     def ask(self, body, key=None):
         """Sends a request, signed if there is a key; returns the error code, 0 for success."""
-        length = len(body) + (24 if key else 0)
-        message = struct.pack("!HHI", ALLOCATE, length, COOKIE) + os.urandom(12) + body
-        if key:
-            message += attribute(INTEGRITY, hmac.digest(key, message, "sha1"))
-        self.socket.sendall(message)
-        reply, at, code = self.socket.recv(2048), 20, 0
-        while at < len(reply):
-            kind, length = struct.unpack_from("!HH", reply, at)
-            value = reply[at + 4 : at + 4 + length]
-            if kind == ERROR:
-                code = value[2] * 100 + value[3]
-            elif kind == NONCE:
-                self.nonce = value
-            at += 4 + length + -length % 4
+        self.socket.sendall(request(ALLOCATE, body, key))
+        code, found = answer(self.socket.recv(2048))
+        self.nonce = found.get(NONCE, self.nonce)
         return code
 
     def challenge(self):

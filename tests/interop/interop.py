@@ -25,6 +25,7 @@ import fail2ban
 import lab
 import own_addresses
 import prometheus
+import stun
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = 50
@@ -330,40 +331,17 @@ async def uclient_refused(bench, s):
 
 
 def apart(module, arguments=lambda bench: ()):
-    """A scenario that needs nothing of this file: the module's check returns a note or raises its Wrong."""
+    """A scenario that needs nothing of this file: the module's check returns a note or raises stun.Wrong."""
 
     async def run(bench, s):
         if bench.kind != "turnstone":
             return "not for this server"
         try:
             return await asyncio.to_thread(module.check, *arguments(bench))
-        except module.Wrong as wrong:
+        except stun.Wrong as wrong:
             raise Failed(str(wrong)) from wrong
 
     return run
-
-
-# ---- Prometheus ----
-
-
-async def watched(bench, s):
-    """The metrics of a server of its own as Prometheus has them, docs/prometheus, docs/grafana."""
-    if bench.kind != "turnstone":
-        return "not for this server"
-    try:
-        return await asyncio.to_thread(prometheus.check)
-    except prometheus.Wrong as wrong:
-        raise Failed(str(wrong)) from wrong
-
-
-async def looked_at(bench, s):
-    """The dashboard of a server of its own, in Chromium."""
-    if bench.kind != "turnstone":
-        return "not for this server"
-    try:
-        return await asyncio.to_thread(dashboard.check)
-    except prometheus.Wrong as wrong:
-        raise Failed(str(wrong)) from wrong
 
 
 def bound_channels(text):

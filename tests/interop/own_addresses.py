@@ -5,37 +5,25 @@ which this program runs itself again.
 """
 
 import hashlib
-import hmac
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from stun import (
+    ALLOCATE, CREATE_PERMISSION, NONCE, PEER, REALM_NAME, TRANSPORT, UDP, USERNAME, answer, attribute, expect, request,
+    xored,
+)
+
 NAMESPACE, SERVER = "turnstone-own", ("11.0.0.1", 3478)
 REALM, USER, PASSWORD = "example.org", "alice", "wonderland"
-ALLOCATE, CREATE_PERMISSION, COOKIE = 3, 8, 0x2112A442
-USERNAME, INTEGRITY, ERROR, PEER, REALM_NAME, NONCE, TRANSPORT = 6, 8, 9, 0x12, 0x14, 0x15, 0x19
 KEY = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode()).digest()
 # Seconds within which a change must be noticed.
 NOTICED = 20
-
-
-class Wrong(Exception):
-    """The server does something else than it should."""
-
-
-def expect(condition, message):
-    if not condition:
-        raise Wrong(message)
-
-
-def attribute(kind, value):
-    return struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
 
 
 class Client:
@@ -44,7 +32,7 @@ class Client:
         self.socket.settimeout(5)
         self.socket.connect(SERVER)
         self.nonce = None
-        body = attribute(TRANSPORT, b"\x11\0\0\0")
+        body = attribute(TRANSPORT, UDP)
         expect(self.ask(ALLOCATE, body) == 401, "no challenge")
         expect(self.ask(ALLOCATE, body) == 0, "no allocation")
 
@@ -53,25 +41,13 @@ class Client:
         if self.nonce:
             body += attribute(USERNAME, USER.encode()) + attribute(REALM_NAME, REALM.encode())
             body += attribute(NONCE, self.nonce)
-        length = len(body) + (24 if self.nonce else 0)
-        message = struct.pack("!HHI", method, length, COOKIE) + os.urandom(12) + body
-        if self.nonce:
-            message += attribute(INTEGRITY, hmac.digest(KEY, message, "sha1"))
-        self.socket.sendall(message)
-        reply, at, code = self.socket.recv(2048), 20, 0
-        while at < len(reply):
-            kind, length = struct.unpack_from("!HH", reply, at)
-            value = reply[at + 4 : at + 4 + length]
-            if kind == ERROR:
-                code = value[2] * 100 + value[3]
-            elif kind == NONCE:
-                self.nonce = value
-            at += 4 + length + -length % 4
+        self.socket.sendall(request(method, body, KEY if self.nonce else None))
+        code, found = answer(self.socket.recv(2048))
+        self.nonce = found.get(NONCE, self.nonce)
         return code
 
     def permit(self, address):
-        ip = int.from_bytes(socket.inet_aton(address), "big") ^ COOKIE
-        return self.ask(CREATE_PERMISSION, attribute(PEER, struct.pack("!HHI", 1, 0, ip)))
+        return self.ask(CREATE_PERMISSION, attribute(PEER, xored((address, 0))))
 
 
 def ip(*arguments):

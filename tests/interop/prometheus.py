@@ -5,7 +5,6 @@ through a server, and the numbers that Prometheus has scraped must be those of w
 """
 
 import hashlib
-import hmac
 import json
 import os
 import re
@@ -20,22 +19,16 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from stun import (
+    ALLOCATE, CHANNEL, CHANNEL_BIND, COOKIE, LIFETIME, NONCE, PEER, REALM_NAME, REFRESH, RELAYED, TRANSPORT, UDP, USERNAME,
+    answer, attribute, expect, request, xored,
+)
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-REALM, PASSWORD, COOKIE = "example.org", "wonderland", 0x2112A442
-ALLOCATE, REFRESH, CHANNEL_BIND = 3, 4, 9
-USERNAME, INTEGRITY, ERROR, CHANNEL, PEER, REALM_NAME, NONCE, RELAYED, TRANSPORT = 6, 8, 9, 0xC, 0x12, 0x14, 0x15, 0x16, 0x19
-LIFETIME, UDP, NUMBER = 0xD, b"\x11\0\0\0", 0x4000
+REALM, PASSWORD = "example.org", "wonderland"
+NUMBER = 0x4000
 PACKETS, TO_PEER, TO_CLIENT = 500, b"x" * 100, b"y" * 60
 SCRAPE_S = 1
-
-
-class Wrong(Exception):
-    """The metrics are not what they should be."""
-
-
-def expect(condition, message):
-    if not condition:
-        raise Wrong(message)
 
 
 def eventually(what, happened, seconds=30):
@@ -45,15 +38,6 @@ def eventually(what, happened, seconds=30):
         expect(time.monotonic() < deadline, what() if callable(what) else what)
         time.sleep(0.1)
     return result
-
-
-def attribute(kind, value):
-    return struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
-
-
-def xored(address):
-    ip, port = address
-    return struct.pack("!BBHI", 0, 1, port ^ COOKIE >> 16, int.from_bytes(socket.inet_aton(ip), "big") ^ COOKIE)
 
 
 class Client:
@@ -85,18 +69,8 @@ class Client:
         """Sends a request, signed once there is a nonce; returns code (0 for success) and attributes."""
         if self.nonce:
             body += attribute(USERNAME, self.user) + attribute(REALM_NAME, REALM.encode()) + attribute(NONCE, self.nonce)
-        length = len(body) + (24 if self.nonce else 0)
-        message = struct.pack("!HHI", method, length, COOKIE) + os.urandom(12) + body
-        if self.nonce:
-            message += attribute(INTEGRITY, hmac.digest(self.key, message, "sha1"))
-        self.socket.sendall(message)
-        reply, at, found = self.receive(), 20, {}
-        while at < len(reply):
-            kind, length = struct.unpack_from("!HH", reply, at)
-            found[kind] = reply[at + 4 : at + 4 + length]
-            at += 4 + length + -length % 4
-        error = found.get(ERROR)
-        return (error[2] * 100 + error[3] if error else 0), found
+        self.socket.sendall(request(method, body, self.key if self.nonce else None))
+        return answer(self.receive())
 
     def allocate(self, peer):
         """Makes an allocation with a channel; returns its relayed address."""

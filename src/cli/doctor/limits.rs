@@ -238,7 +238,7 @@ fn is_untracked(config: &Config, machine: &Machine) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::testing::{config, well};
+    use super::super::machine::testing::{config, expect, well};
     use super::super::machine::{Buffers, Unit};
     use super::super::report::Status;
     use super::*;
@@ -249,14 +249,6 @@ mod tests {
             files: Some(262_144),
             ..Unit::default()
         }
-    }
-
-    #[track_caller]
-    fn expect(finding: &Finding, status: Status, text: &str) {
-        assert!(
-            finding.status == status && finding.found.contains(text),
-            "{finding:#?}"
-        );
     }
 
     #[test]

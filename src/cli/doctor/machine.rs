@@ -176,8 +176,18 @@ pub(super) struct Memory {
 pub(super) mod testing {
     use super::*;
     use crate::cli::doctor::firewall::{Listing, Listings};
+    use crate::cli::doctor::report::{Finding, Status};
     use crate::config::{Config, Environment, Flag, Host, Sources, load};
     use zeroize::Zeroizing;
+
+    /// Fails unless a finding says so.
+    #[track_caller]
+    pub(in crate::cli::doctor) fn expect(finding: &Finding, status: Status, text: &str) {
+        assert!(
+            finding.status == status && finding.found.contains(text),
+            "{finding:#?}"
+        );
+    }
 
     /// A machine on which everything is as it should be.
     pub(in crate::cli::doctor) fn well() -> Machine {

@@ -101,19 +101,11 @@ fn landlock(machine: &Machine) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::testing::{config, well};
+    use super::super::machine::testing::{config, expect, well};
     use super::super::machine::{Unit, Users};
     use super::super::report::Status;
     use super::super::timex::Clock;
     use super::*;
-
-    #[track_caller]
-    fn expect(finding: &Finding, status: Status, text: &str) {
-        assert!(
-            finding.status == status && finding.found.contains(text),
-            "{finding:#?}"
-        );
-    }
 
     #[test]
     fn a_current_system_is_well() {

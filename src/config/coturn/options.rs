@@ -109,10 +109,10 @@ const REDIRECT: &str = "no client is sent elsewhere (ALTERNATE-SERVER): name all
 const DATABASE: &str = "there are no user databases: write users to `auth.users` (turnadmin -l \
     lists them), or give out time-limited credentials, which need none";
 const NO_DATABASE: &str = "there is no database to ask";
-const METRICS: &str = "there is no Prometheus endpoint yet: the log lines allocation created and \
-    allocation closed have what it would count";
-const ADMIN: &str = "there is no such console: read the log, where every allocation has a line at \
-    its beginning and at its end";
+const METRICS: &str = "metrics are at metrics.listen, 127.0.0.1:9641 by default: docs/metrics.md has \
+    their names";
+const ADMIN: &str = "there is no such console: turnstone allocations, show, end and drain do what it \
+    did (docs/admin.md)";
 const NO_ADMIN: &str = "there is no such console to switch off or set up";
 const OAUTH: &str = "third-party authorization (RFC 7635) is not there: use time-limited \
     credentials, which browsers can";
