@@ -174,10 +174,10 @@ fn with_causes(error: &dyn Error) -> String {
 
 /// With the authorities that the operator named, or those of the system.
 fn tls(settings: &Settings, is_needed: bool) -> Result<ClientConfig, PrepareError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has the ciphers of TLS 1.2 and 1.3");
+        .expect("aws-lc-rs has the ciphers of TLS 1.2 and 1.3");
     let builder = match &settings.ca_file {
         _ if !is_needed => builder.with_root_certificates(RootCertStore::empty()),
         None => builder
