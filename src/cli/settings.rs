@@ -39,6 +39,9 @@ pub(super) fn settings(
     Ok(Settings {
         udp: config.listen.udp.clone(),
         tcp: config.listen.tcp.clone(),
+        tls_listeners: vec![],
+        strict_listeners: vec![],
+        tls: None,
         workers: config.server.workers,
         relay_addresses,
         relay_ports: config.relay.ports.clone(),

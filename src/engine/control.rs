@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::listen::Listeners;
 use super::listeners::{self, Places};
 use super::record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
-use super::settings::StreamLimits;
+use super::stream::StreamSettings;
 use super::worker::{PLACES_PER_STEP, Worker};
 use crate::auth::Revocations;
 use crate::turn::{AllocationId, AllocationView, CloseReason, Options, Shared};
@@ -93,8 +93,8 @@ pub(super) enum Command {
         options: Arc<Options>,
         reply: oneshot::Sender<()>,
     },
-    LimitStreams {
-        limits: StreamLimits,
+    SetStreams {
+        settings: StreamSettings,
         reply: oneshot::Sender<()>,
     },
     /// Have listeners, which serve nobody yet.
@@ -393,8 +393,8 @@ pub(super) async fn obey(worker: &Rc<RefCell<Worker>>, mut commands: Commands) {
                 worker.borrow_mut().server.reconfigure(options);
                 let _ = reply.send(());
             }
-            Command::LimitStreams { limits, reply } => {
-                worker.borrow_mut().stream_limits = limits;
+            Command::SetStreams { settings, reply } => {
+                worker.borrow_mut().streams.settings = settings;
                 let _ = reply.send(());
             }
             Command::Prepare { listeners, reply } => {

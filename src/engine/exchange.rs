@@ -12,7 +12,7 @@ use super::control::{Command, Control, Stopped};
 use super::listen::{self, ListenError, Listeners, Sockets, Wanted};
 use super::listeners::Places;
 use super::settings::Settings;
-use super::stream::{Admission, Budget};
+use super::stream::{Admission, Budget, StreamSettings};
 use super::{StartError, try_relay_address};
 use crate::turn::{TooManyAddresses, Transport};
 
@@ -125,7 +125,11 @@ impl Registry {
     }
 
     fn free_place(&self, transport: Transport) -> usize {
-        let taken = |place: &usize| !self.of(transport).any(|it| it.place == *place);
+        let like = |it: &&Listener| it.wanted.transport.is_stream() == transport.is_stream();
+        let taken = |place: &usize| {
+            let mut like = self.listeners.iter().filter(like);
+            !like.any(|it| it.place == *place)
+        };
         (0..).find(taken).expect("there are fewer listeners")
     }
 
@@ -134,21 +138,57 @@ impl Registry {
         all.filter(move |it| it.wanted.transport == transport)
     }
 
+    /// Places of the listeners that take their own protocol only, and which.
+    pub(super) fn strict(
+        &self,
+        wanted: &[Wanted],
+        addresses: &[SocketAddr],
+    ) -> Vec<(usize, Transport)> {
+        let strict = wanted
+            .iter()
+            .filter(|it| it.transport.is_stream() && addresses.contains(&it.address));
+        let placed = strict.filter_map(|it| Some((self.find(it)?.place, it.transport)));
+        placed.collect()
+    }
+
     /// Where clients of a transport are served, those included who only may finish.
     pub(super) fn addresses(&self, transport: Transport) -> Vec<SocketAddr> {
         self.of(transport).map(|it| it.local).collect()
     }
 
+    /// The listener that is wanted. One for TCP does for TLS as well, and the other way round: the
+    /// socket is the same.
     fn find(&self, wanted: &Wanted) -> Option<&Listener> {
-        let mut of = self.of(wanted.transport);
-        of.find(|it| it.wanted.address == wanted.address)
+        let is_stream = wanted.transport.is_stream();
+        let mut like = self.listeners.iter().filter(|it| {
+            it.wanted.transport.is_stream() == is_stream && it.wanted.address == wanted.address
+        });
+        let same = like
+            .clone()
+            .find(|it| it.wanted.transport == wanted.transport);
+        same.or_else(|| like.next())
+    }
+
+    /// Has listeners be what is wanted of them now.
+    fn rename(&mut self, wanted: &[Wanted]) {
+        for wanted in wanted {
+            let found = self.find(wanted).map(|it| (it.wanted.transport, it.place));
+            let mut all = self.listeners.iter_mut();
+            let same = all.find(|it| Some((it.wanted.transport, it.place)) == found);
+            if let Some(it) = same {
+                it.wanted.transport = wanted.transport;
+            }
+        }
     }
 
     /// What is to be done for these to be the listeners.
     fn plan(&self, wanted: &[Wanted]) -> Result<Plan, ExchangeError> {
         let mut plan = Plan::default();
+        let mut kept = Vec::new();
         for wanted in wanted {
-            match self.find(wanted) {
+            let found = self.find(wanted);
+            kept.extend(found.map(|it| (it.wanted.transport, it.place)));
+            match found {
                 None => plan.new.push(*wanted),
                 Some(there) if there.wanted.dual_stack != wanted.dual_stack => {
                     let Wanted {
@@ -160,7 +200,8 @@ impl Registry {
                 Some(_) => {}
             }
         }
-        let gone = |it: &&Listener| !wanted.contains(&it.wanted) && !it.is_leaving;
+        let gone =
+            |it: &&Listener| !kept.contains(&(it.wanted.transport, it.place)) && !it.is_leaving;
         plan.gone = self.listeners.iter().filter(gone).copied().collect();
         Ok(plan)
     }
@@ -176,15 +217,15 @@ struct Plan {
 }
 
 fn places(listeners: &[Listener]) -> Places {
-    let of = |transport| {
+    let of = |is_stream| {
         let of = listeners
             .iter()
-            .filter(move |it| it.wanted.transport == transport);
+            .filter(move |it| it.wanted.transport.is_stream() == is_stream);
         of.map(|it| it.place).collect()
     };
     Places {
-        udp: of(Transport::Udp),
-        tcp: of(Transport::Tcp),
+        udp: of(false),
+        tcp: of(true),
     }
 }
 
@@ -227,7 +268,7 @@ impl Control {
     /// If a new listener or relay address cannot be had, or the server is stopping.
     pub async fn exchange(&self, settings: Settings) -> Result<(), ExchangeError> {
         let _turn = self.exchange.turn.lock().await;
-        let wanted = listen::wanted(&settings.udp, &settings.tcp);
+        let wanted = listen::wanted(&settings.udp, &settings.tcp, &settings.tls_listeners);
         let plan = self.exchange.registry().plan(&wanted)?;
         for relay in &settings.relay_addresses {
             try_relay_address(relay.bound).map_err(ExchangeError::Start)?;
@@ -247,16 +288,27 @@ impl Control {
         {
             // What listens is no peer. What is closed is one again with the next exchange.
             let mut configured = self.configured.lock().await;
-            configured.listeners = [udp, self.listeners(Transport::Tcp)].concat();
+            let [tcp, tls] = [Transport::Tcp, Transport::Tls].map(|it| self.listeners(it));
+            configured.listeners = [udp, tcp, tls].concat();
             configured.options = settings.options;
             self.tell(&configured).await?;
         }
         self.exchange.admission.set_limits(&settings.stream);
         let queues = settings.stream.queues_total_bytes;
         self.exchange.budget.set_max(queues);
-        let limits = settings.stream;
-        self.ask_all(|reply| Command::LimitStreams { limits, reply })
-            .await?;
+        let streams = StreamSettings {
+            limits: settings.stream,
+            tls: settings.tls,
+            strict: self
+                .exchange
+                .registry()
+                .strict(&wanted, &settings.strict_listeners),
+        };
+        let ask = |reply| Command::SetStreams {
+            settings: streams.clone(),
+            reply,
+        };
+        self.ask_all(ask).await?;
         let places = places(&open);
         let ask = |reply| Command::Open {
             places: places.clone(),
@@ -265,6 +317,7 @@ impl Control {
         self.ask_all(ask).await?;
         self.set_leaving(&plan.back, false);
         self.see_off(&plan.gone).await?;
+        self.exchange.registry().rename(&wanted);
         Ok(())
     }
 
@@ -383,7 +436,7 @@ mod tests {
         for wanted in all(udp, tcp) {
             let none = match wanted.transport {
                 Transport::Udp => Sockets::Udp(vec![]),
-                Transport::Tcp => Sockets::Tcp(vec![]),
+                Transport::Tcp | Transport::Tls => Sockets::Tcp(vec![]),
             };
             registry.take_in(vec![(wanted, wanted.address, none)], 1);
         }
@@ -394,7 +447,24 @@ mod tests {
         let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        listen::wanted(&addresses(udp), &addresses(tcp))
+        listen::wanted(&addresses(udp), &addresses(tcp), &[])
+    }
+
+    /// RELOAD-05: an address that goes from TCP to TLS keeps its socket, and is strict about what it
+    /// is now.
+    #[test]
+    fn a_listener_becomes_one_for_tls() {
+        let (a, b) = ("192.0.2.1:0", "192.0.2.1:1");
+        let mut registry = registry(&[a], &[a, b]);
+        let [a, b] = [a, b].map(|text| text.parse().unwrap());
+        let wanted = listen::wanted(&[a], &[b], &[a]);
+        let plan = registry.plan(&wanted).unwrap();
+        assert!(plan.new.is_empty() && plan.back.is_empty() && plan.gone.is_empty());
+        assert_eq!(registry.strict(&wanted, &[a]), [(0, Transport::Tls)]);
+        registry.rename(&wanted);
+        assert_eq!(registry.addresses(Transport::Tls), [a]);
+        assert_eq!(registry.addresses(Transport::Tcp), [b]);
+        assert_eq!(registry.free_place(Transport::Tls), 2, "places are of both");
     }
 
     /// RELOAD-05: by transport and address as configured, and a place is used again.

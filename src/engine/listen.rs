@@ -42,16 +42,23 @@ pub(super) enum Sockets {
 }
 
 /// Everything that is to be listened on.
-pub(super) fn wanted(udp: &[SocketAddr], tcp: &[SocketAddr]) -> Vec<Wanted> {
-    let of = |transport, all: &[SocketAddr]| {
+pub(super) fn wanted(udp: &[SocketAddr], tcp: &[SocketAddr], tls: &[SocketAddr]) -> Vec<Wanted> {
+    // Both are TCP to the kernel.
+    let streams = [tcp, tls].concat();
+    let of = |transport, addresses: &[SocketAddr], all: &[SocketAddr]| {
         let wanted = |&address: &SocketAddr| Wanted {
             transport,
             address,
             dual_stack: !has_v4_twin(address, all),
         };
-        all.iter().map(wanted).collect::<Vec<_>>()
+        addresses.iter().map(wanted).collect::<Vec<_>>()
     };
-    [of(Transport::Udp, udp), of(Transport::Tcp, tcp)].concat()
+    [
+        of(Transport::Udp, udp, udp),
+        of(Transport::Tcp, tcp, &streams),
+        of(Transport::Tls, tls, &streams),
+    ]
+    .concat()
 }
 
 /// A listener that cannot be had, and why.
@@ -120,7 +127,7 @@ pub(super) fn bind(
     for &it in wanted {
         let bound = match it.transport {
             Transport::Udp => bind_udp(it, workers),
-            Transport::Tcp => bind_tcp(it, workers),
+            Transport::Tcp | Transport::Tls => bind_tcp(it, workers),
         };
         match bound {
             Ok((local, sockets)) => all.push((it, local, sockets)),
@@ -142,7 +149,7 @@ fn probe(wanted: Wanted) -> io::Result<()> {
             address,
             &udp_options(dual_stack, false),
         )?),
-        Transport::Tcp => drop(tcp_listener(address, dual_stack, false)?),
+        Transport::Tcp | Transport::Tls => drop(tcp_listener(address, dual_stack, false)?),
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(super) struct UdpListener {
     dropped: u32,
 }
 
-/// A TCP listener. Connections that were accepted need it no more.
+/// A listener for streams. Connections that were accepted need it no more.
 #[derive(Debug)]
 enum TcpDoor {
     Bound(tokio::net::TcpListener),
@@ -123,7 +123,7 @@ pub(super) fn open(worker: &Rc<RefCell<Worker>>, places: &Places) {
         };
         *door = match door.take() {
             Some(TcpDoor::Bound(listener)) => {
-                let accepting = stream::accept(Rc::clone(worker), listener);
+                let accepting = stream::accept(Rc::clone(worker), listener, place);
                 Some(TcpDoor::Accepting(tokio::task::spawn_local(accepting)))
             }
             other => other,

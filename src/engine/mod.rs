@@ -43,7 +43,7 @@ use crate::turn::{PortPool, Server, Shared, Transport};
 use control::Configured;
 use exchange::{Exchange, Registry};
 use listen::Listeners;
-use stream::{Admission, Budget};
+use stream::{Admission, Budget, StreamSettings};
 use worker::Parts;
 
 /// Why an engine does not start.
@@ -95,6 +95,7 @@ pub struct Engine {
     control: Control,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
 }
 
 /// A server that has its listeners and no thread yet: the moment to give up what only binding them
@@ -106,8 +107,10 @@ pub struct Bound {
     notices: Option<NoticeSink>,
     listeners: Vec<Listeners>,
     registry: Registry,
+    strict: Vec<(usize, Transport)>,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
 }
 
 impl Engine {
@@ -127,22 +130,23 @@ impl Engine {
         for relay in &settings.relay_addresses {
             try_relay_address(relay.bound)?;
         }
-        let wanted = listen::wanted(&settings.udp, &settings.tcp);
+        let wanted = listen::wanted(&settings.udp, &settings.tcp, &settings.tls_listeners);
         let bound = listen::bind(&wanted, settings.workers).map_err(StartError::Listen)?;
         let mut registry = Registry::default();
         let listeners = registry.take_in(bound, settings.workers);
-        let (udp, tcp) = (
-            registry.addresses(Transport::Udp),
-            registry.addresses(Transport::Tcp),
-        );
+        let strict = registry.strict(&wanted, &settings.strict_listeners);
+        let [udp, tcp, tls] = [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .map(|transport| registry.addresses(transport));
         Ok(Bound {
             settings,
             process: Process::open(),
             notices: None,
             listeners,
             registry,
+            strict,
             udp,
             tcp,
+            tls,
         })
     }
 }
@@ -168,8 +172,10 @@ impl Bound {
             notices,
             listeners,
             registry,
+            strict,
             udp,
             tcp,
+            tls,
         } = self;
         let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
         let shared = Arc::new(Shared::new(ports));
@@ -177,7 +183,7 @@ impl Bound {
         let metrics = Arc::new(metrics);
         let configured = Configured {
             options: settings.options,
-            listeners: udp.iter().chain(&tcp).copied().collect(),
+            listeners: udp.iter().chain(&tcp).chain(&tls).copied().collect(),
             own_networks: settings.own_networks,
         };
         let options = configured.options();
@@ -187,6 +193,11 @@ impl Bound {
             listeners.iter().map(|_| control::channel()).unzip();
         let admission = Admission::new(&settings.stream);
         let budget = Budget::new(settings.stream.queues_total_bytes);
+        let stream = StreamSettings {
+            limits: settings.stream,
+            tls: settings.tls,
+            strict,
+        };
         let exchange = Exchange::new(registry, admission.clone(), budget.clone());
         let mut engine = Engine {
             workers: vec![],
@@ -198,6 +209,7 @@ impl Bound {
             metrics,
             udp,
             tcp,
+            tls,
         };
 
         for (index, (listeners, commands)) in listeners.into_iter().zip(commands).enumerate() {
@@ -214,7 +226,7 @@ impl Bound {
                 shared,
                 metrics: Arc::clone(&engine.metrics),
                 listeners,
-                stream_limits: settings.stream,
+                stream: stream.clone(),
                 admission: admission.clone(),
                 budget: budget.clone(),
                 heartbeat: Arc::clone(&heartbeat),
@@ -245,6 +257,11 @@ impl Engine {
     /// TCP addresses listened on, likewise.
     pub fn tcp_addresses(&self) -> &[SocketAddr] {
         &self.tcp
+    }
+
+    /// TLS addresses listened on, likewise.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls
     }
 
     /// The way for operators to ask and to tell.

@@ -120,7 +120,7 @@ struct Socket {
 fn sockets(transport: Transport) -> Vec<Socket> {
     let tables = match transport {
         Transport::Udp => ["/proc/self/net/udp", "/proc/self/net/udp6"],
-        Transport::Tcp => ["/proc/self/net/tcp", "/proc/self/net/tcp6"],
+        Transport::Tcp | Transport::Tls => ["/proc/self/net/tcp", "/proc/self/net/tcp6"],
     };
     let tables = tables
         .iter()

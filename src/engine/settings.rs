@@ -15,8 +15,14 @@ use crate::turn::{Options, RelayAddress};
 pub struct Settings {
     /// UDP listeners; port 0 is one that the kernel chooses.
     pub udp: Vec<SocketAddr>,
-    /// TCP listeners, likewise.
+    /// TCP listeners, likewise. With a certificate they take TLS too.
     pub tcp: Vec<SocketAddr>,
+    /// TLS listeners, likewise. They take TCP without TLS too.
+    pub tls_listeners: Vec<SocketAddr>,
+    /// Those of the TCP and TLS listeners that take their own protocol only.
+    pub strict_listeners: Vec<SocketAddr>,
+    /// How TLS is spoken with connections that come from here on. Without it, it is not.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Worker threads.
     pub workers: usize,
     /// Where relay sockets are bound, and what clients are told.

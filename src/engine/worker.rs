@@ -6,17 +6,14 @@
 //! gives the streams their turn.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -28,8 +25,7 @@ use super::listeners::{self, Doors, UdpListener};
 use super::notices::NoticeSink;
 use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
-use super::settings::StreamLimits;
-use super::stream::{Admission, Budget, Connections, Ending, Endings, Loss, Priority};
+use super::stream::{Admission, Budget, Priority, StreamSettings, Streams};
 use super::udp::sys::{
     self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, WatchedSet,
 };
@@ -55,9 +51,6 @@ const RELAY_DATAGRAMS_PER_ROUND: usize = 16;
 /// ICMP errors of one relay socket in one round.
 const ICMP_ERRORS_PER_ROUND: usize = 4;
 
-/// Bytes that are read from a stream at a time.
-const STREAM_BUFFER: usize = 16 * 1024;
-
 const _: () = assert!(sys::HEADROOM >= wire::HEADROOM && sys::TAILROOM >= wire::TAILROOM);
 
 /// Everything that one thread owns.
@@ -73,17 +66,9 @@ pub(super) struct Worker {
     origins: Vec<RelayId>,
     to_peers: Outbox,
     to_clients: SendQueue,
-    pub(super) connections: Connections,
-    stream_buffer: Box<[u8]>,
-    pub(super) stream_limits: StreamLimits,
-    pub(super) admission: Admission,
-    pub(super) budget: Budget,
-    /// Connections that were let in.
-    pub(super) accepted: u64,
-    /// Connections that were not.
-    pub(super) refusals: Endings,
-    pub(super) endings: Endings,
-    ended_by_client: u64,
+    /// Slots of the batch whose frames are for the connection of one client, with their places.
+    to_stream: Vec<(usize, Range<usize>)>,
+    pub(super) streams: Streams,
     pub(super) log: EventLog,
     notices: Option<NoticeSink>,
     traffic: Traffic,
@@ -96,38 +81,11 @@ pub(super) struct Worker {
 struct Traffic {
     /// Datagrams that the kernel did not take.
     unsent: u64,
-    /// Frames that a slow stream lost.
-    stream_drops: u64,
-    /// Frames that streams lost because all of them together were slow.
-    budget_drops: u64,
-    /// Of them, those that have been told.
-    budget_drops_told: u64,
     /// What receiving calls brought.
     listener_batches: BatchSizes,
     relay_batches: BatchSizes,
     /// Datagrams that the kernel dropped at listeners.
     listener_overflows: u64,
-}
-
-impl Traffic {
-    /// Counts a frame for a stream, if it was lost; whether it was. It is too if there is no stream.
-    const fn count_frame(&mut self, sent: Option<Result<(), Loss>>) -> bool {
-        match sent {
-            Some(Ok(())) => return false,
-            Some(Err(Loss::Slow)) | None => self.stream_drops += 1,
-            Some(Err(Loss::BudgetSpent)) => self.budget_drops += 1,
-        }
-        true
-    }
-
-    /// Has the frames told that were lost to the memory of all since they last were; `tell` says
-    /// whether it did, and if not they are told with the next ones.
-    fn tell_budget_drops(&mut self, tell: impl FnOnce(u64) -> bool) {
-        let dropped = self.budget_drops - self.budget_drops_told;
-        if dropped > 0 && tell(dropped) {
-            self.budget_drops_told = self.budget_drops;
-        }
-    }
 }
 
 /// What a worker is started with.
@@ -137,7 +95,7 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) listeners: Listeners,
-    pub(super) stream_limits: StreamLimits,
+    pub(super) stream: StreamSettings,
     pub(super) admission: Admission,
     pub(super) budget: Budget,
     /// Counts up as long as the worker is well.
@@ -183,15 +141,8 @@ async fn serve(parts: Parts) -> io::Result<()> {
         origins: Vec::with_capacity(BATCH_SLOTS),
         to_peers: Outbox::new(BATCH_SLOTS),
         to_clients: SendQueue::new(BATCH_SLOTS),
-        connections: Connections::default(),
-        stream_buffer: vec![0; STREAM_BUFFER].into(),
-        stream_limits: parts.stream_limits,
-        admission: parts.admission,
-        budget: parts.budget,
-        accepted: 0,
-        refusals: Endings::default(),
-        endings: Endings::default(),
-        ended_by_client: 0,
+        to_stream: Vec::with_capacity(BATCH_SLOTS),
+        streams: Streams::new(parts.stream, parts.admission, parts.budget),
         log: EventLog::new(parts.index),
         notices: parts.notices,
         traffic: Traffic::default(),
@@ -388,7 +339,7 @@ impl Worker {
     /// Sends on what [`Worker::receive_from_peers`] has gathered.
     fn deliver_to_clients(&mut self) {
         let now = clock::time();
-        let mut queued_for = None;
+        let (mut queued_for, mut framed_for) = (None, None);
         for slot in 0..self.origins.len() {
             let received = *self.batch.received(slot);
             let ip = IpHeader {
@@ -425,17 +376,17 @@ impl Worker {
                     let queued = self.to_clients.push(datagram);
                     debug_assert!(queued.is_ok(), "the queue has room for a batch");
                 }
-                Transport::Tcp => {
-                    let frame = &self.batch.slot(slot)[message];
-                    let connection = self.connections.of_client(&client);
-                    let sent = connection.map(|c| c.send(frame, Priority::Data));
-                    if self.traffic.count_frame(sent) {
-                        self.server.handle_undelivered(origin);
+                Transport::Tcp | Transport::Tls => {
+                    if framed_for.is_some_and(|framed| framed != client) {
+                        self.flush_to_stream(framed_for);
                     }
+                    framed_for = Some(client);
+                    self.to_stream.push((slot, message));
                 }
             }
         }
         self.flush_to_clients(queued_for);
+        self.flush_to_stream(framed_for);
         self.origins.clear();
         self.batch.clear();
     }
@@ -447,6 +398,21 @@ impl Worker {
         let socket = self.doors.of_client(link);
         let flushed = self.to_clients.flush(socket, &self.batch);
         self.traffic.unsent += flushed.dropped as u64;
+    }
+
+    /// What one connection gets of a batch goes in one write.
+    fn flush_to_stream(&mut self, client: Option<Client>) {
+        let Some(client) = client else {
+            return;
+        };
+        let mut frames = [IoSlice::new(&[]); BATCH_SLOTS];
+        for (frame, (slot, range)) in frames.iter_mut().zip(&self.to_stream) {
+            *frame = IoSlice::new(&self.batch.slot(*slot)[range.clone()]);
+        }
+        let frames = &frames[..self.to_stream.len()];
+        self.streams
+            .send(&mut self.server, &client, frames, Priority::Data);
+        self.to_stream.clear();
     }
 
     /// ICMP errors about what a relay socket sent.
@@ -481,104 +447,23 @@ impl Worker {
         }
     }
 
-    /// Reads what a stream has, into the buffer that all streams of the worker share, and handles
-    /// it. Ready when something was read.
-    ///
-    /// # Errors
-    /// If the stream has ended, or is to end for the reason given.
-    pub(super) fn poll_stream(
-        &mut self,
-        context: &mut Context<'_>,
-        input: &mut OwnedReadHalf,
-        link: Link,
-    ) -> Poll<Result<(), Option<Ending>>> {
-        let mut buffer = std::mem::take(&mut self.stream_buffer);
-        let mut read = ReadBuf::new(&mut buffer);
-        let polled = Pin::new(input).poll_read(context, &mut read).map(|result| {
-            match (result, read.filled()) {
-                (Err(_), _) | (Ok(()), []) => Err(None),
-                (Ok(()), bytes) => self.handle_stream(link, bytes).map_err(Some),
-            }
-        });
-        self.stream_buffer = buffer;
-        polled
-    }
-
-    /// Bytes of a stream.
-    fn handle_stream(&mut self, link: Link, mut bytes: &[u8]) -> Result<(), Ending> {
-        let now = clock::now();
-        let Some(connection) = self.connections.get_mut(link) else {
-            return Ok(());
-        };
-        let client = connection.client(link);
-        let mut input = connection.take_input().expect("nobody else reads it");
-        let result = loop {
-            let has_allocation = || self.server.has_allocation(&client.five_tuple);
-            let frame = match input.next(&mut bytes, has_allocation) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
-                Err(ending) => break Err(ending),
-            };
-            let forward = self
-                .server
-                .handle_client(now, client, IpHeader::default(), frame);
-            match forward {
-                Some(forward) => {
-                    let payload = &frame[forward.payload.clone()];
-                    self.traffic.unsent += send_forward(&self.relays, &forward, payload);
-                }
-                None => self.act(now),
-            }
-        };
-        self.traffic.budget_drops += input.take_lost();
-        if let Some(connection) = self.connections.get_mut(link) {
-            connection.give_input(input);
-        }
-        self.write_events();
-        result
-    }
-
-    /// Whether a connection is to be closed before anything of it is kept.
-    pub(super) fn refuses(&mut self, five_tuple: FiveTuple) -> bool {
-        let refused = self.server.handle_connect(five_tuple).is_err();
-        self.write_events();
-        refused
-    }
-
-    /// A connection has ended, by the server's will if there is a reason.
-    pub(super) fn disconnect(&mut self, link: Link, ending: Option<Ending>) {
-        let Some(connection) = self.connections.remove(link) else {
-            return;
-        };
-        let five_tuple = *connection.five_tuple();
-        match ending {
-            Some(ending) => {
-                self.endings.count(ending);
-                self.log.connection_ended(five_tuple.client, ending);
-            }
-            None if connection.gave_way() => {}
-            None => self.ended_by_client += 1,
-        }
-        // Its place is free for others from here on.
-        drop(connection);
-        let now = clock::now();
-        self.server.handle_disconnect(now.time, &five_tuple);
-        self.act(now);
-        self.write_events();
+    /// Sends one payload to a peer, outside of a batch.
+    pub(super) fn send_forward(&mut self, forward: &Forward, payload: &[u8]) {
+        self.traffic.unsent += send_forward(&self.relays, forward, payload);
     }
 
     fn tick(&mut self) {
         let now = clock::now();
         self.server.handle_timeout(now.time);
         self.act(now);
-        for connection in self.connections.iter_mut() {
+        for connection in self.streams.connections.iter_mut() {
             let has_allocation = self.server.has_allocation(connection.five_tuple());
-            connection.tick(now.time, has_allocation, &self.stream_limits);
+            connection.tick(now.time, has_allocation, &self.streams.settings.limits);
         }
         self.write_events();
         let log = &mut self.log;
-        self.traffic
-            .tell_budget_drops(|frames| log.frames_dropped(frames));
+        self.streams
+            .tell_memory_losses(|frames| log.frames_dropped(frames));
         self.log.tick(now.time);
         let (counters, network) = (self.server.counters(), self.server.last_limited());
         self.log.tell_limits(now.time, counters, network);
@@ -587,21 +472,25 @@ impl Worker {
     /// Has the world know what was counted.
     pub(super) fn publish(&mut self) {
         self.traffic.listener_overflows += self.doors.newly_dropped();
-        let (tcp_established, tcp_half_open) = self.connections.established_and_half_open();
+        let streams = &self.streams;
+        let (tcp_established, tcp_half_open) = streams.connections.established_and_half_open();
         let host = metrics::Host {
             listener_batches: self.traffic.listener_batches,
             relay_batches: self.traffic.relay_batches,
             listener_overflows: self.traffic.listener_overflows,
             relay_overflows: self.relays.overflows(),
             not_sent: self.traffic.unsent,
-            tcp_queue_full: self.traffic.stream_drops,
-            tcp_memory: self.traffic.budget_drops,
-            tcp_accepted: self.accepted,
+            tcp_queue_full: streams.losses.slow.frames,
+            tcp_memory: streams.losses.memory.frames,
+            tcp_queue_full_bytes: streams.losses.slow.bytes,
+            tcp_memory_bytes: streams.losses.memory.bytes,
+            tls_handshakes: streams.handshakes,
+            tcp_accepted: streams.accepted,
             tcp_established,
             tcp_half_open,
-            tcp_refused: self.refusals.numbers(),
-            tcp_ended: self.endings.numbers(),
-            tcp_ended_by_client: self.ended_by_client,
+            tcp_refused: streams.refusals.numbers(),
+            tcp_ended: streams.endings.numbers(),
+            tcp_ended_by_client: streams.ended_by_client,
             cpu_ns: clock::thread_cpu_ns(),
             tick_delays: self.tick_delays,
             draining: self.server.is_draining().into(),
@@ -641,7 +530,7 @@ impl Worker {
     }
 
     /// Carries out what the core asks for.
-    fn act(&mut self, now: Now) {
+    pub(super) fn act(&mut self, now: Now) {
         while let Some(action) = self.server.poll_action() {
             match action {
                 Action::Reply { to, message } => {
@@ -682,18 +571,15 @@ impl Worker {
                 let sent = sys::send_one(socket, message, to, &fields);
                 self.traffic.unsent += u64::from(sent.is_err());
             }
-            Transport::Tcp => {
-                let has_allocation = self.server.has_allocation(&client.five_tuple);
-                let sent = self.connections.of_client(client).map(|connection| {
-                    connection.set_allocation(has_allocation);
-                    connection.send(message, priority)
-                });
-                self.traffic.count_frame(sent);
+            Transport::Tcp | Transport::Tls => {
+                let frames = [IoSlice::new(message)];
+                self.streams
+                    .send(&mut self.server, client, &frames, priority);
             }
         }
     }
 
-    fn write_events(&mut self) {
+    pub(super) fn write_events(&mut self) {
         while let Some(event) = self.server.poll_event() {
             let logged = self.log.write(&event);
             if let Some(notices) = &self.notices {
@@ -715,19 +601,18 @@ impl Worker {
         self.server.shut_down(now.time);
         self.act(now);
         self.write_events();
-        let Traffic {
-            unsent,
-            stream_drops,
-            budget_drops,
-            ..
-        } = self.traffic;
+        let unsent = self.traffic.unsent;
+        let streams = &mut self.streams;
+        for connection in streams.connections.iter_mut() {
+            connection.close();
+        }
         debug!(
             dropped = %self.server.counters(),
             unsent,
-            stream_drops,
-            budget_drops,
-            connections_refused = %self.refusals,
-            connections_ended = %self.endings,
+            stream_drops = streams.losses.slow.frames,
+            budget_drops = streams.losses.memory.frames,
+            connections_refused = %streams.refusals,
+            connections_ended = %streams.endings,
             "worker stopped"
         );
     }
@@ -753,27 +638,5 @@ const fn fields(source: Option<std::net::IpAddr>, ip: IpHeader) -> HeaderFields 
         source,
         ttl: ip.ttl,
         tos: ip.tos,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// SEC-18: a line that the limit of lines keeps back takes no number along.
-    #[test]
-    fn lost_frames_are_told_once_there_is_a_line_for_them() {
-        let mut traffic = Traffic::default();
-        let mut told = Vec::new();
-        for (lost, has_line) in [(2, true), (3, false), (0, false), (4, true), (0, true)] {
-            for _ in 0..lost {
-                assert!(traffic.count_frame(Some(Err(Loss::BudgetSpent))));
-            }
-            traffic.tell_budget_drops(|frames| {
-                told.push((frames, has_line));
-                has_line
-            });
-        }
-        assert_eq!(told, [(2, true), (3, false), (3, false), (7, true)]);
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use process::Process;
 pub use reloads::Reloads;
-pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TickDelays};
+pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays};
 pub use table::{Definition, Kind, TABLE};
 
 use crate::turn::Shared;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 8] = [
+pub const TCP_ENDINGS: [&str; 12] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -14,6 +14,18 @@ pub const TCP_ENDINGS: [&str; 8] = [
     "no_allocation",
     "frame_too_long",
     "not_turn",
+    "not_tls",
+    "hello_too_long",
+    "tls_handshake",
+    "tls_broken",
+];
+
+/// Kinds of TLS handshakes: the version, and whether keys were made or an earlier session resumed.
+pub const TLS_HANDSHAKES: [(&str, &str); 4] = [
+    ("1.2", "full"),
+    ("1.2", "resumed"),
+    ("1.3", "full"),
+    ("1.3", "resumed"),
 ];
 
 /// Everything that a worker has counted.
@@ -64,6 +76,12 @@ pub struct Host {
     pub tcp_queue_full: u64,
     /// Frames that TCP clients lost because all of them together were slow.
     pub tcp_memory: u64,
+    /// Bytes of those frames.
+    pub tcp_queue_full_bytes: u64,
+    /// Likewise.
+    pub tcp_memory_bytes: u64,
+    /// TLS handshakes that succeeded, by [`TLS_HANDSHAKES`].
+    pub tls_handshakes: [u64; TLS_HANDSHAKES.len()],
     /// TCP connections that were let in.
     pub tcp_accepted: u64,
     /// TCP connections that have been answered, and are open.
@@ -94,6 +112,9 @@ impl Host {
             not_sent,
             tcp_queue_full,
             tcp_memory,
+            tcp_queue_full_bytes,
+            tcp_memory_bytes,
+            tls_handshakes,
             tcp_accepted,
             tcp_established,
             tcp_half_open,
@@ -110,6 +131,8 @@ impl Host {
             not_sent,
             tcp_queue_full,
             tcp_memory,
+            tcp_queue_full_bytes,
+            tcp_memory_bytes,
             tcp_accepted,
             tcp_established,
             tcp_half_open,
@@ -123,6 +146,7 @@ impl Host {
             .chain([&mut listener_batches.datagrams])
             .chain(&mut relay_batches.calls)
             .chain([&mut relay_batches.datagrams])
+            .chain(tls_handshakes)
             .chain(tcp_refused)
             .chain(tcp_ended)
             .chain(&mut tick_delays.ticks)

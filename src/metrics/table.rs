@@ -8,7 +8,7 @@ use std::fmt;
 use super::collector::{Source, Writer};
 use super::process;
 use super::reloads::unix_s;
-use super::sample::{BatchSizes, TCP_ENDINGS, TickDelays};
+use super::sample::{BatchSizes, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays};
 use crate::turn::{
     CloseReason, FailedAuthentication, Limit, PeerRefusal, REQUEST_METHODS, Relayed, Transport,
 };
@@ -152,6 +152,18 @@ metrics! {
         => |it, out| {
             out.number(&["client"], it.total.host.tcp_ended_by_client)?;
             endings(out, &it.total.host.tcp_ended)
+        };
+    Counter "turnstone_tcp_dropped_bytes_total" ["cause"]
+        "Data that slow TCP clients lost, in whole frames: queue_full by each, memory by all together"
+        => |it, out| {
+            out.number(&["queue_full"], it.total.host.tcp_queue_full_bytes)?;
+            out.number(&["memory"], it.total.host.tcp_memory_bytes)
+        };
+    Counter "turnstone_tls_handshakes_total" ["version", "kind"]
+        "TLS handshakes that succeeded; the others are connections ended for tls_handshake"
+        => |it, out| {
+            let mut pairs = TLS_HANDSHAKES.iter().zip(&it.total.host.tls_handshakes);
+            pairs.try_for_each(|((version, kind), &number)| out.number(&[version, kind], number))
         };
     Histogram "turnstone_received_batch_datagrams" ["socket"]
         "Datagrams that one receiving system call brought"

@@ -10,17 +10,19 @@ pub enum Transport {
     Udp,
     /// A stream.
     Tcp,
+    /// A stream under TLS.
+    Tls,
 }
 
 impl Transport {
     /// Every one.
-    pub const ALL: &[Self] = &[Self::Udp, Self::Tcp];
+    pub const ALL: &[Self] = &[Self::Udp, Self::Tcp, Self::Tls];
 
     /// Whether messages are framed on a stream and ChannelData is padded.
     pub const fn is_stream(self) -> bool {
         match self {
             Self::Udp => false,
-            Self::Tcp => true,
+            Self::Tcp | Self::Tls => true,
         }
     }
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         })
     }
 }

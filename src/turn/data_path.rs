@@ -10,7 +10,7 @@ use super::IpHeader;
 use super::action::{Deliver, Forward};
 use super::allocation::Allocation;
 use super::bandwidth::Way;
-use super::client::Client;
+use super::client::{Client, FiveTuple};
 use super::counters::DropCause;
 use super::event::{Event, RelayId};
 use super::limits::{Limits, UDP_PAYLOAD_MAX};
@@ -164,10 +164,10 @@ impl Server {
         })
     }
 
-    /// What [`Server::handle_peer`] had delivered was dropped on the way to the client.
-    pub fn handle_undelivered(&mut self, relay: RelayId) {
-        if let Some(allocation) = self.table.get_mut(relay.allocation) {
-            allocation.usage.dropped_to_client += 1;
+    /// Of what [`Server::handle_peer`] had delivered so much was dropped on the way to the client.
+    pub fn handle_undelivered(&mut self, client: &FiveTuple, packets: u64) {
+        if let Some(allocation) = self.table.find_mut(client) {
+            allocation.usage.dropped_to_client += packets;
         }
     }
 

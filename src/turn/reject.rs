@@ -37,6 +37,8 @@ pub enum Reject {
     PeerRefused(PeerRefusal),
     /// The server is being drained: it makes no new allocations.
     Draining,
+    /// The connection is for NAT discovery (RFC 7443), which is Binding.
+    NatDiscovery,
     /// The client comes through a tunnel that RFC 8656 §21.4 forbids.
     ClientTunnelled,
     /// The channel is bound to another peer, or the peer to another channel.
@@ -83,7 +85,9 @@ impl Reject {
             Self::UnsupportedTransport(_) => ErrorCode::UnsupportedTransportProtocol,
             Self::UnsupportedFamily => ErrorCode::AddressFamilyNotSupported,
             Self::FamilyMismatch => ErrorCode::PeerAddressFamilyMismatch,
-            Self::PeerRefused(_) | Self::Draining | Self::ClientTunnelled => ErrorCode::Forbidden,
+            Self::PeerRefused(_) | Self::Draining | Self::NatDiscovery | Self::ClientTunnelled => {
+                ErrorCode::Forbidden
+            }
             Self::UserQuota | Self::UserRate | Self::AddressQuota | Self::AddressRate => {
                 ErrorCode::AllocationQuotaReached
             }
@@ -113,6 +117,9 @@ impl fmt::Display for Reject {
             Self::FamilyMismatch => f.write_str("no relayed address of this family"),
             Self::PeerRefused(refusal) => write!(f, "peer refused: {refusal}"),
             Self::Draining => f.write_str("the server is being drained"),
+            Self::NatDiscovery => {
+                f.write_str("ALPN stun.nat-discovery was agreed, which is Binding only")
+            }
             Self::ClientTunnelled => f.write_str("client behind 6to4 or Teredo"),
             Self::ChannelInUse => f.write_str("channel or peer is bound already"),
             Self::UserQuota => f.write_str("limits.allocations_per_user reached"),

@@ -37,6 +37,8 @@ fn start(more: &str) -> Process {
 /// A server that closes no connection for its silence within the time of a test.
 fn patient_server() -> TestServer {
     TestServer::with(|setup| {
+        // Half a ClientHello is waited for, where there is TLS.
+        setup.tls = None;
         setup.stream.first_message_s = 3600;
         setup.stream.idle_s = 3600;
     })

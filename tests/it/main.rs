@@ -45,3 +45,4 @@ mod slowloris;
 mod strangers;
 mod stream;
 mod stream_limits;
+mod tls;

@@ -70,6 +70,8 @@ fn relayed_packets_are_counted_while_they_are_relayed() {
             Via::Udp6 => ("udp", "ipv6"),
             Via::Tcp => ("tcp", "ipv4"),
             Via::Tcp6 => ("tcp", "ipv6"),
+            Via::Tls => ("tls", "ipv4"),
+            Via::Tls6 => ("tls", "ipv6"),
         };
         let labels = format!("transport=\"{transport}\",family=\"{family}\"");
         let packets = f64::from(packets);
@@ -97,9 +99,9 @@ fn relayed_packets_are_counted_while_they_are_relayed() {
     expect(
         text,
         &[
-            ("turnstone_relay_ports{state=\"live\"}", 4.0),
-            ("turnstone_tcp_connections{state=\"established\"}", 2.0),
-            ("turnstone_tcp_connections_accepted_total", 2.0),
+            ("turnstone_relay_ports{state=\"live\"}", 6.0),
+            ("turnstone_tcp_connections{state=\"established\"}", 4.0),
+            ("turnstone_tcp_connections_accepted_total", 4.0),
         ],
     );
 
@@ -121,16 +123,16 @@ fn relayed_packets_are_counted_while_they_are_relayed() {
             ("turnstone_allocations_ended_total{reason=\"deleted\"}", 3.0),
             (
                 "turnstone_allocations_ended_total{reason=\"disconnected\"}",
-                1.0,
+                3.0,
             ),
             ("turnstone_relay_ports{state=\"live\"}", 0.0),
-            ("turnstone_relay_ports{state=\"resting\"}", 4.0),
+            ("turnstone_relay_ports{state=\"resting\"}", 6.0),
             ("turnstone_relay_ports{state=\"held\"}", 0.0),
-            ("turnstone_relay_ports{state=\"free\"}", 124.0),
+            ("turnstone_relay_ports{state=\"free\"}", 122.0),
             ("turnstone_tcp_connections{state=\"established\"}", 0.0),
             (
                 "turnstone_tcp_connections_ended_total{reason=\"client\"}",
-                2.0,
+                4.0,
             ),
         ],
     );

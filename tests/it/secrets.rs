@@ -66,6 +66,9 @@ fn no_secret_is_in_debug_output() {
     let settings = Settings {
         udp: vec![],
         tcp: vec![],
+        tls_listeners: vec![],
+        strict_listeners: vec![],
+        tls: None,
         workers: 1,
         relay_addresses: vec![],
         relay_ports: 1024..=1025,

@@ -13,7 +13,7 @@ use crate::harness::{
 fn segments_do_not_matter() {
     let server = TestServer::start();
     let peer = Peer::new();
-    for via in [Via::Tcp, Via::Tcp6] {
+    for via in Via::STREAMS {
         let mut client = Client::new(&server, via);
         let relayed = client.allocate();
         client.bind(0x4000, peer.address());
@@ -58,7 +58,7 @@ fn many_frames_in_one_segment() {
 /// STREAM-02, SEC-19: the connection ends, without an echo, and takes its allocation along.
 #[test]
 fn what_is_out_of_step_ends_the_connection() {
-    let server = TestServer::start();
+    let server = TestServer::with(|setup| setup.tls = None);
     let mut bad_cookie = Packet::binding().into_bytes();
     bad_cookie[7] ^= 1;
     let mut bad_length = Packet::binding().into_bytes();
@@ -113,14 +113,27 @@ fn the_longest_lengths_do_not_wrap() {
     peer.expect(b"in step", relayed);
 }
 
-/// STREAM-03: a client that does not read loses whole frames, keeps its framing and its replies,
-/// and costs no more than its queue.
+/// STREAM-03: a client that does not read loses whole frames, the oldest first, keeps its framing and
+/// its replies, and costs no more than its queue.
 #[test]
 fn a_slow_reader_loses_whole_frames() {
+    lose_frames(Via::Tcp);
+}
+
+/// STREAM-03: likewise.
+#[test]
+fn a_slow_reader_loses_whole_frames_under_tls() {
+    lose_frames(Via::Tls);
+}
+
+fn lose_frames(via: Via) {
     const DATAGRAMS: u32 = 8192;
-    let server = TestServer::start();
+    let server = TestServer::with(|setup| {
+        setup.limits.allocation_kbit_per_s = 0;
+        setup.limits.user_kbit_per_s = 0;
+    });
     let (peer, probe) = (Peer::new(), Peer::new());
-    let mut slow = Client::tcp(&server);
+    let mut slow = Client::new(&server, via);
     let mut quick = Client::udp(&server);
     let (relayed, at_quick) = (slow.allocate(), quick.allocate());
     slow.bind(0x4000, peer.address());
@@ -137,9 +150,10 @@ fn a_slow_reader_loses_whole_frames() {
     }
     let refresh = slow.signed(Packet::request(method::REFRESH));
     slow.send(refresh.bytes());
-    let (mut last, mut frames) = (None, 0);
+    let (mut last, mut frames, mut is_answered) = (None, 0, false);
     loop {
         match slow.next() {
+            Received::Channel { data, .. } if data == b"as before" => break,
             Received::Channel { number, data } => {
                 let round = u32::from_be_bytes(data[..4].try_into().unwrap());
                 assert_eq!((number, data.len()), (0x4000, 1301));
@@ -152,23 +166,33 @@ fn a_slow_reader_loses_whole_frames() {
             }
             Received::Message(reply) => {
                 assert_eq!((reply.id(), reply.code()), (refresh.id(), 0));
-                break;
+                is_answered = true;
+                peer.send(b"as before", relayed);
             }
             Received::Data { .. } => panic!("a Data indication in spite of the channel"),
         }
     }
+    assert!(is_answered);
     assert!(
         (100..DATAGRAMS).contains(&frames),
         "{frames} of {DATAGRAMS} frames"
     );
-    peer.send(b"as before", relayed);
-    loop {
-        if let Received::Channel { data, .. } = slow.next()
-            && data == b"as before"
-        {
-            break;
-        }
-    }
+    assert_eq!(last, Some(DATAGRAMS - 1), "what is new is kept");
+    let lost = DATAGRAMS - frames;
+    eventually("the numbers", || {
+        let text = server.engine.metrics().to_text();
+        let has = |series: &str, number: u32| {
+            let line = text.lines().find_map(|line| line.strip_prefix(series));
+            line.is_some_and(|it| it.trim().parse() == Ok(number))
+        };
+        has(
+            "turnstone_dropped_packets_total{cause=\"tcp_queue_full\"}",
+            lost,
+        ) && has(
+            "turnstone_tcp_dropped_bytes_total{cause=\"queue_full\"}",
+            lost * 1308,
+        )
+    });
 }
 
 /// STREAM-04, TUP-04: a client that says no more is gone.

@@ -16,7 +16,7 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use self::line_limit::LineLimit;
 use super::clock;
-use super::stream::Ending;
+use super::stream::{Ending, HandshakeFailure};
 use crate::auth::AuthFailure;
 use crate::turn::{
     AllocationId, BandwidthLimit, ClientRefusal, Counters, DropCause, Event, FiveTuple,
@@ -37,6 +37,7 @@ pub(super) struct EventLog {
     clients: LineLimit,
     connection_limits: LineLimit,
     connections: LineLimit,
+    handshakes: LineLimit,
     unproven: LineLimit,
     bandwidth: LineLimit,
     pub(super) resources: LineLimit,
@@ -61,6 +62,7 @@ impl EventLog {
             clients: LineLimit::new("refused clients"),
             connection_limits: LineLimit::new("TCP connections at a limit"),
             connections: LineLimit::new("closed TCP connections"),
+            handshakes: LineLimit::new("failed TLS handshakes"),
             unproven: LineLimit::new("refusals to unproven sources"),
             bandwidth: LineLimit::new("bandwidth limits"),
             resources: LineLimit::new("resource warnings"),
@@ -81,6 +83,7 @@ impl EventLog {
             clients,
             connection_limits,
             connections,
+            handshakes,
             unproven,
             bandwidth,
             resources,
@@ -94,6 +97,7 @@ impl EventLog {
             clients,
             connection_limits,
             connections,
+            handshakes,
             unproven,
             bandwidth,
             resources,
@@ -137,6 +141,13 @@ impl EventLog {
             }
         } else if enabled!(Level::DEBUG) && self.connections.admits_from(now, client.ip()) {
             debug!(%client, "TCP connection closed: {ending}");
+        }
+    }
+
+    /// A client and the server do not come to terms about TLS.
+    pub(super) fn handshake_failed(&mut self, client: SocketAddr, failure: &HandshakeFailure) {
+        if self.handshakes.admits_from(clock::time(), client.ip()) {
+            info!(%client, reason = %failure, "TLS handshake failed");
         }
     }
 
@@ -396,6 +407,16 @@ impl fmt::Display for Relayed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::Transport;
+
+    /// Who guesses passwords is banned over whatever transport.
+    #[test]
+    fn the_filter_of_fail2ban_knows_every_transport() {
+        let filter = include_str!("../../../docs/fail2ban/filter.d/turnstone.conf");
+        let names: Vec<String> = Transport::ALL.iter().map(ToString::to_string).collect();
+        let names = format!("(?:{})", names.join("|"));
+        assert_eq!(filter.matches(&names).count(), 2, "text and JSON");
+    }
 
     #[test]
     fn names_are_cut_and_obeyed_by_nobody() {

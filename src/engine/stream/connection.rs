@@ -1,6 +1,6 @@
 //! The state of one connection, and the table of them.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +9,48 @@ use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::admission::{Notice, Place, Stage};
-use super::budget::Budget;
+use super::budget::Claim;
 use super::ending::Ending;
+use super::failure::HandshakeFailure;
 use super::input::Input;
-use super::queue::{Priority, Pushed, SendQueue};
+use super::opening::{Accepts, FirstBytes, Opening};
+use super::queue::{Dropped, FRAMES_PER_WRITE, Losses, Priority, SendQueue};
+use super::streams::{Streams, TlsHost};
+use super::tls::{Progress, Tls, TlsError};
 use crate::engine::settings::StreamLimits;
-use crate::turn::{Client, FiveTuple, Link, Time};
+use crate::turn::{Client, FiveTuple, Link, Time, Transport};
 
-/// Why a frame did not go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
-    /// The client is slow, or gone.
-    Slow,
-    /// All clients together have used up the memory for what waits.
-    BudgetSpent,
+/// What the bytes of a connection are.
+#[derive(Debug)]
+enum Layer {
+    /// That is not known yet.
+    Unknown(FirstBytes),
+    /// Frames.
+    Plain,
+    /// Frames under TLS.
+    Tls(Box<Tls>),
+}
+
+/// What was read, without what it was wrapped in.
+#[derive(Debug)]
+pub(crate) struct Received<'a> {
+    /// Bytes of frames.
+    pub(crate) frames: &'a [u8],
+    /// What comes behind them.
+    pub(crate) then: Then,
+}
+
+/// What becomes of a connection behind the frames.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// It goes on.
+    Open,
+    /// The client has closed it.
+    Closed,
+    /// It cannot go on.
+    Ended(Ending),
+    /// The TLS handshake failed.
+    HandshakeFailed(HandshakeFailure),
 }
 
 /// A client's stream.
@@ -32,6 +60,7 @@ pub(crate) struct Connection {
     output: Rc<OwnedWriteHalf>,
     /// To the connection's task: there is something to send, or it is to end.
     notice: Arc<Notice>,
+    layer: Layer,
     /// Not there while it is read from.
     input: Option<Input>,
     queue: SendQueue,
@@ -47,17 +76,19 @@ impl Connection {
         five_tuple: FiveTuple,
         output: Rc<OwnedWriteHalf>,
         notice: Arc<Notice>,
+        accepts: Accepts,
         place: Place,
-        queue_max: usize,
-        budget: &Budget,
+        streams: &Streams,
         now: Time,
     ) -> Self {
+        let budget = &streams.budget;
         Self {
             five_tuple,
             output,
             notice,
+            layer: Layer::Unknown(FirstBytes::new(accepts, budget.clone())),
             input: Some(Input::new(budget.clone())),
-            queue: SendQueue::new(queue_max, budget.clone()),
+            queue: SendQueue::new(streams.settings.limits.send_queue_bytes, budget.clone()),
             place,
             alone_since: now,
             ending: None,
@@ -73,58 +104,184 @@ impl Connection {
         });
     }
 
-    /// Sends a frame, or queues what the kernel does not take at once.
-    ///
-    /// # Errors
-    /// If it is lost.
-    pub(crate) fn send(&mut self, frame: &[u8], priority: Priority) -> Result<(), Loss> {
-        if self.ending.is_some() {
-            return Err(Loss::Slow);
-        }
-        let sent = if self.queue.is_empty() {
-            self.output.try_write(frame)
-        } else {
-            Ok(0)
+    /// Takes the wrapping off what was read, into `plain` where it does not lie there as it is.
+    pub(super) fn receive<'a>(
+        &mut self,
+        bytes: &'a mut [u8],
+        plain: &'a mut Vec<u8>,
+        host: &mut TlsHost<'_>,
+    ) -> Received<'a> {
+        plain.clear();
+        let then = match &mut self.layer {
+            Layer::Plain => {
+                let (frames, then) = (bytes, Then::Open);
+                return Received { frames, then };
+            }
+            Layer::Tls(_) => self.receive_tls(bytes, plain, host),
+            Layer::Unknown(first) => match first.push(bytes) {
+                Ok(Opening::Undecided) => Then::Open,
+                Ok(Opening::Plain) => {
+                    self.layer = Layer::Plain;
+                    let (frames, then) = (bytes, Then::Open);
+                    return Received { frames, then };
+                }
+                Ok(Opening::Tls) => self.begin_tls(bytes, plain, host),
+                Err(ending) => Then::Ended(ending),
+            },
         };
-        let sent = match sent {
-            Ok(sent) => sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            // The task sees the same error when it next reads.
-            Err(_) => return Err(Loss::Slow),
+        let frames = plain;
+        Received { frames, then }
+    }
+
+    /// From here on it is TLS, which begins with what has come so far.
+    fn begin_tls(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, host: &mut TlsHost<'_>) -> Then {
+        let Layer::Unknown(first) = std::mem::replace(&mut self.layer, Layer::Plain) else {
+            unreachable!("TLS begins once");
         };
-        if sent == frame.len() {
-            return Ok(());
+        let Some(config) = host.config else {
+            return Then::Ended(Ending::NotTurn);
+        };
+        self.layer = match Tls::new(config, host.workbench, host.budget) {
+            Ok(tls) => Layer::Tls(Box::new(tls)),
+            Err(error) => return self.tls_failed(error, true),
+        };
+        self.five_tuple.transport = Transport::Tls;
+        let mut held = first.into_held();
+        let bytes = if held.is_empty() { bytes } else { held.bytes() };
+        self.receive_tls(bytes, plain, host)
+    }
+
+    fn receive_tls(
+        &mut self,
+        bytes: &mut [u8],
+        plain: &mut Vec<u8>,
+        host: &mut TlsHost<'_>,
+    ) -> Then {
+        let claim = match self.place.stage() {
+            Stage::Allocated => Claim::Control,
+            Stage::HalfOpen | Stage::Answered => Claim::Stranger,
+        };
+        let Layer::Tls(tls) = &mut self.layer else {
+            unreachable!("it is TLS");
+        };
+        let was_handshaking = tls.is_handshaking();
+        let progress = tls.receive(bytes, plain, claim);
+        if was_handshaking && !tls.is_handshaking() {
+            host.handshakes[tls.handshake()] += 1;
         }
-        let has_allocation = self.place.stage() == Stage::Allocated;
-        let pushed = self.queue.push(frame, sent, priority, has_allocation);
-        self.notice.give();
-        match pushed {
-            Pushed::Queued => Ok(()),
-            Pushed::QueueFull => Err(Loss::Slow),
-            Pushed::BudgetSpent => Err(Loss::BudgetSpent),
-            Pushed::Broken => {
-                self.end(Ending::MemoryLimit);
-                Err(Loss::BudgetSpent)
+        let flushed = tls.flush(&self.output);
+        if tls.has_output() {
+            self.notice.give();
+        }
+        match (progress, flushed) {
+            (Err(error), _) => self.tls_failed(error, was_handshaking),
+            (Ok(Progress::Closed), _) | (_, Err(_)) => Then::Closed,
+            (Ok(Progress::Open), Ok(_)) => Then::Open,
+        }
+    }
+
+    fn tls_failed(&self, error: TlsError, in_handshake: bool) -> Then {
+        match error {
+            TlsError::Memory => Then::Ended(Ending::MemoryLimit),
+            TlsError::Session(error) if in_handshake => {
+                Then::HandshakeFailed(HandshakeFailure(error))
+            }
+            TlsError::Session(_) => Then::Ended(Ending::TlsBroken),
+        }
+    }
+
+    /// Whether it is not known what it is, or a TLS handshake is under way: reading may be dear.
+    pub(super) fn is_opening(&self) -> bool {
+        match &self.layer {
+            Layer::Unknown(_) => true,
+            Layer::Plain => false,
+            Layer::Tls(tls) => tls.is_handshaking(),
+        }
+    }
+
+    /// Whether TURN is not for this client, by its own wish.
+    pub(super) fn is_for_nat_discovery(&self) -> bool {
+        matches!(&self.layer, Layer::Tls(tls) if tls.is_for_nat_discovery())
+    }
+
+    /// Sends frames, or queues what the kernel does not take at once. Returns what is lost.
+    pub(crate) fn send(&mut self, frames: &[IoSlice<'_>], priority: Priority) -> Losses {
+        let mut losses = Losses::default();
+        let mut rest = frames;
+        let mut sent_of_first = 0;
+        let mut is_gone = self.ending.is_some();
+        while !rest.is_empty() && !is_gone && !self.has_output() {
+            match self.layer.write(&self.output, rest) {
+                Ok(taken) => {
+                    (rest, sent_of_first) = behind(rest, taken);
+                    if taken == 0 || sent_of_first > 0 {
+                        break;
+                    }
+                }
+                Err(WriteError::Blocked) => break,
+                Err(WriteError::Ended(ending)) => {
+                    self.end(ending);
+                    is_gone = true;
+                }
+                // The task sees the same error when it next reads.
+                Err(WriteError::Gone) => is_gone = true,
             }
         }
+        if is_gone {
+            for frame in rest {
+                losses.slow += Dropped::one(frame.len());
+            }
+            return losses;
+        }
+        let has_allocation = self.place.stage() == Stage::Allocated;
+        for frame in rest {
+            let sent = std::mem::take(&mut sent_of_first);
+            let pushed = self
+                .queue
+                .push(frame, sent, priority, has_allocation, &mut losses);
+            if pushed.is_err() {
+                self.end(Ending::MemoryLimit);
+            }
+        }
+        if self.has_output() {
+            self.notice.give();
+        }
+        losses
     }
 
     /// Whether something waits to be sent.
     pub(super) fn has_output(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || matches!(&self.layer, Layer::Tls(tls) if tls.has_output())
     }
 
     /// Sends what waits, as far as the kernel takes it.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the connection is gone, or is to end for the reason given.
+    pub(super) fn flush(&mut self) -> Result<(), Option<Ending>> {
+        if let Layer::Tls(tls) = &mut self.layer
+            && !tls.flush(&self.output).map_err(|_| None)?
+        {
+            return Ok(());
+        }
         while !self.queue.is_empty() {
-            match self.output.try_write_vectored(&self.queue.chunks()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            let mut pieces = [IoSlice::new(&[]); FRAMES_PER_WRITE];
+            let count = self.queue.pieces(&mut pieces);
+            match self.layer.write(&self.output, &pieces[..count]) {
+                Ok(0) | Err(WriteError::Gone) => return Err(None),
                 Ok(taken) => self.queue.advance(taken),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                Err(WriteError::Blocked) => return Ok(()),
+                Err(WriteError::Ended(ending)) => return Err(Some(ending)),
             }
         }
         Ok(())
+    }
+
+    /// Says goodbye, where the protocol has a word for it.
+    pub(crate) fn close(&mut self) {
+        if let Layer::Tls(tls) = &mut self.layer {
+            tls.close(&self.output);
+        }
     }
 
     /// What reads the stream, until [`Connection::give_input`].
@@ -178,6 +335,59 @@ impl Connection {
             link,
         }
     }
+}
+
+/// Why nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteError {
+    /// The kernel takes no more for now.
+    Blocked,
+    /// The connection has to end.
+    Ended(Ending),
+    /// The connection is gone.
+    Gone,
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::Blocked,
+            io::ErrorKind::OutOfMemory => Self::Ended(Ending::MemoryLimit),
+            // rustls makes no more records, as when TLS 1.2 has used its key up.
+            io::ErrorKind::Other => Self::Ended(Ending::TlsBroken),
+            _ => Self::Gone,
+        }
+    }
+}
+
+impl Layer {
+    /// Writes frames, and returns how many bytes of them need no more care.
+    fn write(
+        &mut self,
+        output: &OwnedWriteHalf,
+        frames: &[IoSlice<'_>],
+    ) -> Result<usize, WriteError> {
+        let written = match self {
+            Self::Tls(tls) => tls.write(output, frames),
+            Self::Plain | Self::Unknown(_) => match frames {
+                [frame] => output.try_write(frame),
+                frames => output.try_write_vectored(frames),
+            },
+        };
+        Ok(written?)
+    }
+}
+
+/// What is behind so many bytes: frames, and how much of the first has gone.
+fn behind<'f, 'a>(frames: &'f [IoSlice<'a>], mut taken: usize) -> (&'f [IoSlice<'a>], usize) {
+    let mut rest = frames;
+    while let [first, others @ ..] = rest
+        && taken >= first.len()
+    {
+        taken -= first.len();
+        rest = others;
+    }
+    (rest, taken)
 }
 
 /// What is over for a connection after so much time without an allocation.

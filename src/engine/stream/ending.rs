@@ -42,6 +42,10 @@ endings! {
     NoAllocation, "no_allocation", "no allocation for limits.tcp_idle_s";
     FrameTooLong, "frame_too_long", "a frame without an allocation that is longer than requests are";
     NotTurn, "not_turn", "neither STUN nor ChannelData on the stream";
+    NotTls, "not_tls", "no TLS, where listen.strict takes nothing else";
+    HelloTooLong, "hello_too_long", "a TLS ClientHello that is longer than they are";
+    TlsHandshake, "tls_handshake", "the TLS handshake failed";
+    TlsBroken, "tls_broken", "TLS that is out of step, was given up by an alert, or has used its key up";
 }
 
 impl Ending {

@@ -2,6 +2,7 @@
 
 use super::budget::{Budget, Claim, Share};
 use super::ending::Ending;
+use super::queue::Dropped;
 use crate::wire::{Frame, NotTurn, PacketKind, classify, next_frame};
 
 /// Bytes of the longest frame without an allocation. A request with USERNAME, REALM, NONCE and
@@ -24,7 +25,7 @@ pub(crate) struct Input {
     /// Bytes still to come of a frame that there was no memory for.
     skip: usize,
     /// Frames that there was no memory for.
-    lost: u64,
+    lost: Dropped,
     /// Whether `partial` is a whole frame, which has been taken.
     taken: bool,
     /// Whether the stream has carried a STUN message. Before, what looks like ChannelData is
@@ -38,7 +39,10 @@ impl Input {
             partial: Vec::new(),
             share: Share::new(budget),
             skip: 0,
-            lost: 0,
+            lost: Dropped {
+                frames: 0,
+                bytes: 0,
+            },
             taken: false,
             seen_stun: false,
         }
@@ -146,7 +150,7 @@ impl Input {
                     return Err(Ending::MemoryLimit);
                 }
                 self.skip = needed - held;
-                self.lost += 1;
+                self.lost += Dropped::one(needed);
                 self.partial = Vec::new();
                 self.share.clear();
                 return Ok(());
@@ -174,8 +178,8 @@ impl Input {
     }
 
     /// Frames that were given up since this was last asked.
-    pub(crate) const fn take_lost(&mut self) -> u64 {
-        std::mem::replace(&mut self.lost, 0)
+    pub(crate) fn take_lost(&mut self) -> Dropped {
+        std::mem::take(&mut self.lost)
     }
 }
 
@@ -314,14 +318,17 @@ mod tests {
         assert!(hoarder.grow(most - 1024, Claim::Data));
         assert_eq!(frames(&mut input, &data(2000)[..1024]), Ok(vec![]));
         assert_eq!(frames(&mut input, &data(2000)[..1]), Ok(vec![]));
-        assert_eq!((input.share.bytes(), input.take_lost()), (0, 1));
+        assert_eq!(
+            (input.share.bytes(), input.take_lost()),
+            (0, Dropped::one(2000))
+        );
         for byte in &data(2000)[1025..] {
             assert_eq!(frames(&mut input, &[*byte]), Ok(vec![]));
         }
         let mut rest = data(100);
         rest.extend(binding());
         assert_eq!(frames(&mut input, &rest), Ok(vec![100, 20]));
-        assert_eq!(input.take_lost(), 0);
+        assert_eq!(input.take_lost(), Dropped::default());
 
         let mut stranger = begun(&budget);
         let half = frames_of(&mut stranger, &binding()[..10], false);

@@ -1,4 +1,4 @@
-//! Clients on streams: accepting, framing, bounded sending.
+//! Clients on streams: accepting, TLS, framing, bounded sending.
 //!
 //! A connection's state lives in the worker ([`Connections`]); its task holds nothing but the name
 //! and waits for the socket. What arrives goes through the same `turn::Server` as datagrams do.
@@ -8,15 +8,23 @@ mod budget;
 mod connection;
 mod ending;
 mod evictable;
+mod failure;
+mod held;
 mod input;
+mod opening;
 mod queue;
+mod receive;
+mod ring;
+mod streams;
 mod tcp;
+mod tls;
 
 pub(super) use admission::Admission;
 pub(super) use budget::Budget;
-pub(super) use connection::{Connections, Loss};
-pub(super) use ending::{Ending, Endings};
+pub(super) use ending::Ending;
+pub(super) use failure::HandshakeFailure;
 pub(super) use queue::Priority;
+pub(super) use streams::{StreamSettings, Streams};
 pub(super) use tcp::accept;
 
 /// A connection's input, for `tests/fuzz`.

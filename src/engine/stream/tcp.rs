@@ -1,4 +1,4 @@
-//! TCP: accepting connections, and the task that waits on each.
+//! Accepting connections, and the task that waits on each.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -6,11 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::warn;
 
 use super::admission::{Admitted, Notice, Place};
@@ -28,10 +30,10 @@ const UNSENT_MAX: u32 = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts connections as long as the worker lives.
-pub(crate) async fn accept(worker: Rc<RefCell<Worker>>, listener: TcpListener) {
+pub(crate) async fn accept(worker: Rc<RefCell<Worker>>, listener: TcpListener, place: usize) {
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => open(&worker, stream, client),
+            Ok((stream, client)) => open(&worker, stream, client, place),
             Err(error) if is_about_the_connection(&error) => {}
             Err(error) => {
                 let admitted = worker.borrow_mut().log.resources.admits(clock::time());
@@ -56,7 +58,7 @@ fn is_about_the_connection(error: &io::Error) -> bool {
 }
 
 /// Takes a connection in and starts its task, unless there are too many.
-fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
+fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr, listener: usize) {
     let Ok(server) = stream.local_addr() else {
         return;
     };
@@ -78,21 +80,22 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
     let (mut input, output) = stream.into_split();
     let output = Rc::new(output);
     let link = {
-        let mut worker = worker.borrow_mut();
+        let streams = &mut worker.borrow_mut().streams;
         let connection = Connection::new(
             five_tuple,
             Rc::clone(&output),
             Arc::clone(&notice),
+            streams.accepts(listener),
             place,
-            worker.stream_limits.send_queue_bytes,
-            &worker.budget,
+            streams,
             clock::time(),
         );
-        worker.connections.insert(connection)
+        streams.connections.insert(connection)
     };
+    let turns = Rc::clone(&worker.borrow().streams.turns);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let ending = serve(&worker, &mut input, &output, &notice, link).await;
+        let ending = serve(&worker, &mut input, &output, &notice, link, &turns).await;
         worker.borrow_mut().disconnect(link, ending);
     });
 }
@@ -100,17 +103,18 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr) {
 impl Worker {
     /// Lets a connection in, or says why not.
     fn admit(&mut self, client: SocketAddr, notice: &Arc<Notice>) -> Option<Place> {
-        match self.admission.admit(client, notice) {
+        let streams = &mut self.streams;
+        match streams.admission.admit(client, notice) {
             Ok(Admitted { place, instead_of }) => {
                 for (closed, limit) in instead_of {
-                    self.endings.count(limit);
+                    streams.endings.count(limit);
                     self.log.connection_gave_way(client, closed, limit);
                 }
-                self.accepted += 1;
+                streams.accepted += 1;
                 Some(place)
             }
             Err(limit) => {
-                self.refusals.count(limit);
+                streams.refusals.count(limit);
                 self.log.connection_refused(client, limit);
                 None
             }
@@ -138,33 +142,67 @@ async fn serve(
     output: &OwnedWriteHalf,
     notice: &Notice,
     link: Link,
+    turns: &Semaphore,
 ) -> Option<Ending> {
     loop {
-        let has_output = {
+        let (has_output, turns) = {
             let mut worker = worker.borrow_mut();
-            let connection = worker.connections.get_mut(link)?;
+            let connection = worker.streams.connections.get_mut(link)?;
             // Where it gave way, the one that it made room for has been told.
             if notice.is_eviction() || connection.ending().is_some() {
                 return connection.ending();
             }
-            connection.has_output()
+            let turns = connection.is_opening().then_some(turns);
+            (connection.has_output(), turns)
         };
         tokio::select! {
-            read = poll_fn(|context| worker.borrow_mut().poll_stream(context, input, link)) => {
-                if let Err(ending) = read {
-                    return ending;
-                }
+            read = read(worker, input, link, turns) => {
+                let turn = match read {
+                    Ok(turn) => turn,
+                    Err(ending) => return ending,
+                };
                 // However much there is, the others have their turn.
                 tokio::task::yield_now().await;
+                drop(turn);
             }
             writable = output.writable(), if has_output => {
                 let mut worker = worker.borrow_mut();
-                let connection = worker.connections.get_mut(link)?;
-                if writable.is_err() || connection.flush().is_err() {
+                let connection = worker.streams.connections.get_mut(link)?;
+                if writable.is_err() {
                     return None;
+                }
+                if let Err(ending) = connection.flush() {
+                    return ending;
                 }
             }
             () = notice.given() => {}
         }
     }
+}
+
+/// Reads once. Where there are `turns`, one is waited for when there is something to read, and
+/// returned, to be kept until datagrams have been looked after.
+async fn read<'t>(
+    worker: &RefCell<Worker>,
+    input: &mut OwnedReadHalf,
+    link: Link,
+    turns: Option<&'t Semaphore>,
+) -> Result<Option<SemaphorePermit<'t>>, Option<Ending>> {
+    let Some(turns) = turns else {
+        poll_fn(|context| worker.borrow_mut().poll_stream(context, input, link)).await?;
+        return Ok(None);
+    };
+    input.readable().await.map_err(|_| None)?;
+    let turn = turns.acquire().await.map_err(|_| None)?;
+    let once = |context: &mut Context<'_>| {
+        let polled = worker.borrow_mut().poll_stream(context, input, link);
+        // Whoever has a turn does not wait.
+        Poll::Ready(if let Poll::Ready(read) = polled {
+            read
+        } else {
+            Ok(())
+        })
+    };
+    poll_fn(once).await?;
+    Ok(Some(turn))
 }

@@ -5,6 +5,7 @@ mod allocate;
 mod binding;
 mod channel_bind;
 mod create_permission;
+mod nat_discovery;
 mod refresh;
 mod stranger;
 

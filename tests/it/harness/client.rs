@@ -12,6 +12,7 @@ use super::attribute::{
     CHANNEL_NUMBER, DATA, MESSAGE_INTEGRITY, NONCE, REALM, REQUESTED_TRANSPORT, USERNAME,
     XOR_PEER_ADDRESS, XOR_RELAYED_ADDRESS,
 };
+use super::tls::{self, TlsStream};
 use super::{Class, DEADLINE, Message, Packet, TestServer, method, uninterrupted};
 
 /// How a client reaches the server.
@@ -21,14 +22,24 @@ pub(crate) enum Via {
     Udp6,
     Tcp,
     Tcp6,
+    Tls,
+    Tls6,
 }
 
 impl Via {
-    pub(crate) const ALL: [Self; 4] = [Self::Udp, Self::Udp6, Self::Tcp, Self::Tcp6];
-    pub(crate) const V4: [Self; 2] = [Self::Udp, Self::Tcp];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Udp,
+        Self::Udp6,
+        Self::Tcp,
+        Self::Tcp6,
+        Self::Tls,
+        Self::Tls6,
+    ];
+    pub(crate) const V4: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+    pub(crate) const STREAMS: [Self; 4] = [Self::Tcp, Self::Tcp6, Self::Tls, Self::Tls6];
 
     pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Self::Tcp | Self::Tcp6)
+        Self::STREAMS.contains(&self)
     }
 }
 
@@ -40,6 +51,11 @@ pub(crate) enum Link {
     Tcp {
         stream: TcpStream,
         /// Bytes that are no complete frame yet.
+        input: Vec<u8>,
+    },
+    Tls {
+        stream: Box<TlsStream>,
+        /// Likewise.
         input: Vec<u8>,
     },
 }
@@ -92,6 +108,8 @@ impl Client {
             Via::Udp6 => Self::udp_to(server.udp6()),
             Via::Tcp => Self::tcp_to(server.tcp()),
             Via::Tcp6 => Self::tcp_to(server.tcp6()),
+            Via::Tls => Self::tls_to(server.tls()),
+            Via::Tls6 => Self::tls_to(server.tls6()),
         }
     }
 
@@ -132,6 +150,19 @@ impl Client {
         Self::over(Link::Tcp { stream, input })
     }
 
+    pub(crate) fn tls(server: &TestServer) -> Self {
+        Self::new(server, Via::Tls)
+    }
+
+    pub(crate) fn tls_to(server: SocketAddr) -> Self {
+        Self::tls_over(tls::connect_default(TcpStream::connect(server).unwrap()))
+    }
+
+    pub(crate) fn tls_over(stream: TlsStream) -> Self {
+        let (stream, input) = (Box::new(stream), Vec::new());
+        Self::over(Link::Tls { stream, input })
+    }
+
     fn over(link: Link) -> Self {
         Self {
             link,
@@ -150,26 +181,35 @@ impl Client {
     pub(crate) fn local(&self) -> SocketAddr {
         match &self.link {
             Link::Udp { socket, .. } => socket.local_addr().unwrap(),
-            Link::Tcp { stream, .. } => stream.local_addr().unwrap(),
+            Link::Tcp { .. } | Link::Tls { .. } => self.stream().local_addr().unwrap(),
         }
     }
 
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.link, Link::Tcp { .. })
+        matches!(self.link, Link::Tcp { .. } | Link::Tls { .. })
     }
 
     /// The UDP socket.
     pub(crate) fn socket(&self) -> &UdpSocket {
         match &self.link {
             Link::Udp { socket, .. } => socket,
-            Link::Tcp { .. } => panic!("not UDP"),
+            Link::Tcp { .. } | Link::Tls { .. } => panic!("not UDP"),
         }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
         match &self.link {
             Link::Tcp { stream, .. } => stream,
+            Link::Tls { stream, .. } => &stream.sock,
             Link::Udp { .. } => panic!("not TCP"),
+        }
+    }
+
+    /// The client's end of TLS.
+    pub(crate) fn tls_stream(&mut self) -> &mut TlsStream {
+        match &mut self.link {
+            Link::Tls { stream, .. } => stream,
+            Link::Tcp { .. } | Link::Udp { .. } => panic!("not TLS"),
         }
     }
 
@@ -181,6 +221,7 @@ impl Client {
                 assert_eq!(socket.send_to(bytes, *server).unwrap(), bytes.len());
             }
             Link::Tcp { stream, .. } => stream.write_all(bytes).unwrap(),
+            Link::Tls { stream, .. } => stream.write_all(bytes).unwrap(),
         }
     }
 
@@ -203,33 +244,17 @@ impl Client {
                 buffer.truncate(len);
                 buffer
             }
-            Link::Tcp { stream, input } => loop {
-                if let Some(len) = frame_len(input).filter(|&len| len <= input.len()) {
-                    let rest = input.split_off(len);
-                    return std::mem::replace(input, rest);
-                }
-                let mut buffer = [0; 65_536];
-                let len = uninterrupted(|| stream.read(&mut buffer)).expect("bytes");
-                assert!(len > 0, "the server closed the connection");
-                input.extend(&buffer[..len]);
-            },
+            Link::Tcp { stream, input } => next_frame(stream, input),
+            Link::Tls { stream, input } => next_frame(stream, input),
         }
     }
 
     /// Waits until the server closes the connection, and returns what it said before.
     pub(crate) fn expect_close(&mut self) -> Vec<u8> {
-        let Link::Tcp { stream, input } = &mut self.link else {
-            panic!("not TCP");
-        };
-        let mut rest = std::mem::take(input);
-        let mut buffer = [0; 4096];
-        loop {
-            match uninterrupted(|| stream.read(&mut buffer)) {
-                Ok(0) => return rest,
-                Ok(len) => rest.extend(&buffer[..len]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return rest,
-                Err(error) => panic!("the server did not close the connection: {error}"),
-            }
+        match &mut self.link {
+            Link::Tcp { stream, input } => read_to_close(stream, input),
+            Link::Tls { stream, input } => read_to_close(stream, input),
+            Link::Udp { .. } => panic!("not TCP"),
         }
     }
 
@@ -478,6 +503,33 @@ impl Client {
     pub(crate) fn send_channel(&mut self, number: u16, data: &[u8]) {
         let bytes = channel_data(number, data, self.is_stream());
         self.send(&bytes);
+    }
+}
+
+/// The next frame of a stream.
+fn next_frame(stream: &mut impl Read, input: &mut Vec<u8>) -> Vec<u8> {
+    loop {
+        if let Some(len) = frame_len(input).filter(|&len| len <= input.len()) {
+            let rest = input.split_off(len);
+            return std::mem::replace(input, rest);
+        }
+        let mut buffer = [0; 65_536];
+        let len = uninterrupted(|| stream.read(&mut buffer)).expect("bytes");
+        assert!(len > 0, "the server closed the connection");
+        input.extend(&buffer[..len]);
+    }
+}
+
+fn read_to_close(stream: &mut impl Read, input: &mut Vec<u8>) -> Vec<u8> {
+    let mut rest = std::mem::take(input);
+    let mut buffer = [0; 4096];
+    loop {
+        match uninterrupted(|| stream.read(&mut buffer)) {
+            Ok(0) => return rest,
+            Ok(len) => rest.extend(&buffer[..len]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return rest,
+            Err(error) => panic!("the server did not close the connection: {error}"),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod peer;
 mod process;
 mod server;
 mod strangers;
+pub(crate) mod tls;
 
 pub(crate) use client::{Client, Received, Via};
 pub(crate) use http::{Answer, ask_socket, ask_tcp};

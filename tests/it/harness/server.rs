@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::tls;
 use md5::{Digest, Md5};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
@@ -32,6 +33,9 @@ pub(crate) fn unix_s() -> u64 {
 pub(crate) struct Setup {
     pub(crate) udp: Vec<SocketAddr>,
     pub(crate) tcp: Vec<SocketAddr>,
+    pub(crate) tls_listeners: Vec<SocketAddr>,
+    pub(crate) strict_listeners: Vec<SocketAddr>,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) workers: usize,
     pub(crate) relay: Vec<RelayAddress>,
     pub(crate) ports: RangeInclusive<u16>,
@@ -60,6 +64,9 @@ impl Setup {
         Self {
             udp: loopback.to_vec(),
             tcp: loopback.to_vec(),
+            tls_listeners: loopback.to_vec(),
+            strict_listeners: vec![],
+            tls: Some(Arc::clone(&tls::SERVER)),
             workers: 1,
             relay: vec![same(own_ipv4().into()), same(Ipv6Addr::LOCALHOST.into())],
             ports: port_slice(PORTS),
@@ -100,6 +107,24 @@ impl Setup {
     /// Has the IPv4 relay address be told to clients as another one.
     pub(crate) fn advertise(&mut self, address: Ipv4Addr) {
         self.relay[0].advertised = address.into();
+    }
+
+    /// What the engine is told.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            udp: self.udp.clone(),
+            tcp: self.tcp.clone(),
+            tls_listeners: self.tls_listeners.clone(),
+            strict_listeners: self.strict_listeners.clone(),
+            tls: self.tls.clone(),
+            workers: self.workers,
+            relay_addresses: self.relay.clone(),
+            relay_ports: self.ports.clone(),
+            own_networks: self.own_networks.clone(),
+            options: self.options(),
+            revocations: Arc::default(),
+            stream: self.stream,
+        }
     }
 
     /// What the core is told.
@@ -200,17 +225,7 @@ impl TestServer {
         raise_file_limit();
         let mut setup = Setup::new();
         change(&mut setup);
-        let engine = Engine::start(Settings {
-            udp: setup.udp.clone(),
-            tcp: setup.tcp.clone(),
-            workers: setup.workers,
-            relay_addresses: setup.relay.clone(),
-            relay_ports: setup.ports.clone(),
-            own_networks: setup.own_networks.clone(),
-            options: setup.options(),
-            revocations: Arc::default(),
-            stream: setup.stream,
-        })?;
+        let engine = Engine::start(setup.settings())?;
         Ok(Self {
             engine,
             authenticator: setup.authenticator(),
@@ -235,6 +250,15 @@ impl TestServer {
 
     pub(crate) fn tcp6(&self) -> SocketAddr {
         let all = self.engine.tcp_addresses();
+        *all.iter().find(|a| a.is_ipv6()).unwrap()
+    }
+
+    pub(crate) fn tls(&self) -> SocketAddr {
+        self.engine.tls_addresses()[0]
+    }
+
+    pub(crate) fn tls6(&self) -> SocketAddr {
+        let all = self.engine.tls_addresses();
         *all.iter().find(|a| a.is_ipv6()).unwrap()
     }
 

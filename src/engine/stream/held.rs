@@ -1,0 +1,105 @@
+//! Bytes that are kept until more come or go, within a bound.
+
+use super::budget::{Budget, Claim, Share};
+
+/// Bytes that a buffer begins with.
+const STEP: usize = 512;
+
+/// There is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// In this buffer.
+    Bound,
+    /// In the memory of all connections.
+    Budget,
+}
+
+/// Bytes, and the memory that they take of the budget.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    /// The capacity of `bytes`.
+    share: Share,
+    max: usize,
+}
+
+impl Held {
+    pub(super) const fn new(max: usize, budget: Budget) -> Self {
+        Self {
+            bytes: Vec::new(),
+            share: Share::new(budget),
+            max,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// If there is no room. Nothing has changed then.
+    pub(super) fn extend(&mut self, more: &[u8], claim: Claim) -> Result<(), Full> {
+        let place = self.grow(more.len(), claim)?;
+        place.copy_from_slice(more);
+        Ok(())
+    }
+
+    /// Adds so many bytes at the end, to be written.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(super) fn grow(&mut self, more: usize, claim: Claim) -> Result<&mut [u8], Full> {
+        let len = self.bytes.len();
+        let needed = len + more;
+        if needed > self.max {
+            return Err(Full::Bound);
+        }
+        if needed > self.share.bytes() {
+            let roomy = needed.next_power_of_two().max(STEP).min(self.max);
+            if !(self.share.grow(roomy, claim) || self.share.grow(needed, claim)) {
+                return Err(Full::Budget);
+            }
+            self.bytes.reserve_exact(self.share.bytes() - len);
+        }
+        self.bytes.resize(needed, 0);
+        Ok(&mut self.bytes[len..])
+    }
+
+    /// Takes bytes off the front. Empty, the buffer has no memory.
+    pub(super) fn discard(&mut self, taken: usize) {
+        self.bytes.drain(..taken);
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+            self.share.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SEC-12: at the bound of the buffer, at that of all, and given back.
+    #[test]
+    fn both_bounds_hold() {
+        let budget = Budget::new(1000);
+        let mut held = Held::new(600, budget.clone());
+        assert_eq!(held.extend(&[1; 600], Claim::Control), Ok(()));
+        assert_eq!(held.extend(&[1; 1], Claim::Control), Err(Full::Bound));
+        let mut other = Held::new(600, budget);
+        assert_eq!(other.extend(&[2; 401], Claim::Control), Err(Full::Budget));
+        assert_eq!(other.extend(&[2; 400], Claim::Control), Ok(()));
+        held.discard(599);
+        assert_eq!(held.bytes(), [1]);
+        assert_eq!(other.extend(&[2; 1], Claim::Control), Err(Full::Budget));
+        held.discard(1);
+        assert!(held.is_empty() && held.bytes.capacity() == 0);
+        assert_eq!(other.extend(&[2; 1], Claim::Control), Ok(()));
+    }
+}

@@ -1,0 +1,255 @@
+//! What a connection carries, by its first bytes.
+
+use super::budget::{Budget, Claim};
+use super::ending::Ending;
+use super::held::{Full, Held};
+use crate::turn::Transport;
+use crate::wire::{PacketKind, classify};
+
+/// Bytes of the longest ClientHello that is waited for, records included. With post-quantum key
+/// shares and a ticket it has some 2500.
+pub(super) const HELLO_MAX: usize = 16 * 1024;
+
+/// The type of a TLS record that is part of a handshake, and the first byte of its version
+/// (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+const VERSION_MAJOR: u8 = 0x03;
+
+/// Bytes of the header of a handshake message.
+const MESSAGE_HEADER: usize = 4;
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// STUN, as far as its first byte tells. The framing looks closer.
+    Plain,
+    /// A whole ClientHello, or what rustls is to say is none.
+    Tls,
+    /// More bytes are needed to tell.
+    Undecided,
+}
+
+impl Opening {
+    /// Looks at everything that has come so far.
+    ///
+    /// # Errors
+    /// If it is nothing that this server speaks.
+    fn of(bytes: &[u8]) -> Result<Self, Ending> {
+        match *bytes {
+            [] | [HANDSHAKE] => Ok(Self::Undecided),
+            [HANDSHAKE, VERSION_MAJOR, ..] if is_hello_complete(bytes) => Ok(Self::Tls),
+            [HANDSHAKE, VERSION_MAJOR, ..] => Ok(Self::Undecided),
+            _ if classify(bytes) == PacketKind::Stun => Ok(Self::Plain),
+            _ => Err(Ending::NotTurn),
+        }
+    }
+}
+
+/// Whether the first handshake message is there to its end. What cannot be one is complete: others
+/// say what is wrong with it.
+fn is_hello_complete(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let (mut header, mut message) = (Vec::with_capacity(MESSAGE_HEADER), 0);
+    while let [kind, _, _, high, low, ref payload @ ..] = *rest {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if kind != HANDSHAKE || len == 0 {
+            return true;
+        }
+        let missing = MESSAGE_HEADER - header.len();
+        header.extend(payload.iter().take(len.min(missing)));
+        message += len;
+        if let [_, a, b, c] = *header
+            && message >= MESSAGE_HEADER + u32::from_be_bytes([0, a, b, c]) as usize
+        {
+            return payload.len() >= len;
+        }
+        rest = payload.get(len..).unwrap_or_default();
+    }
+    false
+}
+
+/// What a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Accepts {
+    pub(super) plain: bool,
+    pub(super) tls: bool,
+}
+
+impl Accepts {
+    /// What one takes that is strict about a transport, or about none; TLS needs a certificate.
+    pub(super) fn new(only: Option<Transport>, has_tls: bool) -> Self {
+        Self {
+            plain: only != Some(Transport::Tls),
+            tls: has_tls && only != Some(Transport::Tcp),
+        }
+    }
+}
+
+/// The first bytes of a connection, until they tell what it is.
+#[derive(Debug)]
+pub(super) struct FirstBytes {
+    accepts: Accepts,
+    held: Held,
+}
+
+impl FirstBytes {
+    pub(super) const fn new(accepts: Accepts, budget: Budget) -> Self {
+        Self {
+            accepts,
+            held: Held::new(HELLO_MAX, budget),
+        }
+    }
+
+    /// Takes what was read: it is kept unless it tells at once what the connection is.
+    ///
+    /// # Errors
+    /// If the connection cannot go on.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Opening, Ending> {
+        if !self.held.is_empty() {
+            self.hold(bytes)?;
+        }
+        let is_first = self.held.is_empty();
+        let opening = Opening::of(if is_first { bytes } else { self.held.bytes() })?;
+        match opening {
+            Opening::Plain if !self.accepts.plain => Err(Ending::NotTls),
+            Opening::Tls | Opening::Undecided if !self.accepts.tls => Err(Ending::NotTurn),
+            Opening::Undecided if is_first => self.hold(bytes).map(|()| opening),
+            _ => Ok(opening),
+        }
+    }
+
+    /// What was kept: nothing, or everything that has come so far.
+    pub(super) fn into_held(self) -> Held {
+        self.held
+    }
+
+    fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        let held = self.held.extend(bytes, Claim::Stranger);
+        held.map_err(|full| match full {
+            Full::Bound => Ending::HelloTooLong,
+            Full::Budget => Ending::MemoryLimit,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Accepts = Accepts {
+        plain: true,
+        tls: true,
+    };
+
+    /// Bytes of a record's header.
+    const RECORD_HEADER: usize = 5;
+
+    /// A ClientHello of so many bytes in records of at most so many.
+    fn hello(len: usize, per_record: usize) -> Vec<u8> {
+        let [_, a, b, c] = (len as u32).to_be_bytes();
+        let mut message = vec![1, a, b, c];
+        message.resize(MESSAGE_HEADER + len, 9);
+        let record = |part: &[u8]| {
+            let [high, low] = (part.len() as u16).to_be_bytes();
+            [&[HANDSHAKE, 3, 1, high, low], part].concat()
+        };
+        message.chunks(per_record).flat_map(record).collect()
+    }
+
+    fn first_bytes(accepts: Accepts) -> FirstBytes {
+        FirstBytes::new(accepts, Budget::new(1 << 20))
+    }
+
+    #[test]
+    fn the_first_byte_tells() {
+        for first in 0..=255_u8 {
+            let expected = match first {
+                0..=3 => Ok(Opening::Plain),
+                HANDSHAKE => Ok(Opening::Undecided),
+                _ => Err(Ending::NotTurn),
+            };
+            assert_eq!(first_bytes(BOTH).push(&[first]), expected, "{first}");
+        }
+        let ssl2 = first_bytes(BOTH).push(&[HANDSHAKE, 2]);
+        assert_eq!(ssl2, Err(Ending::NotTurn));
+    }
+
+    /// STREAM-01: however a ClientHello is cut, into records and into segments, it is whole in the end.
+    #[test]
+    fn a_hello_is_awaited_to_its_end() {
+        for per_record in [1, 3, 4, 100, 400] {
+            let hello = hello(300, per_record);
+            for segment in [1, 7, hello.len() - 1, hello.len()] {
+                let mut first = first_bytes(BOTH);
+                let mut seen = 0;
+                for bytes in hello.chunks(segment) {
+                    seen += bytes.len();
+                    let whole = seen == hello.len();
+                    let opening = first.push(bytes).unwrap();
+                    assert_eq!(
+                        opening == Opening::Tls,
+                        whole,
+                        "{per_record} {segment} {seen}"
+                    );
+                }
+                let held = if segment == hello.len() {
+                    &[][..]
+                } else {
+                    &hello
+                };
+                assert_eq!(first.into_held().bytes(), held);
+            }
+        }
+        for wrong in [
+            &[HANDSHAKE, 3, 1, 0, 0][..],
+            &[22, 3, 1, 0, 1, 1, 21, 3, 1, 0, 2],
+        ] {
+            let opening = first_bytes(BOTH).push(wrong);
+            assert_eq!(opening, Ok(Opening::Tls), "{wrong:?} is not waited for");
+        }
+    }
+
+    /// TLS-04, SEC-12
+    #[test]
+    fn a_hello_has_its_bound_and_is_charged() {
+        let longest = hello(HELLO_MAX - RECORD_HEADER - MESSAGE_HEADER, HELLO_MAX);
+        for (more, expected) in [(0, Ok(Opening::Tls)), (1, Err(Ending::HelloTooLong))] {
+            let longer = hello(
+                HELLO_MAX - RECORD_HEADER - MESSAGE_HEADER + more,
+                HELLO_MAX + 1,
+            );
+            let mut first = first_bytes(BOTH);
+            first.push(&longer[..longest.len() - 1]).unwrap();
+            assert_eq!(first.push(&longer[longest.len() - 1..]), expected);
+        }
+        let mut poor = FirstBytes::new(BOTH, Budget::new(1000));
+        let refused = poor.push(&longest[..501]);
+        assert_eq!(refused, Err(Ending::MemoryLimit), "half is the strangers'");
+    }
+
+    #[test]
+    fn a_strict_listener_takes_its_own() {
+        let hello = hello(300, 400);
+        for (only, has_tls, plain, tls) in [
+            (None, true, Ok(Opening::Plain), Ok(Opening::Tls)),
+            (None, false, Ok(Opening::Plain), Err(Ending::NotTurn)),
+            (
+                Some(Transport::Tcp),
+                true,
+                Ok(Opening::Plain),
+                Err(Ending::NotTurn),
+            ),
+            (
+                Some(Transport::Tls),
+                true,
+                Err(Ending::NotTls),
+                Ok(Opening::Tls),
+            ),
+        ] {
+            let accepts = Accepts::new(only, has_tls);
+            let opening = |bytes: &[u8]| first_bytes(accepts).push(bytes);
+            assert_eq!((opening(&[0]), opening(&hello)), (plain, tls));
+            assert_eq!(opening(&[HANDSHAKE]).is_ok(), tls.is_ok());
+        }
+    }
+}

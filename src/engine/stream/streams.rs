@@ -1,0 +1,162 @@
+//! What a worker has for all of its streams.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+
+use super::admission::Admission;
+use super::budget::Budget;
+use super::connection::Connections;
+use super::ending::Endings;
+use super::opening::Accepts;
+use super::queue::Losses;
+use super::tls::Workbench;
+use crate::engine::settings::StreamLimits;
+use crate::metrics::TLS_HANDSHAKES;
+use crate::turn::Transport;
+
+/// Bytes that are read from a stream at a time.
+const BUFFER: usize = 16 * 1024;
+
+/// Connections whose first bytes or handshakes are looked at before datagrams are again. The private
+/// key of a handshake takes a tenth of a millisecond (ECDSA) to one (RSA).
+const OPENINGS_PER_ROUND: usize = 4;
+
+/// What listeners and connections are told, which can change while the server runs.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct StreamSettings {
+    pub(in crate::engine) limits: StreamLimits,
+    /// For the connections that come from here on.
+    pub(in crate::engine) tls: Option<Arc<ServerConfig>>,
+    /// Places of the listeners that take one protocol only, and which.
+    pub(in crate::engine) strict: Vec<(usize, Transport)>,
+}
+
+/// Connections, the buffers that they share, and what was counted.
+pub(in crate::engine) struct Streams {
+    pub(in crate::engine) connections: Connections,
+    pub(in crate::engine) settings: StreamSettings,
+    pub(in crate::engine) admission: Admission,
+    pub(in crate::engine) budget: Budget,
+    /// What was read.
+    pub(super) buffer: Box<[u8]>,
+    /// The plaintext of it.
+    pub(super) plain: Vec<u8>,
+    pub(super) workbench: Workbench,
+    /// For connections that begin: a crowd of handshakes must not hold up calls.
+    pub(super) turns: Rc<Semaphore>,
+    /// Connections that were let in.
+    pub(in crate::engine) accepted: u64,
+    /// Connections that were not.
+    pub(in crate::engine) refusals: Endings,
+    pub(in crate::engine) endings: Endings,
+    pub(in crate::engine) ended_by_client: u64,
+    /// Frames that were lost.
+    pub(in crate::engine) losses: Losses,
+    /// Of those that were lost to the memory of all, how many have been told.
+    pub(super) memory_losses_told: u64,
+    pub(in crate::engine) handshakes: [u64; TLS_HANDSHAKES.len()],
+}
+
+impl Streams {
+    pub(in crate::engine) fn new(
+        settings: StreamSettings,
+        admission: Admission,
+        budget: Budget,
+    ) -> Self {
+        Self {
+            connections: Connections::default(),
+            settings,
+            admission,
+            budget,
+            buffer: vec![0; BUFFER].into(),
+            plain: Vec::with_capacity(2 * BUFFER),
+            workbench: Workbench::default(),
+            turns: Rc::new(Semaphore::new(OPENINGS_PER_ROUND)),
+            accepted: 0,
+            refusals: Endings::default(),
+            endings: Endings::default(),
+            ended_by_client: 0,
+            losses: Losses::default(),
+            memory_losses_told: 0,
+            handshakes: [0; TLS_HANDSHAKES.len()],
+        }
+    }
+
+    /// What the listener at a place takes.
+    pub(super) fn accepts(&self, place: usize) -> Accepts {
+        let mut strict = self.settings.strict.iter();
+        let only = strict.find(|(strict, _)| *strict == place);
+        Accepts::new(
+            only.map(|(_, transport)| *transport),
+            self.settings.tls.is_some(),
+        )
+    }
+
+    /// Has the frames told that were lost to the memory of all since they last were; `tell` says
+    /// whether it did, and if not they are told with the next ones.
+    pub(in crate::engine) fn tell_memory_losses(&mut self, tell: impl FnOnce(u64) -> bool) {
+        let lost = self.losses.memory.frames;
+        let untold = lost - self.memory_losses_told;
+        if untold > 0 && tell(untold) {
+            self.memory_losses_told = lost;
+        }
+    }
+}
+
+/// What a connection needs to begin TLS, and where it counts.
+pub(super) struct TlsHost<'a> {
+    pub(super) config: Option<&'a Arc<ServerConfig>>,
+    pub(super) workbench: &'a Workbench,
+    pub(super) budget: &'a Budget,
+    pub(super) handshakes: &'a mut [u64; TLS_HANDSHAKES.len()],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::stream::queue::Dropped;
+
+    fn streams() -> Streams {
+        let limits = StreamLimits {
+            connections: 0,
+            connections_per_address: 0,
+            half_open: 0,
+            send_queue_bytes: 0,
+            queues_total_bytes: 0,
+            first_message_s: 0,
+            idle_s: 0,
+        };
+        let settings = StreamSettings {
+            limits,
+            tls: None,
+            strict: vec![(3, Transport::Tls)],
+        };
+        Streams::new(settings, Admission::new(&limits), Budget::new(0))
+    }
+
+    /// SEC-18: a line that the limit of lines keeps back takes no number along.
+    #[test]
+    fn lost_frames_are_told_once_there_is_a_line_for_them() {
+        let mut streams = streams();
+        let mut told = Vec::new();
+        for (lost, has_line) in [(2, true), (3, false), (0, false), (4, true), (0, true)] {
+            for _ in 0..lost {
+                streams.losses.memory += Dropped::one(9);
+            }
+            streams.tell_memory_losses(|frames| {
+                told.push((frames, has_line));
+                has_line
+            });
+        }
+        assert_eq!(told, [(2, true), (3, false), (3, false), (7, true)]);
+    }
+
+    #[test]
+    fn a_listener_is_strict_by_its_place() {
+        let streams = streams();
+        assert!(streams.accepts(2).plain && !streams.accepts(3).plain);
+    }
+}

@@ -1,0 +1,95 @@
+//! Certificates and configurations for TLS, and a client's end of it.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::{Arc, LazyLock};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+    SupportedProtocolVersion, version,
+};
+
+use super::{DEADLINE, uninterrupted};
+
+/// The name in certificates.
+const NAME: &str = "turn.example.org";
+
+pub(crate) const TURN: &[u8] = b"stun.turn";
+pub(crate) const NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
+
+pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+
+/// Who signs certificates in this process.
+static AUTHORITY: LazyLock<CertifiedIssuer<'static, KeyPair>> = LazyLock::new(|| {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+});
+
+/// What servers have that say nothing else.
+pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+    let mut config = server_config();
+    config.alpn_protocols = vec![TURN.to_vec(), NAT_DISCOVERY.to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new().unwrap();
+    Arc::new(config)
+});
+
+/// What clients have that say nothing else.
+static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_config(&VERSIONS)));
+
+/// A server with a certificate of its own.
+pub(crate) fn server_config() -> ServerConfig {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&VERSIONS)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .unwrap()
+}
+
+/// A client that trusts the certificates of this process.
+pub(crate) fn client_config(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(AUTHORITY.der().clone()).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// A client's end of a connection.
+pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// The client's side of TLS, which has not said anything.
+pub(crate) fn session(config: &Arc<ClientConfig>) -> ClientConnection {
+    ClientConnection::new(Arc::clone(config), NAME.try_into().unwrap()).unwrap()
+}
+
+/// Shakes hands.
+pub(crate) fn connect(config: &Arc<ClientConfig>, mut stream: TcpStream) -> io::Result<TlsStream> {
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_nodelay(true)?;
+    let mut session = session(config);
+    while session.is_handshaking() {
+        uninterrupted(|| session.complete_io(&mut stream))?;
+    }
+    Ok(StreamOwned::new(session, stream))
+}
+
+/// Shakes hands as most clients do.
+pub(crate) fn connect_default(stream: TcpStream) -> TlsStream {
+    connect(&CLIENT, stream).unwrap()
+}
+
+/// The certificate that the server has shown.
+pub(crate) fn shown(stream: &TlsStream) -> CertificateDer<'static> {
+    stream.conn.peer_certificates().unwrap()[0].clone()
+}

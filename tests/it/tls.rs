@@ -1,0 +1,510 @@
+//! Clients on TLS (RFC 8656 §3.1, RFC 7443): what a listener takes, handshakes and their ends.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
+};
+use socket2::{Domain, Socket, Type};
+use turnstone::engine::{Cursor, Filter, Settings};
+use turnstone::turn::Transport;
+
+use crate::control::ask;
+use crate::harness::tls::{self, NAT_DISCOVERY, TURN, VERSIONS};
+use crate::harness::{Client, DEADLINE, Message, Packet, Peer, TestServer, Via, eventually};
+
+fn connect_to(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+fn with_versions(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    Arc::new(tls::client_config(versions))
+}
+
+/// What a counter says.
+fn count(server: &TestServer, series: &str) -> f64 {
+    let text = server.engine.metrics().to_text();
+    let line = text.lines().find_map(|line| line.strip_prefix(series));
+    line.unwrap_or_else(|| panic!("no {series}"))
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// Connections that ended for a reason.
+fn ended(server: &TestServer, reason: &str) -> f64 {
+    let series = format!("turnstone_tcp_connections_ended_total{{reason=\"{reason}\"}}");
+    count(server, &series)
+}
+
+/// Data goes both ways.
+#[track_caller]
+fn relay(client: &mut Client) -> (Peer, SocketAddr) {
+    let peer = Peer::new();
+    let relayed = client.allocate();
+    client.bind(0x4000, peer.address());
+    relay_again(client, &peer, relayed);
+    (peer, relayed)
+}
+
+#[track_caller]
+fn relay_again(client: &mut Client, peer: &Peer, relayed: SocketAddr) {
+    client.send_channel(0x4000, b"to the peer");
+    peer.expect(b"to the peer", relayed);
+    peer.send(b"to the client", relayed);
+    client.expect_channel(0x4000, b"to the client");
+}
+
+/// TLS-01
+#[test]
+fn both_versions_relay_both_ways() {
+    let server = TestServer::start();
+    for version in VERSIONS {
+        let config = with_versions(&[version]);
+        let stream = tls::connect(&config, connect_to(server.tls())).unwrap();
+        assert_eq!(stream.conn.protocol_version(), Some(version.version));
+        relay(&mut Client::tls_over(stream));
+    }
+    for version in ["1.2", "1.3"] {
+        let series =
+            format!("turnstone_tls_handshakes_total{{version=\"{version}\",kind=\"full\"}}");
+        eventually("the count", || count(&server, &series) == 1.0);
+    }
+}
+
+/// TLS-06: libnice says bare STUN to the TLS port, and operators have one port for all.
+#[test]
+fn a_listener_takes_both() {
+    let server = TestServer::start();
+    let mut plain = Client::tcp_to(server.tls());
+    let mut secret = Client::tls_to(server.tcp());
+    for (client, transport) in [(&mut plain, Transport::Tcp), (&mut secret, Transport::Tls)] {
+        relay(client);
+        let list = server.engine.control();
+        let page = ask(list.list(&Filter::default(), Cursor::default(), 9)).unwrap();
+        let local = client.local();
+        let mut records = page.records.iter().map(|record| record.five_tuple);
+        let five_tuple = records.find(|it| it.client == local).unwrap();
+        assert_eq!(five_tuple.transport, transport);
+    }
+}
+
+/// TLS-06
+#[test]
+fn a_strict_listener_takes_its_own() {
+    let server = TestServer::with(|setup| setup.strict_listeners = setup.tls_listeners.clone());
+    for via in Via::STREAMS {
+        relay(&mut Client::new(&server, via));
+    }
+    let mut plain = Client::tcp_to(server.tls());
+    plain.send(Packet::binding().bytes());
+    assert_eq!(plain.expect_close(), b"");
+    assert!(tls::connect(&with_versions(&VERSIONS), connect_to(server.tcp())).is_err());
+    eventually("both counts", || {
+        ended(&server, "not_tls") == 1.0 && ended(&server, "not_turn") == 1.0
+    });
+}
+
+/// TLS-06
+#[test]
+fn without_a_certificate_there_is_no_tls() {
+    let server = TestServer::with(|setup| setup.tls = None);
+    assert!(tls::connect(&with_versions(&VERSIONS), connect_to(server.tcp())).is_err());
+    eventually("the count", || ended(&server, "not_turn") == 1.0);
+    relay(&mut Client::tcp(&server));
+}
+
+/// STREAM-01: one byte a segment from the first of the ClientHello on, a frame in many records, and
+/// many frames in one.
+#[test]
+fn segments_and_records_do_not_matter() {
+    let server = TestServer::start();
+    let peer = Peer::new();
+    for version in VERSIONS {
+        let mut sock = connect_to(server.tls());
+        sock.set_nodelay(true).unwrap();
+        let mut session = tls::session(&with_versions(&[version]));
+        while session.is_handshaking() {
+            let mut bytes = Vec::new();
+            while session.wants_write() {
+                session.write_tls(&mut bytes).unwrap();
+            }
+            for byte in bytes {
+                sock.write_all(&[byte]).unwrap();
+            }
+            if session.is_handshaking() {
+                session.read_tls(&mut sock).unwrap();
+                session.process_new_packets().unwrap();
+            }
+        }
+        let stream = rustls::StreamOwned::new(session, sock);
+        let mut client = Client::tls_over(stream);
+        let relayed = client.allocate();
+        client.bind(0x4000, peer.address());
+        let binding = Packet::binding();
+        let frames = [
+            binding.bytes(),
+            b"\x40\x00\x00\x05hello\0\0\0",
+            b"\x40\x00\x00\x04data",
+        ]
+        .concat();
+        for (record, segment) in [(1, 1), (1, 1000), (7, 3), (frames.len(), 1), (9, 40)] {
+            let tls::TlsStream { conn, sock } = client.tls_stream();
+            let mut bytes = Vec::new();
+            for part in frames.chunks(record) {
+                conn.writer().write_all(part).unwrap();
+                while conn.wants_write() {
+                    conn.write_tls(&mut bytes).unwrap();
+                }
+            }
+            for part in bytes.chunks(segment) {
+                sock.write_all(part).unwrap();
+            }
+            assert_eq!(Message::parse(&client.recv()).id(), binding.id());
+            peer.expect(b"hello", relayed);
+            peer.expect(b"data", relayed);
+        }
+    }
+}
+
+/// STREAM-02: the longest frames take several records, each way.
+#[test]
+fn long_frames_take_many_records() {
+    let server = TestServer::start();
+    let mut client = Client::tls(&server);
+    let (peer, relayed) = relay(&mut client);
+    for len in [16_380, 16_384, 20_000, 40_000, 65_000] {
+        let data: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
+        client.send_channel(0x4000, &data);
+        peer.expect(&data, relayed);
+        peer.send(&data, relayed);
+        client.expect_channel(0x4000, &data);
+    }
+}
+
+/// TLS-01: new keys in the middle of a call, of which nobody takes notice.
+#[test]
+fn keys_are_updated() {
+    let server = TestServer::start();
+    let mut client = Client::tls(&server);
+    let version = client.tls_stream().conn.protocol_version();
+    assert_eq!(version, Some(ProtocolVersion::TLSv1_3));
+    let (peer, relayed) = relay(&mut client);
+    for _ in 0..3 {
+        client.tls_stream().conn.refresh_traffic_keys().unwrap();
+        relay_again(&mut client, &peer, relayed);
+    }
+}
+
+/// TLS-01: what is no ClientHello, what is none of ours, and what breaks later end the connection and
+/// are counted for what they are.
+#[test]
+fn a_failed_handshake_ends_the_connection() {
+    let server = TestServer::start();
+    let mut hello = Vec::new();
+    let mut session = tls::session(&with_versions(&VERSIONS));
+    session.write_tls(&mut hello).unwrap();
+    let wrong: [Vec<u8>; 4] = [
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\xFF".to_vec(),
+        b"\x16\x03\x01\x00\x00".to_vec(),
+        b"\x16\x03\x01\x40\x01\x01\x00\x3F\xFD".to_vec(),
+        [
+            &hello[..],
+            b"\x17\x03\x03\x00\x20 garbage that nobody encrypted..",
+        ]
+        .concat(),
+    ];
+    for bytes in &wrong[..2] {
+        let mut sock = connect_to(server.tls());
+        sock.write_all(bytes).unwrap();
+        let mut alert = Vec::new();
+        sock.read_to_end(&mut alert).unwrap();
+        assert_eq!((alert.len(), &alert[..3]), (7, &b"\x15\x03\x03"[..]));
+    }
+    let mut sock = connect_to(server.tls());
+    sock.write_all(&wrong[3]).unwrap();
+    let mut rest = Vec::new();
+    assert!(sock.read_to_end(&mut rest).is_ok() && !rest.is_empty());
+    eventually("the count", || ended(&server, "tls_handshake") == 3.0);
+
+    let mut sock = connect_to(server.tls());
+    sock.write_all(&wrong[2]).unwrap();
+    sock.write_all(&[0; 16_400]).unwrap();
+    let closed = sock.read(&mut [0; 1]);
+    assert!(matches!(closed, Ok(0)) || closed.is_err(), "{closed:?}");
+    eventually("the count", || ended(&server, "hello_too_long") == 1.0);
+
+    // What came before is looked at, though nothing can be answered any more.
+    let mut client = Client::tls(&server);
+    client.allocate();
+    let tls::TlsStream { conn, sock } = client.tls_stream();
+    conn.writer().write_all(Packet::binding().bytes()).unwrap();
+    let mut bytes = Vec::new();
+    conn.write_tls(&mut bytes).unwrap();
+    bytes.extend(b"\x17\x03\x03\x00\x20 garbage that nobody encrypted..");
+    sock.write_all(&bytes).unwrap();
+    eventually("the end of the allocation", || server.live_ports() == 0);
+    eventually("the count", || ended(&server, "tls_broken") == 1.0);
+}
+
+/// SEC-19: a ClientHello with a byte that is wrong is a handshake or none, and nobody else minds.
+#[test]
+fn a_damaged_hello_disturbs_nobody() {
+    let server = TestServer::start();
+    let mut owner = Client::tls(&server);
+    let (peer, relayed) = relay(&mut owner);
+    let mut hello = Vec::new();
+    let mut session = tls::session(&with_versions(&VERSIONS));
+    session.write_tls(&mut hello).unwrap();
+    for place in (0..hello.len()).step_by(3) {
+        let mut damaged = hello.clone();
+        damaged[place] ^= 1 << (place % 8);
+        let mut sock = connect_to(server.tls());
+        sock.write_all(&damaged).unwrap();
+        sock.shutdown(Shutdown::Write).unwrap();
+        // Whatever the answer is, it ends.
+        let _ = sock.read_to_end(&mut Vec::new());
+    }
+    relay_again(&mut owner, &peer, relayed);
+}
+
+/// TLS-03: a client that does not trust the certificate says so.
+#[test]
+fn a_client_may_not_accept_the_certificate() {
+    let server = TestServer::start();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&VERSIONS)
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    config.enable_sni = false;
+    assert!(tls::connect(&Arc::new(config), connect_to(server.tls())).is_err());
+    eventually("the count", || ended(&server, "tls_handshake") == 1.0);
+}
+
+/// ALPN-01, ALPN-02: what the client offers is agreed, and who is here for NAT discovery gets that.
+#[test]
+fn protocols_are_agreed() {
+    let server = TestServer::start();
+    let connect = |offered: &[&[u8]]| {
+        let mut config = tls::client_config(&VERSIONS);
+        config.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
+        tls::connect(&Arc::new(config), connect_to(server.tls()))
+    };
+    for (offered, agreed) in [
+        (&[][..], None),
+        (&[TURN][..], Some(TURN)),
+        (&[NAT_DISCOVERY, TURN], Some(TURN)),
+        (&[b"h2", TURN], Some(TURN)),
+    ] {
+        let stream = connect(offered).unwrap();
+        assert_eq!(stream.conn.alpn_protocol(), agreed);
+        relay(&mut Client::tls_over(stream));
+    }
+    let stream = connect(&[NAT_DISCOVERY]).unwrap();
+    assert_eq!(stream.conn.alpn_protocol(), Some(NAT_DISCOVERY));
+    let mut client = Client::tls_over(stream);
+    client.expect_nothing();
+    for method in [3, 4, 8, 9] {
+        let reply = client.exchange(&Packet::request(method));
+        assert_eq!(reply.code(), 403);
+    }
+    client.expect_silence(Packet::indication(6).bytes());
+    assert!(connect(&[b"h2"]).is_err());
+    eventually("the count", || ended(&server, "tls_handshake") == 1.0);
+}
+
+/// TLS-01: whichever worker a client comes back to.
+#[test]
+fn sessions_are_resumed_across_workers() {
+    let server = TestServer::with(|setup| setup.workers = 3);
+    for version in VERSIONS {
+        let config = with_versions(&[version]);
+        let mut kinds = Vec::new();
+        for _ in 0..12 {
+            let stream = tls::connect(&config, connect_to(server.tls())).unwrap();
+            kinds.push(stream.conn.handshake_kind().unwrap());
+            // The tickets are there when this is answered.
+            relay(&mut Client::tls_over(stream));
+        }
+        assert_eq!(kinds[0], HandshakeKind::Full);
+        assert_eq!(kinds[1..], [HandshakeKind::Resumed; 11]);
+    }
+}
+
+/// TLS-03: two hundred calls go on while the certificate is another one, whoever comes sees that,
+/// and without one there is no TLS for newcomers.
+#[test]
+fn a_certificate_is_exchanged_under_live_connections() {
+    const CALLS: usize = 200;
+    let configure = |setup: &mut crate::harness::Setup| {
+        setup.workers = 2;
+        setup.stream.connections = 2 * CALLS as u32;
+        setup.stream.connections_per_address = 2 * CALLS as u32;
+        setup.limits.allocations_per_user = 2 * CALLS as u32;
+        setup.limits.allocations_per_address = 2 * CALLS as u32;
+        setup.ports = *setup.ports.start()..=setup.ports.start() + 2 * CALLS as u16;
+    };
+    let mut settings = None;
+    let server = TestServer::with(|setup| {
+        configure(setup);
+        let mut later = setup.settings();
+        later.tls = Some(Arc::new(tls::server_config()));
+        settings = Some(later);
+    });
+    let mut calls: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let mut client = Client::tls(&server);
+            let (peer, relayed) = relay(&mut client);
+            (client, peer, relayed)
+        })
+        .collect();
+    let before = tls::shown(calls[0].0.tls_stream());
+    let control = server.engine.control();
+    ask(control.exchange(settings.unwrap())).unwrap();
+    for (client, peer, relayed) in &mut calls {
+        relay_again(client, peer, *relayed);
+    }
+    let mut newcomer = Client::tls(&server);
+    assert_ne!(tls::shown(newcomer.tls_stream()), before);
+    relay(&mut newcomer);
+}
+
+/// TLS-06, TLS-03: strictness and TLS itself change for who comes, and for nobody who is there.
+#[test]
+fn what_listeners_take_is_exchanged() {
+    let mut settings = Vec::new();
+    let server = TestServer::with(|setup| {
+        settings.push(Settings {
+            tls: None,
+            ..setup.settings()
+        });
+        settings.push(Settings {
+            strict_listeners: setup.tls_listeners.clone(),
+            ..setup.settings()
+        });
+    });
+    let control = server.engine.control();
+    let calls = [Client::tcp_to(server.tls()), Client::tls_to(server.tcp())];
+    let mut calls = calls.map(|mut client| {
+        let (peer, relayed) = relay(&mut client);
+        (client, peer, relayed)
+    });
+    ask(control.exchange(settings.pop().unwrap())).unwrap();
+    let mut plain = Client::tcp_to(server.tls());
+    plain.send(Packet::binding().bytes());
+    assert_eq!(plain.expect_close(), b"");
+    relay(&mut Client::tls(&server));
+    ask(control.exchange(settings.pop().unwrap())).unwrap();
+    assert!(tls::connect(&with_versions(&VERSIONS), connect_to(server.tls())).is_err());
+    relay(&mut Client::tcp_to(server.tls()));
+    for (client, peer, relayed) in &mut calls {
+        relay_again(client, peer, *relayed);
+    }
+}
+
+/// TLS-04: a thousand that say half of a ClientHello, or all of it and then nothing, take the room of
+/// their own address.
+#[test]
+fn half_open_handshakes_keep_nobody_out() {
+    let server = TestServer::start();
+    let mut hello = Vec::new();
+    let mut session = tls::session(&with_versions(&VERSIONS));
+    session.write_tls(&mut hello).unwrap();
+    let from = |ip: &str| {
+        let ip: IpAddr = ip.parse().unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        socket.connect(&server.tls().into()).unwrap();
+        TcpStream::from(socket)
+    };
+    let mut slow = from("127.0.0.2");
+    slow.write_all(&hello[..hello.len() / 2]).unwrap();
+    let crowd: Vec<TcpStream> = (0..1000)
+        .map(|index| {
+            let mut stream = from("127.0.0.1");
+            let said = &hello[..hello.len() / (1 + index % 2)];
+            // The server may have closed it already.
+            let _ = stream.write_all(said);
+            stream
+        })
+        .collect();
+    relay(&mut Client::tls_over(tls::connect_default(from(
+        "127.0.0.3",
+    ))));
+    slow.write_all(&hello[hello.len() / 2..]).unwrap();
+    slow.set_read_timeout(Some(DEADLINE)).unwrap();
+    slow.read_exact(&mut [0; 100]).unwrap();
+    assert!(ended(&server, "half_open_limit") <= 1000.0);
+    drop(crowd);
+}
+
+/// TLS-04: the deadline is that of all connections, and the handshake is no message.
+#[test]
+fn a_handshake_is_no_first_message() {
+    let server = TestServer::with(|setup| setup.stream.first_message_s = 2);
+    let mut half = connect_to(server.tls());
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03")
+        .unwrap();
+    let mut whole = Client::tls(&server);
+    assert_eq!(half.read(&mut [0; 64]).unwrap(), 0);
+    assert_eq!(whole.expect_close(), b"", "with a close_notify");
+    eventually("the count", || ended(&server, "no_first_message") == 2.0);
+}
+
+/// ALLOC-29, STREAM-04: close_notify ends the allocation and is answered, and so is the end of TCP.
+#[test]
+fn a_close_is_one_of_both_sides() {
+    let server = TestServer::start();
+    for version in VERSIONS {
+        let config = with_versions(&[version]);
+        let stream = tls::connect(&config, connect_to(server.tls())).unwrap();
+        let mut client = Client::tls_over(stream);
+        client.allocate();
+        let request = Packet::binding();
+        client.send(request.bytes());
+        let stream = client.tls_stream();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        assert_eq!(Message::parse(&client.recv()).id(), request.id());
+        assert_eq!(client.expect_close(), b"", "with a close_notify");
+        eventually("the end of the allocation", || server.live_ports() == 0);
+    }
+    let mut client = Client::tls(&server);
+    client.allocate();
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.expect_close(), b"", "with a close_notify");
+    eventually("the end of the allocation", || server.live_ports() == 0);
+}
+
+/// SEC-12: first bytes and half records are charged like half frames.
+#[test]
+fn half_records_are_charged() {
+    let server = TestServer::with(|setup| setup.stream.queues_total_bytes = 16_384);
+    let mut streams = Vec::new();
+    let mut hello = b"\x16\x03\x01\x20\x00\x01\x00\x1F\xFC".to_vec();
+    hello.resize(3000, 7);
+    for _ in 0..4 {
+        let mut stream = connect_to(server.tls());
+        stream.write_all(&hello).unwrap();
+        streams.push(stream);
+    }
+    eventually("the count", || ended(&server, "memory_limit") == 2.0);
+    let closed = |stream: &mut TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        let read = stream.read(&mut [0; 1]);
+        !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    assert_eq!(
+        streams
+            .iter_mut()
+            .filter_map(|it| closed(it).then_some(()))
+            .count(),
+        2
+    );
+}
