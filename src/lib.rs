@@ -35,3 +35,6 @@ pub mod log;
 // What this process may still do once it serves.
 #[cfg(feature = "server")]
 pub mod process;
+// Certificates, and the configuration of TLS.
+#[cfg(feature = "server")]
+pub mod tls;

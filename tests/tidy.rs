@@ -16,8 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "config", "engine", "hooks", "log", "metrics", "process", "turn", "auth",
-            "wire",
+            "admin", "config", "engine", "hooks", "log", "metrics", "process", "tls", "turn",
+            "auth", "wire",
         ],
     ),
     // An ordinary client, which knows nothing of this server.
@@ -26,7 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Operators by HTTP.
     (
         "admin",
-        &["auth", "config", "engine", "log", "metrics", "turn", "wire"],
+        &[
+            "auth", "config", "engine", "log", "metrics", "tls", "turn", "wire",
+        ],
     ),
     ("metrics", &["turn", "wire"]),
     // System calls know addresses and bytes.
@@ -34,8 +36,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     // What it sends is the core's events.
     ("hooks", &["turn"]),
     ("log", &["config"]),
-    ("config", &["turn", "auth", "process"]),
+    ("config", &["turn", "auth", "process", "tls"]),
     ("process", &[]),
+    // Certificates; who reads their files says so.
+    ("tls", &[]),
     ("turn", &["auth", "wire"]),
     ("auth", &["wire"]),
     ("wire", &[]),

@@ -5,6 +5,7 @@
 
 mod admin_client;
 mod allocations;
+mod certificates;
 pub mod check;
 mod check_config;
 mod credentials;

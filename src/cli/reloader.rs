@@ -6,6 +6,7 @@ use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::certificates::{Keeper, put_in_force};
 use super::serve::notify;
 use super::{file_limit, http, settings};
 use crate::admin::credentials::Desk;
@@ -15,6 +16,7 @@ use crate::config::{self, Config, Host, Sources, When};
 use crate::engine::Control;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::tls::Certificates;
 
 /// What a configuration is made of beside its sources, and who has to know of a new one.
 pub(super) struct Parts {
@@ -27,6 +29,8 @@ pub(super) struct Parts {
     pub(super) level: log::Level,
     /// The credential service, if there is one.
     pub(super) desk: Option<Desk>,
+    /// Those in force.
+    pub(super) certificates: Arc<Certificates>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
 }
@@ -46,6 +50,16 @@ impl Reloader {
         }
     }
 
+    /// Who looks after the certificates between reloads.
+    pub(super) fn keeper(&self) -> Keeper {
+        let Parts {
+            certificates,
+            reloads,
+            ..
+        } = &self.parts;
+        Keeper::new(Arc::clone(certificates), Arc::clone(reloads))
+    }
+
     /// Reads the sources again and has what changed come into force. Allocations go on.
     ///
     /// # Errors
@@ -60,9 +74,12 @@ impl Reloader {
             control,
             level,
             desk,
-            reloads: _,
+            certificates,
+            reloads,
         } = &self.parts;
         let mut config = self.config.lock().await;
+        // They may have been replaced since.
+        config.tls.pairs = certificates.pairs().to_vec();
         let host = host.again();
         let loaded = config::load(sources, &host)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -82,6 +99,7 @@ impl Reloader {
                 .map_err(|error| vec![error.to_string()])?;
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| vec![error.to_string()])?;
+            put_in_force(certificates, reloads, new.tls.pairs.clone());
             level.set(new.log.level);
             if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
                 desk.replace(issuer, new.credentials.keys.clone());

@@ -34,6 +34,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "[RELAY=]ADDRESS", value_delimiter = ',')]
     external_address: Vec<String>,
 
+    /// The PEM file with the certificate for TLS and its chain, which needs --key
+    #[arg(long, value_name = "FILE")]
+    cert: Option<String>,
+
+    /// The PEM file with the private key of that certificate
+    #[arg(long, value_name = "FILE")]
+    key: Option<String>,
+
     /// A fixed user. Others on this machine can see the password in the process list: prefer the
     /// configuration file. May be repeated
     #[arg(long, value_name = "NAME:PASSWORD")]
@@ -111,6 +119,8 @@ impl Args {
                 "--external-address",
                 self.external_address,
             ),
+            flag("tls.cert", "--cert", self.cert.into_iter().collect()),
+            flag("tls.key", "--key", self.key.into_iter().collect()),
             flag("peers.allow", "--allow-peer", self.allow_peer),
             Flag {
                 separator: ':',

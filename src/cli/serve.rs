@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
+use super::certificates::put_in_force;
 use super::file_limit::raise_file_limit;
 use super::hooks;
 use super::http::{self, Http};
@@ -29,6 +30,7 @@ use crate::config::{Config, Host, SecretSource, Sources};
 use crate::engine::{Control, Engine, Settings};
 use crate::log;
 use crate::process::{self, Openings};
+use crate::tls::Certificates;
 
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
@@ -81,6 +83,7 @@ pub(super) fn serve(
         }
     };
     // Before anybody can know that there is a process to stop.
+    let certificates = Arc::new(Certificates::new(config.tls.pairs.clone()));
     let signals = {
         let _context = runtime.enter();
         Signals::new()
@@ -109,6 +112,7 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
+    put_in_force(&certificates, engine.metrics(), config.tls.pairs.clone());
     tell_serving(config, &plan.secrets, &engine, &http);
     http.tell(config);
     when_ready(config);
@@ -132,6 +136,7 @@ pub(super) fn serve(
         control: engine.control(),
         level: log.level(),
         desk: None,
+        certificates,
         reloads: Arc::clone(engine.metrics()),
     };
     let config = plan.config;
@@ -264,11 +269,14 @@ async fn wait(
     let control = engine.control();
     // Tasks of their own: a worker that does not answer must not keep SIGTERM waiting.
     let reload_signal = Arc::new(Notify::new());
+    let keeper = reloader.keeper();
     tokio::spawn(reload_when_asked(
         reloader,
         Arc::clone(&reload_signal),
         requests,
     ));
+    let certificates_signal = Arc::new(Notify::new());
+    tokio::spawn(keeper.keep(Arc::clone(&certificates_signal)));
     let leaving = close_left_listeners(&control);
     tokio::pin!(leaving);
     let code = loop {
@@ -280,6 +288,7 @@ async fn wait(
                 }
                 // One that comes during a reload is one more, and so are several.
                 Wish::Reload => reload_signal.notify_one(),
+                Wish::Certificates => certificates_signal.notify_one(),
                 Wish::Drain => begin_draining(&drain),
             },
             () = &mut leaving => {}

@@ -11,6 +11,8 @@ pub(super) enum Wish {
     Stop(&'static str),
     /// To read the configuration again.
     Reload,
+    /// To read certificates again.
+    Certificates,
     /// To end with the last allocation.
     Drain,
 }
@@ -42,17 +44,12 @@ impl Signals {
 
     /// Waits for the next wish. Signals of one kind that come before it is looked at are one.
     pub(super) async fn next(&mut self) -> Wish {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Wish::Stop("SIGTERM"),
-                _ = self.interrupt.recv() => return Wish::Stop("SIGINT"),
-                _ = self.hang_up.recv() => return Wish::Reload,
-                _ = self.user1.recv() => return Wish::Drain,
-                // A habit from other servers must not cost calls.
-                _ = self.user2.recv() => {
-                    tracing::warn!("SIGUSR2 ignored: there are no certificates to read again");
-                }
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Wish::Reload,
+            _ = self.user1.recv() => Wish::Drain,
+            _ = self.user2.recv() => Wish::Certificates,
         }
     }
 }

@@ -9,6 +9,10 @@ pub const REALM: &str = "turnstone";
 /// The port of STUN and TURN (RFC 8656 section 18.6) on every address of both families.
 pub const LISTEN: [&str; 2] = ["0.0.0.0:3478", "[::]:3478"];
 
+/// The port of TURN over TLS (RFC 8656 section 18.6), on the same addresses, once there is a
+/// certificate.
+pub const LISTEN_TLS: [&str; 2] = ["0.0.0.0:5349", "[::]:5349"];
+
 /// The dynamic ports, which RFC 8656 section 7.2 tells servers to use.
 pub const RELAY_PORTS: RangeInclusive<u16> = 49152..=65535;
 

@@ -13,6 +13,9 @@ pub(super) const CONFIGURATION_MAX: usize = 1 << 20;
 /// The largest file with a secret, in bytes.
 pub(super) const SECRET_MAX: usize = 64 * 1024;
 
+/// The largest PEM file, in bytes: ten certificates with their text have less than a tenth.
+pub(super) const PEM_MAX: usize = 1 << 20;
+
 /// Reads a file of at most so many bytes.
 ///
 /// # Errors

@@ -9,6 +9,7 @@
 //! Nothing here listens, relays or logs, and no secret leaves it as text: not by `Debug`, not by
 //! [`Config::to_toml`], not in a problem's message.
 
+mod certificates;
 pub mod coturn;
 pub mod defaults;
 mod document;
@@ -35,15 +36,19 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::process::{FALLBACK_USER, PREFERRED_USER};
+use crate::tls::Pair;
 use crate::turn::NetworkRule;
 
+pub use certificates::read_pair;
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
 pub use exposure::hidden_from;
@@ -51,7 +56,7 @@ pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
 pub use reload::{When, differences};
-pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, SOCKET_PATH_MAX};
+pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, PAIRS_MAX, SOCKET_PATH_MAX};
 pub use revocations::{RevocationError, RevocationFile};
 pub use secret_source::{SecretPlace, SecretSource};
 
@@ -62,6 +67,8 @@ pub struct Config {
     pub realm: String,
     /// Where clients connect.
     pub listen: Listen,
+    /// What clients of TLS are shown.
+    pub tls: Tls,
     /// Where peers are talked to.
     pub relay: Relay,
     /// Who may relay.
@@ -93,8 +100,38 @@ pub struct Listen {
     pub udp: Vec<SocketAddr>,
     /// TCP listeners, likewise.
     pub tcp: Vec<SocketAddr>,
+    /// Listeners of the port for TLS, likewise. Whether a TCP client speaks TLS is told by what it
+    /// sends, on these and on those above.
+    pub tls: Vec<SocketAddr>,
+    /// Those of the TCP and TLS listeners that take nothing but their own protocol.
+    pub strict: Vec<SocketAddr>,
     /// Whether Binding requests without the magic cookie (RFC 3489) are answered.
     pub classic_stun: bool,
+}
+
+/// What clients of TLS are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates with their keys, at most [`PAIRS_MAX`]. The first is for clients that ask for no
+    /// name, or for none of any; TLS is not spoken when there are none.
+    pub pairs: Vec<Arc<Pair>>,
+}
+
+impl Serialize for Tls {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let files = self.pairs.first().map(|pair| pair.files());
+        let mut tls = to.serialize_struct("Tls", 3)?;
+        let path =
+            |path: Option<&PathBuf>| path.map_or(String::new(), |it| it.display().to_string());
+        tls.serialize_field("cert", &path(files.map(|files| &files.cert)))?;
+        tls.serialize_field("key", &path(files.map(|files| &files.key)))?;
+        let additional = match self.pairs.len() {
+            0 | 1 => "(not set)".to_owned(),
+            count => format!("(set: {})", count - 1),
+        };
+        tls.serialize_field("additional", &additional)?;
+        tls.end()
+    }
 }
 
 /// Where peers are talked to.

@@ -37,7 +37,25 @@ const ROWS: &[Row] = &[
     row!("realm", ForNew, realm),
     row!("listen.udp", ForNew, listen.udp),
     row!("listen.tcp", ForNew, listen.tcp),
+    row!("listen.tls", ForNew, listen.tls),
+    row!("listen.strict", ForNew, listen.strict),
     row!("listen.classic_stun", AtOnce, listen.classic_stun),
+    Row {
+        key: "tls.cert",
+        when: When::ForNew,
+        differs: |a, b| a.tls.pairs.first() != b.tls.pairs.first(),
+    },
+    Row {
+        key: "tls.key",
+        when: When::ForNew,
+        // There is one to a certificate, and its file is told with that.
+        differs: |_, _| false,
+    },
+    Row {
+        key: "tls.additional",
+        when: When::ForNew,
+        differs: |a, b| a.tls.pairs.iter().skip(1).ne(b.tls.pairs.iter().skip(1)),
+    },
     row!("relay.ports", ForNew, relay.ports),
     row!("relay.addresses", ForNew, relay.addresses),
     row!("relay.external", ForNew, relay.external),

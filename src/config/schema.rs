@@ -54,7 +54,12 @@ pub(super) const KEYS: &[Key] = &[
     key("realm", Shape::Text),
     key("listen.udp", Shape::List),
     key("listen.tcp", Shape::List),
+    key("listen.tls", Shape::List),
+    key("listen.strict", Shape::List),
     key("listen.classic_stun", Shape::Switch),
+    key("tls.cert", Shape::Text),
+    key("tls.key", Shape::Text),
+    key("tls.additional", Shape::Tables(PAIR)),
     key("relay.ports", Shape::Text),
     key("relay.addresses", Shape::List),
     key("relay.external", Shape::Map),
@@ -120,6 +125,12 @@ const API_KEY: &[Key] = &[
     key("credentials.keys.origins", Shape::List),
 ];
 
+/// What may be said of each further certificate.
+const PAIR: &[Key] = &[
+    key("tls.additional.cert", Shape::Text),
+    key("tls.additional.key", Shape::Text),
+];
+
 /// Pairs of keys that say the same thing in two ways: a layer that sets one replaces both, so that a
 /// secret given on top of a file does not leave the file's secret valid as well.
 pub(super) const ALTERNATIVES: [[&str; 2]; 4] = [
@@ -130,7 +141,10 @@ pub(super) const ALTERNATIVES: [[&str; 2]; 4] = [
 ];
 
 pub(super) fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().chain(API_KEY).find(|key| key.path == path)
+    KEYS.iter()
+        .chain(API_KEY)
+        .chain(PAIR)
+        .find(|key| key.path == path)
 }
 
 /// Whether `name` is a section, such as `relay`.

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use super::Config;
 
 impl Config {
-    /// A `turn:` URI (RFC 7065) for the first listener of each transport, UDP first.
+    /// A URI (RFC 7065) for the first listener of each transport: UDP, TCP, and TLS if the first
+    /// certificate has a name that clients can compare.
     ///
     /// The host is the address that the outside reaches this machine by, as far as the
-    /// configuration tells.
+    /// configuration tells; for TLS it is that name.
     pub fn uris(&self) -> Vec<String> {
         let udp = self
             .listen
@@ -20,7 +21,28 @@ impl Config {
             .tcp
             .first()
             .map(|listener| self.uri(*listener, "tcp"));
-        udp.into_iter().chain(tcp).collect()
+        udp.into_iter().chain(tcp).chain(self.tls_uri()).collect()
+    }
+
+    fn tls_uri(&self) -> Option<String> {
+        let (listener, host) = (self.listen.tls.first()?, self.tls_host()?);
+        let port = listener.port();
+        Some(format!("turns:{host}:{port}?transport=tcp"))
+    }
+
+    /// What the first certificate is for: the realm, which is a domain by convention, or else the
+    /// first of its names that is no wildcard, or else an address.
+    fn tls_host(&self) -> Option<String> {
+        let pair = self.tls.pairs.first()?;
+        if pair.covers(&self.realm) {
+            return Some(self.realm.to_ascii_lowercase());
+        }
+        let name = pair.names().iter().find(|name| !name.starts_with("*."));
+        let address = || match pair.addresses().first()? {
+            IpAddr::V6(v6) => Some(format!("[{v6}]")),
+            v4 @ IpAddr::V4(_) => Some(v4.to_string()),
+        };
+        name.cloned().or_else(address)
     }
 
     fn uri(&self, listener: SocketAddr, transport: &str) -> String {

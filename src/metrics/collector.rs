@@ -168,7 +168,13 @@ mod tests {
 
     #[test]
     fn every_metric_is_in_the_text_once_and_nothing_else() {
-        let text = metrics(2).to_text();
+        let metrics = metrics(2);
+        let certificates = [("/etc/tls/a.pem", 1_800_000_000), ("b", -1)];
+        let certificates = certificates.map(|(file, unix_s)| (file.to_owned(), unix_s));
+        metrics.certificates().set_expiries(certificates.to_vec());
+        let text = metrics.to_text();
+        let line = "_expiry_timestamp_seconds{file=\"/etc/tls/a.pem\"} 1800000000.0\n";
+        assert!(text.contains(line), "{text}");
         assert!(text.ends_with("# EOF\n"));
         for definition in TABLE {
             let (stem, unit) = definition.stem();
@@ -206,6 +212,7 @@ mod tests {
         let protocol = Default::default();
         metrics.publish(1, Sample { protocol, host });
         metrics.reloads().count_failure();
+        metrics.certificates().count_failure();
         let text = metrics.to_text();
         for line in [
             "turnstone_tcp_connections{state=\"half_open\"} 3",
@@ -221,6 +228,8 @@ mod tests {
             "turnstone_worker_tick_delay_seconds_bucket{le=\"0.005\"} 0",
             "turnstone_worker_tick_delay_seconds_bucket{le=\"0.01\"} 1",
             "turnstone_configuration_reloads_total{result=\"failure\"} 1",
+            "turnstone_tls_certificate_reloads_total{result=\"failure\"} 1",
+            "turnstone_tls_certificate_reloads_total{result=\"success\"} 0",
             "turnstone_relay_ports{state=\"free\"} 0",
         ] {
             assert!(text.lines().any(|it| it == line), "no {line}:\n{text}");

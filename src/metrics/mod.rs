@@ -6,6 +6,7 @@
 //! client's choosing, so the number of time series is fixed.
 
 mod block;
+mod certificates;
 mod collector;
 mod process;
 mod reloads;
@@ -15,6 +16,7 @@ mod table;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+pub use certificates::Certificates;
 pub use process::Process;
 pub use reloads::Reloads;
 pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays};
@@ -34,6 +36,7 @@ pub struct Metrics {
     shared: Arc<Shared>,
     process: Process,
     reloads: Reloads,
+    certificates: Certificates,
     start: Instant,
     started: SystemTime,
 }
@@ -47,6 +50,7 @@ impl Metrics {
             shared,
             process,
             reloads: Reloads::new(started),
+            certificates: Certificates::default(),
             start: Instant::now(),
             started,
         }
@@ -98,6 +102,11 @@ impl Metrics {
     /// What happened to the configuration.
     pub const fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// What became of the certificates.
+    pub const fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Everything as OpenMetrics text.

@@ -193,6 +193,17 @@ metrics! {
     Gauge "turnstone_configuration_loaded_timestamp_seconds" []
         "Unix time at which the configuration in force was read"
         => |it, out| out.number(&[], it.metrics.reloads.loaded_unix_s());
+    Gauge "turnstone_tls_certificate_expiry_timestamp_seconds" ["file"]
+        "Unix time at which a certificate in force expires, by its file"
+        => |it, out| it.metrics.certificates.expiries().iter().try_for_each(|(file, unix_s)| {
+            out.number(&[file], *unix_s as f64)
+        });
+    Counter "turnstone_tls_certificate_reloads_total" ["result"]
+        "Certificates that took the place of others, and those that could not be used"
+        => |it, out| {
+            out.number(&["success"], it.metrics.certificates.replaced())?;
+            out.number(&["failure"], it.metrics.certificates.failed())
+        };
     Gauge "process_start_time_seconds" []
         "Unix time at which the server started"
         => |it, out| out.number(&[], unix_s(it.metrics.started));

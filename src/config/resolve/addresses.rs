@@ -14,14 +14,29 @@ const NAT_REMEDY: &str = "write an address that \"ip addr\" shows; if this one i
 
 impl Resolver<'_> {
     pub(super) fn listen(&mut self) -> Listen {
+        let has_certificate = self.filled("tls.cert").is_some();
+        let tcp = self.listeners("listen.tcp", &defaults::LISTEN);
+        let tls: &[&str] = match has_certificate {
+            true => &defaults::LISTEN_TLS,
+            false => &[],
+        };
+        let tls = self.listeners("listen.tls", tls);
+        if !has_certificate && let Some((items @ [_, ..], origin)) = self.list("listen.tls") {
+            let what = format!("there is no certificate for {}", *items[0].text);
+            let remedy = "set tls.cert and tls.key, or remove it";
+            self.refuse(origin, "listen.tls", what, remedy);
+        }
+        self.refuse_in_both(&tcp);
         let listen = Listen {
-            udp: self.listeners("listen.udp"),
-            tcp: self.listeners("listen.tcp"),
+            udp: self.listeners("listen.udp", &defaults::LISTEN),
+            strict: self.strict(&tcp, &tls),
+            tcp,
+            tls,
             classic_stun: self.switch("listen.classic_stun", false),
         };
         let (udp, tcp) = (self.list("listen.udp"), self.list("listen.tcp"));
-        if let (Some(([], origin)), Some(([], _))) = (udp, tcp) {
-            let remedy = "give at least one of listen.udp and listen.tcp an address";
+        if let (Some(([], origin)), Some(([], _)), []) = (udp, tcp, &listen.tls[..]) {
+            let remedy = "give at least one of listen.udp, listen.tcp and listen.tls an address";
             self.refuse(
                 origin,
                 "listen.udp",
@@ -32,9 +47,39 @@ impl Resolver<'_> {
         listen
     }
 
-    fn listeners(&mut self, key: &str) -> Vec<SocketAddr> {
+    /// A port with two kinds of listeners would give each half of the clients.
+    fn refuse_in_both(&mut self, tcp: &[SocketAddr]) {
+        let items = self.list("listen.tls").map_or(&[][..], |(items, _)| items);
+        for item in items {
+            let both = |address: &SocketAddr| address.port() != 0 && tcp.contains(address);
+            if item.text.parse().is_ok_and(|address| both(&address)) {
+                let what = format!("{} is in listen.tcp too", *item.text);
+                let remedy = "keep it in one of the two: either takes TCP and TLS";
+                self.refuse(&item.origin, "listen.tls", what, remedy);
+            }
+        }
+    }
+
+    fn strict(&mut self, tcp: &[SocketAddr], tls: &[SocketAddr]) -> Vec<SocketAddr> {
+        let key = "listen.strict";
+        let mut strict = Vec::new();
+        for item in self.list(key).map_or(&[][..], |(items, _)| items) {
+            let address = item.text.parse().ok();
+            match address.filter(|address| tcp.contains(address) || tls.contains(address)) {
+                Some(address) => strict.push(address),
+                None => {
+                    let what = format!("{:?} is not in listen.tcp or listen.tls", *item.text);
+                    let remedy = "write an address as it is written there";
+                    self.refuse(&item.origin, key, what, remedy);
+                }
+            }
+        }
+        strict
+    }
+
+    fn listeners(&mut self, key: &str, default: &[&str]) -> Vec<SocketAddr> {
         let Some((items, _)) = self.list(key) else {
-            let parsed = defaults::LISTEN.iter().map(|text| {
+            let parsed = default.iter().map(|text| {
                 text.parse::<SocketAddr>()
                     .expect("the built-in listeners are addresses")
             });

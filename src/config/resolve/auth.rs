@@ -122,7 +122,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn server_user(&self) -> Option<&str> {
+    pub(super) fn server_user(&self) -> Option<&str> {
         self.text("server.user").map(|item| item.text.as_str())
     }
 

@@ -37,7 +37,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// A text that is not empty, which stands for none.
-    fn filled(&self, key: &str) -> Option<&'a Item> {
+    pub(super) fn filled(&self, key: &str) -> Option<&'a Item> {
         self.text(key).filter(|item| !item.text.is_empty())
     }
 

@@ -10,9 +10,11 @@ mod credentials;
 mod hooks;
 mod metrics;
 mod peers;
+mod tls;
 
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 pub use credentials::API_KEYS_MAX;
+pub use tls::PAIRS_MAX;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ pub(super) fn resolve(
     let mut config = Config {
         realm: resolver.realm(),
         listen: resolver.listen(),
+        tls: resolver.tls(),
         relay: resolver.relay(),
         credentials: resolver.credentials(&auth),
         auth,

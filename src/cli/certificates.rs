@@ -1,0 +1,344 @@
+//! The certificates of a server that runs: read again when their files change, or when somebody asks
+//! for it, and watched for their end.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use crate::config::read_pair;
+use crate::metrics::Metrics;
+use crate::tls::{Certificates, Files, Pair, Stamp};
+
+/// How often it is looked whether files have changed. A change is taken when it is one look old, so
+/// that a tool has written the key too by then.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// From so many days before its end on a certificate is told of: renewal is due with a third of the
+/// life left, 30 days of Let's Encrypt's 90, and has failed for more than a week by then.
+const EXPIRY_DAYS: i64 = 21;
+
+/// How often it is told of, in seconds.
+const EXPIRY_INTERVAL_S: i64 = 86_400;
+
+/// Puts certificates in force, and in the metrics.
+pub(super) fn put_in_force(certificates: &Certificates, metrics: &Metrics, pairs: Vec<Arc<Pair>>) {
+    let expiry = |pair: &Arc<Pair>| {
+        let file = pair.files().cert.display().to_string();
+        (file, pair.not_after_unix_s())
+    };
+    let expiries = pairs.iter().map(expiry).collect();
+    certificates.replace(pairs);
+    metrics.certificates().set_expiries(expiries);
+}
+
+/// Unix time in seconds.
+pub(super) fn unix_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
+}
+
+/// What the files of a pair were like at the last look.
+#[derive(Debug)]
+struct Seen {
+    files: Files,
+    stamp: Stamp,
+    /// Whether they were read in this state, whatever came of it.
+    is_read: bool,
+}
+
+/// Looks after certificates.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    certificates: Arc<Certificates>,
+    metrics: Arc<Metrics>,
+    seen: Vec<Seen>,
+    tell_expiry_at_unix_s: i64,
+}
+
+impl Keeper {
+    pub(super) fn new(certificates: Arc<Certificates>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            certificates,
+            metrics,
+            seen: Vec::new(),
+            tell_expiry_at_unix_s: 0,
+        }
+    }
+
+    /// Looks after them for ever, and reads them all when `asked`.
+    pub(super) async fn keep(mut self, asked: Arc<Notify>) {
+        let mut interval = tokio::time::interval(LOOK_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = interval.tick() => {
+                    self.look();
+                    self.tell_expiry(unix_s());
+                }
+                () = asked.notified() => self.read_again(),
+            }
+        }
+    }
+
+    /// Reads pairs whose files have changed and rest since.
+    fn look(&mut self) {
+        let pairs = self.certificates.pairs();
+        self.seen
+            .retain(|seen| pairs.iter().any(|pair| *pair.files() == seen.files));
+        for pair in pairs.iter() {
+            if self.is_due(pair) {
+                self.read(pair);
+            }
+        }
+    }
+
+    /// Whether a pair is to be read: its files are not what they were when it was read, are what they
+    /// were a look ago, and have not been tried in this state.
+    fn is_due(&mut self, pair: &Pair) -> bool {
+        let stamp = Stamp::of(pair.files());
+        let files = pair.files();
+        let is_read = stamp == pair.stamp();
+        let Some(seen) = self.seen.iter_mut().find(|seen| seen.files == *files) else {
+            let files = files.clone();
+            self.seen.push(Seen {
+                files,
+                stamp,
+                is_read,
+            });
+            return false;
+        };
+        if seen.stamp != stamp {
+            (seen.stamp, seen.is_read) = (stamp, is_read);
+            return false;
+        }
+        !std::mem::replace(&mut seen.is_read, true)
+    }
+
+    /// Reads every pair because somebody wants it, and says what came of it.
+    fn read_again(&mut self) {
+        let pairs = self.certificates.pairs();
+        if pairs.is_empty() {
+            tracing::warn!("SIGUSR2 ignored: there are no certificates to read again");
+            return;
+        }
+        let read = pairs.iter().filter(|pair| self.read(pair)).count();
+        tracing::info!("certificates read again: {read} of {}", pairs.len());
+    }
+
+    /// Reads a pair, and puts it in the place of the one there is. Returns whether it can be used.
+    fn read(&self, old: &Arc<Pair>) -> bool {
+        let file = old.files().cert.display();
+        let new = match read_pair(old.files()) {
+            Ok(new) => Arc::new(new),
+            Err(error) => {
+                self.metrics.certificates().count_failure();
+                let at = old.files().path(error.part).display();
+                tracing::error!(
+                    "{at} {error}. The certificate of {file} that was read before stays in force"
+                );
+                return false;
+            }
+        };
+        let is_other = new != *old;
+        let (names, expiry) = (new.names().join(", "), days(new.days_left(unix_s())));
+        let pairs = self.certificates.pairs();
+        let pairs = pairs.iter().map(|pair| match Arc::ptr_eq(pair, old) {
+            true => Arc::clone(&new),
+            false => Arc::clone(pair),
+        });
+        put_in_force(&self.certificates, &self.metrics, pairs.collect());
+        if is_other {
+            self.metrics.certificates().count_replaced();
+            tracing::info!(file = %file, names, expires = expiry, "certificate replaced");
+        }
+        true
+    }
+
+    /// Once a day: those that end soon, or have ended.
+    fn tell_expiry(&mut self, now_unix_s: i64) {
+        if now_unix_s < self.tell_expiry_at_unix_s {
+            return;
+        }
+        self.tell_expiry_at_unix_s = now_unix_s + EXPIRY_INTERVAL_S;
+        for pair in self.certificates.pairs().iter() {
+            let left = pair.days_left(now_unix_s);
+            if left < EXPIRY_DAYS {
+                let (file, names) = (pair.files().cert.display(), pair.names().join(", "));
+                let expires = days(left);
+                tracing::warn!(file = %file, names, expires, "a certificate is due for renewal");
+            }
+        }
+    }
+}
+
+/// When something ends, of which so many days are left.
+pub(super) fn days(left: i64) -> String {
+    match left {
+        ..0 => format!("{} days ago", left.unsigned_abs()),
+        0 => "today".to_owned(),
+        1 => "in 1 day".to_owned(),
+        left => format!("in {left} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::metrics::Process;
+    use crate::tls::testing::{Authority, DAY_S, Made};
+    use crate::turn::{PortPool, Shared};
+
+    const NAME: &str = "turn.example.org";
+
+    struct Trial {
+        keeper: Keeper,
+        files: Files,
+        authority: Authority,
+        _home: TempDir,
+    }
+
+    impl Trial {
+        fn new() -> Self {
+            let home = tempfile::tempdir().unwrap();
+            let files = Files {
+                cert: home.path().join("cert.pem"),
+                key: home.path().join("key.pem"),
+            };
+            let authority = Authority::new();
+            authority.issue(&[NAME]).write(&files);
+            let pairs = vec![Arc::new(read_pair(&files).unwrap())];
+            let certificates = Arc::new(Certificates::new(pairs));
+            let shared = Arc::new(Shared::new(PortPool::new(&[], 50_000..=50_009, &[])));
+            let metrics = Arc::new(Metrics::new(1, shared, Process::open()));
+            Self {
+                keeper: Keeper::new(certificates, metrics),
+                files,
+                authority,
+                _home: home,
+            }
+        }
+
+        fn in_force(&self) -> Arc<Pair> {
+            Arc::clone(&self.keeper.certificates.pairs()[0])
+        }
+
+        /// Whether two looks, which see files at rest, put another certificate in force.
+        fn changes(&mut self) -> bool {
+            let before = self.in_force();
+            self.keeper.look();
+            assert_eq!(self.in_force(), before, "not before it rests");
+            self.keeper.look();
+            self.in_force() != before
+        }
+
+        fn counted(&self, result: &str) -> u64 {
+            let name = "turnstone_tls_certificate_reloads_total";
+            let line = format!("{name}{{result=\"{result}\"}} ");
+            let text = self.keeper.metrics.to_text();
+            let number = text.lines().find_map(|it| it.strip_prefix(&line));
+            number.unwrap().parse().unwrap()
+        }
+
+        fn made(&self) -> Made {
+            self.authority.issue(&[NAME])
+        }
+    }
+
+    /// TLS-03: in every way in which tools replace files.
+    #[test]
+    fn new_files_come_into_force() {
+        let mut trial = Trial::new();
+        assert!(!trial.changes(), "nothing has");
+        trial.made().write(&trial.files);
+        assert!(trial.changes(), "renamed");
+        let made = trial.made();
+        fs::write(&trial.files.cert, &made.cert).unwrap();
+        fs::write(&trial.files.key, &made.key).unwrap();
+        assert!(trial.changes(), "written in place");
+        // As certbot does it: links that point to the next file.
+        let made = trial.made();
+        for (path, text) in [
+            (&trial.files.cert, &made.cert),
+            (&trial.files.key, &made.key),
+        ] {
+            let (next, link) = (path.with_extension("2"), path.with_extension("link"));
+            fs::write(&next, text).unwrap();
+            std::os::unix::fs::symlink(&next, &link).unwrap();
+            fs::rename(&link, path).unwrap();
+        }
+        assert!(trial.changes(), "linked");
+        assert!(!trial.changes() && !trial.changes());
+        assert_eq!((trial.counted("success"), trial.counted("failure")), (3, 0));
+        let expiry = trial.in_force().not_after_unix_s() as f64;
+        let text = trial.keeper.metrics.to_text();
+        assert!(text.contains(&format!("}} {expiry:?}\n")), "{text}");
+    }
+
+    /// TLS-03: half a pair, or none, leaves the one before, and is tried once until it changes.
+    #[test]
+    fn a_broken_pair_keeps_the_old_one() {
+        let mut trial = Trial::new();
+        assert!(!trial.changes());
+        let made = trial.made();
+        fs::write(&trial.files.cert, &made.cert).unwrap();
+        assert!(!trial.changes(), "the key is another one's");
+        assert_eq!(trial.counted("failure"), 1);
+        assert!(!trial.changes() && !trial.changes());
+        assert_eq!(trial.counted("failure"), 1, "told once");
+        fs::write(&trial.files.key, "").unwrap();
+        assert!(!trial.changes());
+        assert_eq!(trial.counted("failure"), 2);
+        fs::write(&trial.files.key, &made.key).unwrap();
+        assert!(trial.changes(), "it is whole now");
+        fs::remove_file(&trial.files.cert).unwrap();
+        assert!(!trial.changes());
+        assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 3));
+    }
+
+    /// TLS-03: SIGUSR2 does not wait for files to rest.
+    #[test]
+    fn who_asks_gets_it_at_once() {
+        let mut trial = Trial::new();
+        let before = trial.in_force();
+        trial.made().write(&trial.files);
+        trial.keeper.read_again();
+        assert_ne!(trial.in_force(), before);
+        fs::write(&trial.files.cert, "").unwrap();
+        let before = trial.in_force();
+        trial.keeper.read_again();
+        assert_eq!(trial.in_force(), before);
+        assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 1));
+    }
+
+    #[test]
+    fn expiry_is_told_once_a_day() {
+        let mut trial = Trial::new();
+        let end = trial.in_force().not_after_unix_s();
+        for (now, next) in [
+            (end - 30 * DAY_S, end - 29 * DAY_S),
+            (end - 30 * DAY_S + 1, end - 29 * DAY_S),
+            (end - 29 * DAY_S, end - 28 * DAY_S),
+        ] {
+            trial.keeper.tell_expiry(now);
+            assert_eq!(trial.keeper.tell_expiry_at_unix_s, next);
+        }
+    }
+
+    #[test]
+    fn days_are_told_in_words() {
+        for (left, text) in [
+            (-2, "2 days ago"),
+            (0, "today"),
+            (1, "in 1 day"),
+            (20, "in 20 days"),
+        ] {
+            assert_eq!(days(left), text);
+        }
+    }
+}

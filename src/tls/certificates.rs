@@ -1,0 +1,58 @@
+//! The pairs in force, and which of them a client gets.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::SignatureScheme;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::names::Fit;
+use super::pair::Pair;
+
+/// The pairs in force, in the operator's order. A handshake takes those that are in force when it
+/// chooses; connections that there are have chosen.
+#[derive(Debug)]
+pub struct Certificates(ArcSwap<Vec<Arc<Pair>>>);
+
+impl Certificates {
+    /// Those to begin with. Without any, every handshake is refused.
+    pub fn new(pairs: Vec<Arc<Pair>>) -> Self {
+        Self(ArcSwap::from_pointee(pairs))
+    }
+
+    /// Puts others in their place, all at once.
+    pub fn replace(&self, pairs: Vec<Arc<Pair>>) {
+        self.0.store(Arc::new(pairs));
+    }
+
+    /// Those in force.
+    pub fn pairs(&self) -> Arc<Vec<Arc<Pair>>> {
+        self.0.load_full()
+    }
+
+    /// For a client that names a server, and verifies signatures of these kinds.
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let pairs = self.0.load();
+        let fit = |pair: &Pair| name.and_then(|name| pair.fit(name));
+        let can_verify = |pair: &Pair| pair.certified().key.choose_scheme(schemes).is_some();
+        // Whoever asks for none of the names may still know the address by another way, and whoever
+        // can verify none of them learns so from the handshake.
+        let tiers: [&dyn Fn(&Pair) -> bool; 4] = [
+            &|pair| fit(pair) == Some(Fit::Exact) && can_verify(pair),
+            &|pair| fit(pair) == Some(Fit::Wildcard) && can_verify(pair),
+            &can_verify,
+            &|_| true,
+        ];
+        let chosen = tiers
+            .into_iter()
+            .find_map(|tier| pairs.iter().find(|pair| tier(pair)));
+        chosen.map(|pair| Arc::clone(pair.certified()))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(client.server_name(), client.signature_schemes())
+    }
+}

@@ -1,0 +1,17 @@
+//! What a TLS server proves itself with: certificates with their keys, which of them a client gets,
+//! and the `rustls` configuration that says so.
+//!
+//! [`Pair::from_pem`] checks what an operator has in files. [`Certificates`] holds the pairs in
+//! force, chooses one for each handshake, and is told others while connections go on. [`ServerConfigs`]
+//! are made once a process. Nothing here opens a file, waits, or logs.
+
+mod certificates;
+mod names;
+mod pair;
+mod server;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use certificates::Certificates;
+pub use pair::{Files, Flaw, Pair, PairError, Part, Stamp};
+pub use server::{ALPN_NAT_DISCOVERY, ALPN_TURN, ConfigError, ServerConfigs};

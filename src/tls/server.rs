@@ -1,0 +1,306 @@
+//! The `rustls` configuration of a server of TURN.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+
+use super::certificates::Certificates;
+
+/// The application protocol of TURN (RFC 7443 section 3).
+pub const ALPN_TURN: &[u8] = b"stun.turn";
+
+/// The application protocol of NAT discovery by STUN, likewise.
+pub const ALPN_NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
+
+/// What the workers accept connections with, made once a process: certificates are exchanged behind
+/// it, and the keys of session tickets belong to it.
+#[derive(Clone, Debug)]
+pub struct ServerConfigs {
+    /// For clients that offer one of our application protocols, or none at all.
+    pub turn: Arc<ServerConfig>,
+    /// For clients that offer others only: they are served without one, where rustls would end the
+    /// handshake (RFC 7301 section 3.2 permits both).
+    pub without_alpn: Arc<ServerConfig>,
+}
+
+/// Why there can be no configuration: the system has no random numbers, or the like.
+#[derive(Debug)]
+pub struct ConfigError(rustls::Error);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot set up TLS: {}", self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ServerConfigs {
+    /// TLS 1.2 and 1.3 with the cipher suites that rustls considers safe; no client certificates, no
+    /// early data. Sessions are resumed by tickets alone, so that there is no table of them to fill,
+    /// and by whichever worker the client meets.
+    ///
+    /// # Errors
+    /// If the system has no random numbers.
+    pub fn new(certificates: &Arc<Certificates>) -> Result<Self, ConfigError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(certificates) as _;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(ConfigError)?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        // Off as the library has them, which is not ours to rely on: what a client sends early could
+        // be sent again by others, and what we send early is nothing.
+        config.max_early_data_size = 0;
+        config.send_half_rtt_data = false;
+        let without_alpn = Arc::new(config.clone());
+        config.alpn_protocols = vec![ALPN_TURN.to_vec(), ALPN_NAT_DISCOVERY.to_vec()];
+        Ok(Self {
+            turn: Arc::new(config),
+            without_alpn,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{
+        ClientConfig, ClientConnection, Error, HandshakeKind, RootCertStore, ServerConnection,
+        SupportedProtocolVersion,
+    };
+
+    use super::super::testing::{Authority, verifier};
+    use super::*;
+
+    /// Flights of a handshake, and some more.
+    const FLIGHTS_MAX: usize = 10;
+
+    fn client_of(authority: &Authority, provider: CryptoProvider) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der()).unwrap();
+        client_with(roots, provider, rustls::ALL_VERSIONS)
+    }
+
+    fn client_with(
+        roots: RootCertStore,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let provider = Arc::new(provider);
+        ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier(roots, provider))
+            .with_no_client_auth()
+    }
+
+    /// Both ends of a connection, after the handshake or what it ended with.
+    fn meet(
+        client: &Arc<ClientConfig>,
+        server: &Arc<ServerConfig>,
+        name: &str,
+    ) -> Result<(ClientConnection, ServerConnection), Error> {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+        for _ in 0..FLIGHTS_MAX {
+            let mut flight = Vec::new();
+            client.write_tls(&mut flight).unwrap();
+            take(&flight, |bytes| server.read_tls(bytes));
+            server.process_new_packets()?;
+            let mut flight = Vec::new();
+            server.write_tls(&mut flight).unwrap();
+            take(&flight, |bytes| client.read_tls(bytes));
+            client.process_new_packets()?;
+        }
+        assert!(!client.is_handshaking() && !server.is_handshaking());
+        Ok((client, server))
+    }
+
+    fn take(mut bytes: &[u8], mut read: impl FnMut(&mut dyn io::Read) -> io::Result<usize>) {
+        while !bytes.is_empty() {
+            read(&mut bytes).unwrap();
+        }
+    }
+
+    fn shown(client: &ClientConnection) -> CertificateDer<'static> {
+        client.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    fn der(pair: &super::super::Pair) -> CertificateDer<'static> {
+        pair.certified().cert[0].clone()
+    }
+
+    /// TLS-01: and PKI is that of rustls, of which AES-128-GCM with RSA is what RFC 8656 names.
+    #[test]
+    fn both_versions_and_the_mandatory_suite() {
+        let authority = Authority::new();
+        let made = authority.issue_of(&rcgen::PKCS_RSA_SHA256, &["turn.example.org"], -1, 90);
+        let certificates = Arc::new(Certificates::new(vec![made.pair()]));
+        let configs = ServerConfigs::new(&certificates).unwrap();
+        let suite = aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
+        let only = CryptoProvider {
+            cipher_suites: vec![suite],
+            ..aws_lc_rs::default_provider()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der()).unwrap();
+        for (provider, versions) in [
+            (only, [&rustls::version::TLS12]),
+            (aws_lc_rs::default_provider(), [&rustls::version::TLS13]),
+        ] {
+            let client = Arc::new(client_with(roots.clone(), provider, &versions));
+            let (client, server) = meet(&client, &configs.turn, "turn.example.org").unwrap();
+            assert_eq!(client.protocol_version(), Some(versions[0].version));
+            assert_eq!(server.protocol_version(), client.protocol_version());
+        }
+    }
+
+    /// TLS-03: by name, then by a wildcard, else the first.
+    #[test]
+    fn a_client_gets_the_certificate_that_it_asks_for() {
+        let authority = Authority::new();
+        let issued = [
+            &["first.example.org"][..],
+            &["*.example.org"],
+            &["turn.example.org", "turn.example.net"],
+        ]
+        .map(|names| authority.issue(names).pair());
+        let certificates = Arc::new(Certificates::new(issued.to_vec()));
+        let configs = ServerConfigs::new(&certificates).unwrap();
+        let client = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
+        for (name, index) in [
+            ("first.example.org", 0),
+            ("FIRST.example.org", 0),
+            ("turn.example.org", 2),
+            ("turn.example.net", 2),
+            ("other.example.org", 1),
+            ("a.other.example.org", 0),
+            ("elsewhere.example", 0),
+            // Clients send no name where they know an address only.
+            ("192.0.2.1", 0),
+        ] {
+            let (client, _) = meet(&client, &configs.turn, name).unwrap();
+            assert_eq!(shown(&client), der(&issued[index]), "{name}");
+        }
+    }
+
+    /// TLS-03: of one name with two kinds of keys the first that the client can verify.
+    #[test]
+    fn a_client_gets_a_certificate_that_it_can_verify() {
+        let authority = Authority::new();
+        let names = ["turn.example.org"];
+        let ecdsa = authority.issue(&names).pair();
+        let rsa = authority.issue_of(&rcgen::PKCS_RSA_SHA256, &names, -1, 90);
+        let rsa = rsa.pair();
+        let certificates = Arc::new(Certificates::new(vec![
+            Arc::clone(&ecdsa),
+            Arc::clone(&rsa),
+        ]));
+        let configs = ServerConfigs::new(&certificates).unwrap();
+        let all = aws_lc_rs::default_provider();
+        let mut rsa_only = all.clone();
+        let mapping = rsa_only.signature_verification_algorithms.mapping;
+        let mapping: Vec<_> = mapping.iter().copied().collect();
+        let rsa_mapping: Vec<_> = mapping
+            .into_iter()
+            .filter(|(scheme, _)| format!("{scheme:?}").starts_with("RSA"))
+            .collect();
+        rsa_only.signature_verification_algorithms.mapping = rsa_mapping.leak();
+        for name in ["turn.example.org", "elsewhere.example", "192.0.2.1"] {
+            for (provider, expected) in [(&all, &ecdsa), (&rsa_only, &rsa)] {
+                let client = Arc::new(client_of(&authority, provider.clone()));
+                let (client, _) = meet(&client, &configs.turn, name).unwrap();
+                assert_eq!(shown(&client), der(expected), "{name}");
+            }
+        }
+    }
+
+    /// TLS-03: others come into force for the next handshake, and the connection there is goes on.
+    #[test]
+    fn pairs_are_exchanged_while_connections_go_on() {
+        let authority = Authority::new();
+        let [old, new] = [0, 1].map(|_| authority.issue(&["turn.example.org"]).pair());
+        let certificates = Arc::new(Certificates::new(vec![Arc::clone(&old)]));
+        let configs = ServerConfigs::new(&certificates).unwrap();
+        let config = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
+        let (mut client, mut server) = meet(&config, &configs.turn, "turn.example.org").unwrap();
+        assert_eq!(shown(&client), der(&old));
+        certificates.replace(vec![Arc::clone(&new)]);
+        let fresh = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
+        let (after, _) = meet(&fresh, &configs.turn, "turn.example.org").unwrap();
+        assert_eq!(shown(&after), der(&new));
+        io::Write::write_all(&mut client.writer(), b"still here").unwrap();
+        let mut flight = Vec::new();
+        client.write_tls(&mut flight).unwrap();
+        take(&flight, |bytes| server.read_tls(bytes));
+        server.process_new_packets().unwrap();
+        let mut text = [0; 10];
+        io::Read::read_exact(&mut server.reader(), &mut text).unwrap();
+        assert_eq!(&text, b"still here");
+        certificates.replace(vec![]);
+        let refused = meet(&fresh, &configs.without_alpn, "turn.example.org");
+        assert!(refused.is_err(), "there is nothing to show");
+    }
+
+    /// ALPN-01
+    #[test]
+    fn our_protocols_are_told_back_and_others_not() {
+        let authority = Authority::new();
+        let pair = authority.issue(&["turn.example.org"]).pair();
+        let configs = ServerConfigs::new(&Arc::new(Certificates::new(vec![pair]))).unwrap();
+        let ask = |offered: &[&[u8]], server: &Arc<ServerConfig>| {
+            let mut client = client_of(&authority, aws_lc_rs::default_provider());
+            client.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
+            let met = meet(&Arc::new(client), server, "turn.example.org")?;
+            Ok::<_, Error>(met.0.alpn_protocol().map(<[u8]>::to_vec))
+        };
+        let turn = &configs.turn;
+        assert_eq!(ask(&[], turn), Ok(None));
+        assert_eq!(ask(&[ALPN_TURN], turn), Ok(Some(ALPN_TURN.to_vec())));
+        let both: [&[u8]; 3] = [b"h2", ALPN_NAT_DISCOVERY, ALPN_TURN];
+        assert_eq!(ask(&both, turn), Ok(Some(ALPN_TURN.to_vec())));
+        let discovery = Some(ALPN_NAT_DISCOVERY.to_vec());
+        assert_eq!(ask(&[ALPN_NAT_DISCOVERY], turn), Ok(discovery));
+        assert_eq!(
+            ask(&[b"h2", b"http/1.1"], turn),
+            Err(Error::NoApplicationProtocol)
+        );
+        assert_eq!(ask(&[b"h2", b"http/1.1"], &configs.without_alpn), Ok(None));
+    }
+
+    /// By tickets, whichever of the configurations made them, in both versions.
+    #[test]
+    fn sessions_are_resumed() {
+        let authority = Authority::new();
+        let pair = authority.issue(&["turn.example.org"]).pair();
+        let configs = ServerConfigs::new(&Arc::new(Certificates::new(vec![pair]))).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der()).unwrap();
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let provider = aws_lc_rs::default_provider();
+            let client = Arc::new(client_with(roots.clone(), provider, &[version]));
+            for (server, expected) in [
+                (&configs.turn, HandshakeKind::Full),
+                (&configs.turn, HandshakeKind::Resumed),
+                (&configs.without_alpn, HandshakeKind::Resumed),
+            ] {
+                let (met, _) = meet(&client, server, "turn.example.org").unwrap();
+                assert_eq!(met.handshake_kind(), Some(expected), "{version:?}");
+            }
+        }
+        assert_eq!(configs.turn.max_early_data_size, 0);
+        assert!(!configs.turn.send_half_rtt_data);
+    }
+}
