@@ -28,6 +28,9 @@ pub struct Host {
     pub bindable: fn(IpAddr) -> bool,
     /// Whether there is a user of this name or number.
     pub has_user: fn(&str) -> bool,
+    /// Whether the configuration may be for another machine than this one, where certificates are
+    /// that are not here, or not for whoever asks.
+    pub is_elsewhere: bool,
 }
 
 impl Host {
@@ -47,6 +50,7 @@ impl Host {
             cpus: std::thread::available_parallelism().map_or(1, NonZero::get),
             bindable,
             has_user: process::is_user,
+            is_elsewhere: false,
         }
     }
 
@@ -69,6 +73,7 @@ impl Host {
     pub fn of_any_machine(mut self) -> Self {
         self.bindable = |_| true;
         self.has_user = |_| true;
+        self.is_elsewhere = true;
         self
     }
 

@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::process::{FALLBACK_USER, PREFERRED_USER};
-use crate::tls::Pair;
+use crate::tls::{Files, Pair};
 use crate::turn::NetworkRule;
 
 pub use certificates::read_pair;
@@ -112,20 +112,22 @@ pub struct Listen {
 /// What clients of TLS are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates with their keys, at most [`PAIRS_MAX`]. The first is for clients that ask for no
-    /// name, or for none of any; TLS is not spoken when there are none.
+    /// Where certificates and their keys are, at most [`PAIRS_MAX`]. The first is for clients that
+    /// ask for no name, or for none of any.
+    pub files: Vec<Files>,
+    /// What is there. TLS is not spoken when there is nothing; on another machine there may be.
     pub pairs: Vec<Arc<Pair>>,
 }
 
 impl Serialize for Tls {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let files = self.pairs.first().map(|pair| pair.files());
+        let files = self.files.first();
         let mut tls = to.serialize_struct("Tls", 3)?;
         let path =
             |path: Option<&PathBuf>| path.map_or(String::new(), |it| it.display().to_string());
         tls.serialize_field("cert", &path(files.map(|files| &files.cert)))?;
         tls.serialize_field("key", &path(files.map(|files| &files.key)))?;
-        let additional = match self.pairs.len() {
+        let additional = match self.files.len() {
             0 | 1 => "(not set)".to_owned(),
             count => format!("(set: {})", count - 1),
         };

@@ -325,6 +325,10 @@ mod tests {
                 }
                 // Not without a key, and a token.
                 "hooks.url" | "hooks.secret" | "hooks.secret_file" | "hooks.ca_file" => continue,
+                // Not without a certificate, and an address.
+                "listen.tls" | "listen.strict" | "tls.cert" | "tls.key" | "tls.additional" => {
+                    continue;
+                }
                 "hooks.events" => "allocation_ended",
                 "hooks.timeout_s" => "7",
                 "admin.listen" | "credentials.listen" | "credentials.uris" | "credentials.keys" => {
@@ -367,6 +371,55 @@ mod tests {
             let left = differences(&base, &changed.kept_from(&base));
             assert_eq!(left.is_empty(), row.when == When::Restart, "{}", row.key);
         }
+    }
+
+    /// RELOAD-02: certificates are told apart by what they are, not by when they were written.
+    #[test]
+    fn keys_of_tls_can_differ() {
+        use crate::tls::Files;
+        use crate::tls::testing::Authority;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let authority = Authority::new();
+        let write = |name: &str| {
+            let (cert, key) = (path(&format!("{name}.crt")), path(&format!("{name}.key")));
+            let files = Files { cert, key };
+            authority.issue(&["turn.example.org"]).write(&files);
+        };
+        let load = |port: u16, additional: &str| {
+            let text = format!(
+                "tls = {{ cert = \"a.crt\", key = \"a.key\", additional = [{additional}] }}\n\
+                 listen = {{ tls = \"127.0.0.1:{port}\", strict = \"127.0.0.1:{port}\" }}\n"
+            );
+            let file = path("turnserver.toml");
+            std::fs::write(&file, text).unwrap();
+            let sources = Sources {
+                file: Some(file),
+                ..Sources::default()
+            };
+            load(&sources, &Host::probe()).unwrap().config
+        };
+        write("a");
+        write("b");
+        let base = load(5349, "");
+        let all = ["a.crt", "a.key"].map(path);
+        for path in all {
+            let text = std::fs::read(&path).unwrap();
+            std::fs::write(&path, text).unwrap();
+        }
+        assert_eq!(differences(&base, &load(5349, "")), []);
+        let added = load(5349, "{ cert = \"b.crt\", key = \"b.key\" }");
+        assert_eq!(
+            differences(&base, &added),
+            [("tls.additional", When::ForNew)]
+        );
+        write("a");
+        let renewed = load(443, "");
+        let expected = ["listen.tls", "listen.strict", "tls.cert"];
+        let expected = expected.map(|key| (key, When::ForNew));
+        assert_eq!(differences(&base, &renewed), expected);
+        assert_eq!(differences(&base, &renewed.kept_from(&base)), expected);
     }
 
     /// RELOAD-02: and those that do not come alone.

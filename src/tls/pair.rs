@@ -88,6 +88,8 @@ pub struct PairError {
     pub what: String,
     /// What the operator should do.
     pub remedy: &'static str,
+    /// Whether the file could not be read at all.
+    pub is_unreadable: bool,
 }
 
 impl PairError {
@@ -96,6 +98,7 @@ impl PairError {
             part,
             what: what.into(),
             remedy,
+            is_unreadable: false,
         }
     }
 }
@@ -112,7 +115,10 @@ impl PairError {
             io::ErrorKind::InvalidInput => "name a regular file of PEM",
             _ => "check the path, and that the user of the server may read it",
         };
-        Self::new(part, format!("cannot be read ({error})"), remedy)
+        Self {
+            is_unreadable: true,
+            ..Self::new(part, format!("cannot be read ({error})"), remedy)
+        }
     }
 }
 

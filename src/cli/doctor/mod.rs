@@ -48,7 +48,11 @@ impl Args {
         let sources = self.run.into_sources();
         let host = Host::probe();
         // That an address or a user is not this machine's is a finding here, one of many.
-        let loaded = match config::load(&sources, &host.clone().of_any_machine()) {
+        let lenient = Host {
+            is_elsewhere: false,
+            ..host.clone().of_any_machine()
+        };
+        let loaded = match config::load(&sources, &lenient) {
             Ok(loaded) => loaded,
             Err(problems) => return output::refuse(&problems),
         };

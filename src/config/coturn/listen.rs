@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::check;
 use super::draft::{Draft, Element, quoted};
 use super::line::Line;
+use super::tls;
 
 /// The port of STUN and TURN, of which both servers' defaults are.
 const DEFAULT_PORT: u16 = 3478;
 
-/// What to know when neither UDP nor TCP is wanted.
-const TLS_ONLY: &str = "with no-udp and no-tcp coturn serves TLS only, which turnstone has not \
-    yet: TCP is served on loopback, for a proxy on this machine that ends TLS";
+/// What to know when neither UDP nor TCP is wanted, and TLS is not set up.
+const TLS_ONLY: &str = "with no-udp and no-tcp coturn serves TLS only, for which the file names no \
+    certificate: TCP is served on loopback, for a proxy on this machine that ends TLS";
 
 /// An address to listen on, with the lines that it comes from.
 struct Listener {
@@ -38,7 +39,7 @@ pub(super) fn translate(draft: &mut Draft<'_>) -> Vec<IpAddr> {
     let (no_udp, no_tcp) = (draft.switch("no-udp"), draft.switch("no-tcp"));
     let is_default = listeners.is_none();
     let listeners = listeners.unwrap_or_default();
-    if let (Some(udp), Some(tcp)) = (no_udp, no_tcp) {
+    if let (Some(udp), Some(tcp), false) = (no_udp, no_tcp, tls::is_served(draft)) {
         draft.translated(udp, "");
         draft.translated(tcp, TLS_ONLY);
         draft.set("listen.udp", "[]".to_owned(), &[udp]);

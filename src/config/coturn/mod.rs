@@ -20,6 +20,7 @@ mod relay;
 mod render;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -83,6 +84,7 @@ pub fn import(source: &str, text: &str, host: &Host) -> Import {
     let input = line::read(text);
     let mut draft = Draft::new(&input.lines, host);
     let listening = listen::translate(&mut draft);
+    tls::translate(&mut draft, &listening);
     let own = relay::translate(&mut draft, &listening);
     auth::translate(&mut draft);
     peers::translate(&mut draft, &own);
@@ -181,6 +183,7 @@ fn check(toml: &str) -> Result<(), Problem> {
         cpus: 1,
         bindable: |_| true,
         has_user: |_| true,
+        is_elsewhere: true,
     };
     let mut problems = Vec::new();
     let document = load::read_toml(&Arc::from(""), toml, &mut problems);

@@ -2,8 +2,8 @@
 //! `docs/migration.md` share.
 
 /// Keys of sections follow the order of `turnserver.toml.example`; the first is above all sections.
-pub(super) const SECTIONS: [&str; 8] = [
-    "", "listen", "relay", "auth", "peers", "limits", "log", "server",
+pub(super) const SECTIONS: [&str; 9] = [
+    "", "listen", "tls", "relay", "auth", "peers", "limits", "log", "server",
 ];
 
 /// What becomes of an option.
@@ -96,12 +96,15 @@ const fn missing(name: &'static str, section: &'static str, note: &'static str) 
     CoturnOption::new(name, section, Fate::Missing, note)
 }
 
-const TLS: &str = "there is no TLS yet: keep clients on plain TCP, or let a proxy that passes TCP \
-    on (HAProxy, nginx stream) end TLS in front of `listen.tcp`, and raise \
-    `limits.allocations_per_address` and `limits.tcp_connections_per_address`, which then count \
-    the proxy as one client";
-const NO_TLS: &str = "there is no TLS yet, and so nothing to switch off";
-const OLD_TLS: &str = "there is no TLS yet; when there is, it will not be this old";
+const SUITES: &str = "the cipher suites and groups are those with forward secrecy that are known to be \
+    safe; of TLS 1.2 there are ECDHE suites only";
+const PASSPHRASE: &str = "a key with a passphrase is not read: write it without one (openssl pkey -in \
+    KEY -out NEW-KEY), for the server's user alone";
+const CLIENT_CERTIFICATES: &str = "clients are not asked for certificates: they have credentials";
+const NO_TLS: &str = "TLS is spoken only where `tls.cert` is set";
+const NO_DTLS: &str = "there is no DTLS to switch off";
+const ONE_POINT_TWO: &str = "TLS 1.2 is spoken beside 1.3, with safe cipher suites only";
+const OLD_TLS: &str = "TLS is 1.2 or 1.3";
 const RFC5780: &str = "NAT behaviour discovery (RFC 5780) is not there yet, and no browser asks \
     for it";
 const REDIRECT: &str = "no client is sent elsewhere (ALTERNATE-SERVER): name all servers in \
@@ -184,15 +187,36 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
         "the kernel spreads clients over the workers",
     )
     .switch(),
-    missing("tls-listening-port", "listen", TLS),
-    missing("cert", "listen", TLS),
-    missing("pkey", "listen", TLS),
-    missing("pkey-pwd", "listen", TLS).secret(),
-    missing("cipher-list", "listen", TLS),
-    missing("CA-file", "listen", TLS),
-    missing("ec-curve-name", "listen", TLS),
-    missing("dh-file", "listen", TLS),
-    missing("raw-public-keys", "listen", TLS).switch(),
+    becomes(
+        "tls-listening-port",
+        "tls",
+        &["listen.tls"],
+        "each listening address with this port; 5349 by default, as in coturn. Plain TCP is taken \
+         there too, and TLS on `listen.tcp`, unless `listen.strict` has the address",
+    ),
+    becomes(
+        "cert",
+        "tls",
+        &["tls.cert"],
+        "PEM, with its chain; read again when it changes",
+    ),
+    becomes(
+        "pkey",
+        "tls",
+        &["tls.key"],
+        "PEM; the server's user must be able to read it",
+    ),
+    missing("pkey-pwd", "tls", PASSPHRASE).secret(),
+    needless("cipher-list", "tls", SUITES),
+    needless("ec-curve-name", "tls", SUITES),
+    needless("dh-file", "tls", SUITES),
+    missing("CA-file", "tls", CLIENT_CERTIFICATES),
+    missing(
+        "raw-public-keys",
+        "tls",
+        "a certificate is needed: no browser takes a bare key",
+    )
+    .switch(),
     missing(
         "dtls",
         "listen",
@@ -210,18 +234,18 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
         "HTTP is not answered: for a health check open a TCP connection, or run turnstone check",
     )
     .switch(),
-    needless("no-tls", "listen", NO_TLS).switch(),
-    needless("no-dtls", "listen", NO_TLS).switch(),
-    needless("no-tlsv1_2", "listen", NO_TLS).switch(),
-    needless("no-tlsv1", "listen", OLD_TLS).switch(),
-    needless("no-tlsv1_1", "listen", OLD_TLS).switch(),
-    needless("no-sslv2", "listen", OLD_TLS).switch(),
-    needless("no-sslv3", "listen", OLD_TLS).switch(),
-    needless("tlsv1", "listen", OLD_TLS).switch(),
-    needless("tlsv1_1", "listen", OLD_TLS).switch(),
-    needless("dh566", "listen", OLD_TLS).switch(),
-    needless("dh1066", "listen", OLD_TLS).switch(),
-    needless("dh2066", "listen", OLD_TLS).switch(),
+    needless("no-tls", "tls", NO_TLS).switch(),
+    needless("no-dtls", "tls", NO_DTLS).switch(),
+    missing("no-tlsv1_2", "tls", ONE_POINT_TWO).switch(),
+    needless("no-tlsv1", "tls", OLD_TLS).switch(),
+    needless("no-tlsv1_1", "tls", OLD_TLS).switch(),
+    needless("no-sslv2", "tls", OLD_TLS).switch(),
+    needless("no-sslv3", "tls", OLD_TLS).switch(),
+    needless("tlsv1", "tls", OLD_TLS).switch(),
+    needless("tlsv1_1", "tls", OLD_TLS).switch(),
+    needless("dh566", "tls", SUITES).switch(),
+    needless("dh1066", "tls", SUITES).switch(),
+    needless("dh2066", "tls", SUITES).switch(),
     missing("rfc5780", "listen", RFC5780).switch(),
     missing("alt-listening-port", "listen", RFC5780),
     missing("alt-tls-listening-port", "listen", RFC5780),

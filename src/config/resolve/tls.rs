@@ -9,18 +9,18 @@ use super::auth::beside;
 use crate::config::document::{Document, Item, Value};
 use crate::config::exposure::{self, Exposure};
 use crate::config::{SecretPlace, SecretSource, Tls, read_pair};
-use crate::tls::{Files, Pair, Part};
+use crate::tls::{Files, Part};
 
 /// Pairs of a server. Each handshake may look at all of them, and each has a time series.
 pub const PAIRS_MAX: usize = 100;
 
 impl<'a> Resolver<'a> {
     pub(super) fn tls(&mut self) -> Tls {
-        let mut pairs = Vec::new();
+        let mut tls = Tls::default();
         let (cert, key) = (self.filled("tls.cert"), self.filled("tls.key"));
         match (cert, key) {
             (Some(cert), Some(key)) => {
-                pairs.extend(self.pair([("tls.cert", cert), ("tls.key", key)]));
+                self.pair([("tls.cert", cert), ("tls.key", key)], &mut tls);
             }
             (Some(cert), None) => {
                 let remedy = "set tls.key to the PEM file with its private key";
@@ -34,7 +34,7 @@ impl<'a> Resolver<'a> {
         }
         let path = "tls.additional";
         let Some(setting) = self.document.get(path) else {
-            return Tls { pairs };
+            return tls;
         };
         let Value::Tables(tables) = &setting.value else {
             unreachable!("the schema says that {path} is a list of tables")
@@ -43,7 +43,7 @@ impl<'a> Resolver<'a> {
             let what = format!("makes more than {PAIRS_MAX} certificates");
             let remedy = "use certificates with several names, or a wildcard";
             self.refuse(&setting.origin, path, what, remedy);
-            return Tls { pairs };
+            return tls;
         }
         if !tables.is_empty() && cert.is_none() && key.is_none() {
             let what = "is beside no tls.cert, the one for clients that ask for no name";
@@ -51,12 +51,12 @@ impl<'a> Resolver<'a> {
             self.refuse(&setting.origin, path, what, remedy);
         }
         for table in tables {
-            pairs.extend(self.additional(table));
+            self.additional(table, &mut tls);
         }
-        Tls { pairs }
+        tls
     }
 
-    fn additional(&mut self, table: &'a Document) -> Option<Arc<Pair>> {
+    fn additional(&mut self, table: &'a Document, tls: &mut Tls) {
         let keys = ["tls.additional.cert", "tls.additional.key"];
         // The keys of the one table are read as those of the whole document are.
         let document = std::mem::replace(&mut self.document, table);
@@ -68,26 +68,34 @@ impl<'a> Resolver<'a> {
                 self.refuse(table.written(), key, "is missing", remedy);
             }
         }
-        self.pair([(keys[0], items[0]?), (keys[1], items[1]?)])
+        if let [Some(cert), Some(key)] = items {
+            self.pair([(keys[0], cert), (keys[1], key)], tls);
+        }
     }
 
-    /// A pair that is in files, with the keys and the values that name them.
-    fn pair(&mut self, named: [(&str, &Item); 2]) -> Option<Arc<Pair>> {
+    /// Takes a pair that is in files, with the keys and the values that name them.
+    fn pair(&mut self, named: [(&str, &Item); 2], tls: &mut Tls) {
         let [cert, key] =
             named.map(|(_, item)| beside(&item.origin, Path::new(item.text.as_str())));
         let files = Files { cert, key };
-        let now_unix_s = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_unix_s = now_unix_s.map_or(0, |now| now.as_secs()) as i64;
+        tls.files.push(files.clone());
         let pair = match read_pair(&files) {
             Ok(pair) => pair,
             Err(error) => {
                 let (key, item) = named[usize::from(error.part == Part::Key)];
                 let what = format!("{} {}", files.path(error.part).display(), error.what);
-                self.refuse(&item.origin, key, what, error.remedy);
-                return None;
+                if error.is_unreadable && self.host.is_elsewhere {
+                    let remedy = "see that it is on the machine that it is for";
+                    self.warn(&item.origin, key, what, remedy);
+                } else {
+                    self.refuse(&item.origin, key, what, error.remedy);
+                }
+                return;
             }
         };
         let [(cert_key, cert), (key_key, key)] = named;
+        let now_unix_s = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_unix_s = now_unix_s.map_or(0, |now| now.as_secs()) as i64;
         for flaw in pair.flaws(now_unix_s) {
             let what = format!("{} {}", files.cert.display(), flaw.what());
             self.warn(&cert.origin, cert_key, what, flaw.remedy());
@@ -105,6 +113,6 @@ impl<'a> Resolver<'a> {
             place: SecretPlace::File(files.key.clone()),
         });
         self.files.extend([files.cert, files.key]);
-        Some(Arc::new(pair))
+        tls.pairs.push(Arc::new(pair));
     }
 }

@@ -1,6 +1,7 @@
 //! turnserver.toml.example documents every key, and truly.
 
 use super::*;
+use crate::tls::testing::Authority;
 
 const EXAMPLE: &str = include_str!("../../../turnserver.toml.example");
 
@@ -39,7 +40,31 @@ fn the_examples_of_the_example_are_accepted() {
         "key-of-the-app-for-tests",
     )
     .unwrap();
-    let auth = trial.load().config.auth;
+    // The further certificate needs a first one.
+    let missing = trial.errors();
+    let lines = [
+        "listen.tls: there is no",
+        "tls.additional: is beside no",
+        "other.crt cannot be",
+    ];
+    assert_eq!(missing.len(), lines.len(), "{missing:#?}");
+    for line in lines {
+        assert!(missing.iter().any(|it| it.contains(line)), "{missing:#?}");
+    }
+    let authority = Authority::new();
+    for name in ["first", "other"] {
+        let [cert, key] =
+            ["crt", "key"].map(|kind| trial.directory.path().join(format!("{name}.{kind}")));
+        authority.issue(&[name]).write(&Files { cert, key });
+    }
+    let first = |kind: &str| trial.directory.path().join(format!("first.{kind}"));
+    let [cert, key] = ["crt", "key"].map(|kind| first(kind).display().to_string());
+    let trial = trial
+        .flag("tls.cert", "--cert", &[&cert])
+        .flag("tls.key", "--key", &[&key]);
+    let config = trial.load().config;
+    assert_eq!((config.tls.pairs.len(), config.listen.tls.len()), (2, 2));
+    let auth = config.auth;
     assert_eq!(auth.static_auth_secrets.len(), 3);
     assert_eq!(auth.nonce_secrets.len(), 2);
 }
@@ -60,7 +85,7 @@ fn the_example_and_check_config_have_every_key() {
             key.path
         );
         // The secrets of files are shown with the others.
-        let merged = key.path.ends_with("_secret_file") || key.path == "admin.token_file";
+        let merged = key.path.ends_with("secret_file") || key.path == "admin.token_file";
         assert!(
             merged || has(&shown),
             "{} is missing from check-config",

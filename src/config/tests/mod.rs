@@ -8,6 +8,7 @@ mod layers;
 mod meaning;
 mod messages;
 mod networks;
+mod tls;
 
 use std::fs;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ fn host() -> Host {
         cpus: 4,
         bindable: |_| true,
         has_user: |name| name != "nobody-of-this-name",
+        is_elsewhere: false,
     }
 }
 

@@ -39,6 +39,59 @@ fn assert_invalid(text: &str, expected: &str) {
 }
 
 #[test]
+fn tls() {
+    let pair = "cert=/nowhere/cert.pem\npkey=/nowhere/key.pem\n";
+    for (more, tls) in [
+        ("", r#"["0.0.0.0:5349", "[::]:5349"]"#),
+        (
+            "tls-listening-port=5349",
+            r#"["0.0.0.0:5349", "[::]:5349"]"#,
+        ),
+        ("tls-listening-port=443", r#"["0.0.0.0:443", "[::]:443"]"#),
+        ("listening-ip=10.0.0.5", r#"["10.0.0.5:5349"]"#),
+        (
+            "listening-ip=10.0.0.5\ntls-listening-port=443",
+            r#"["10.0.0.5:443"]"#,
+        ),
+        // There TLS is taken anyway.
+        ("tls-listening-port=3478", "[]"),
+        (
+            "listening-ip=10.0.0.5\nlistening-port=443\ntls-listening-port=443",
+            "[]",
+        ),
+        ("no-udp\nno-tcp", r#"["0.0.0.0:5349", "[::]:5349"]"#),
+    ] {
+        assert_value(&format!("{pair}{more}"), "listen.tls", tls);
+    }
+    assert_value(pair, "tls.cert", "\"/nowhere/cert.pem\"");
+    assert_value(pair, "tls.key", "\"/nowhere/key.pem\"");
+    assert_value(&format!("{pair}no-udp\nno-tcp"), "listen.tcp", "[]");
+    for text in [
+        "cert=/nowhere/cert.pem\ntls-listening-port=443".to_owned(),
+        format!("{pair}no-tls\ntls-listening-port=443"),
+    ] {
+        assert_value(&text, "listen.tls", "[]");
+        assert_value(&text, "tls.cert", "\"\"");
+    }
+    assert_invalid(
+        &format!("{pair}tls-listening-port=0"),
+        "0 is not a port; write 1 to 65535",
+    );
+}
+
+/// A certificate that is on this machine is looked at.
+#[test]
+fn a_certificate_that_is_none_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cert.pem");
+    fs::write(&path, "none").unwrap();
+    let path = path.display();
+    let (import, _) = imported(&format!("pkey={path}\ncert={path}"));
+    let told: Vec<_> = import.findings.iter().map(|it| it.verdict).collect();
+    assert_eq!(told, [Verdict::Needless, Verdict::Invalid]);
+}
+
+#[test]
 fn listeners() {
     for (text, udp, tcp) in [
         (

@@ -24,6 +24,7 @@ fn host() -> Host {
         cpus: 4,
         bindable: |_| true,
         has_user: |_| true,
+        is_elsewhere: true,
     }
 }
 

@@ -36,6 +36,8 @@ fn sample(option: &CoturnOption) -> &'static str {
         "listening-ip" | "relay-ip" => "10.0.0.5",
         "listening-port" => "3479",
         "aux-server" => "10.0.0.5:443",
+        "tls-listening-port" => "5350",
+        "cert" | "pkey" => "/etc/turnstone/none.pem",
         "external-ip" => "203.0.113.10/10.0.0.5",
         "min-port" | "max-port" => "50000",
         "realm" => "example.org",
@@ -58,6 +60,17 @@ fn an_option_becomes_the_keys_of_its_row() {
         let mut text = format!("{}={}\n", option.name, sample(option));
         if option.name == "allowed-peer-ip" {
             text.push_str("denied-peer-ip=0.0.0.0-255.255.255.255\n");
+        }
+        for (name, with) in [
+            ("tls-listening-port", ["cert", "pkey"]),
+            ("cert", ["pkey", ""]),
+            ("pkey", ["cert", ""]),
+        ] {
+            if option.name == name {
+                for name in with.into_iter().filter(|name| !name.is_empty()) {
+                    text.push_str(&format!("{name}=/etc/turnstone/none.pem\n"));
+                }
+            }
         }
         if option.name == "use-auth-secret" {
             text.push_str("static-auth-secret=8f3c07d1b85e42aa9f3c07d1b85e42aa\n");

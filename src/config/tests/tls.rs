@@ -1,0 +1,257 @@
+//! `[tls]`, and the listeners that need it.
+
+use super::*;
+use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S};
+
+const TLS: &str = "[tls]\ncert = \"a.crt\"\nkey = \"a.key\"\n";
+
+/// Days from the date of the tests' certificates to today.
+fn today() -> i64 {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    (now - NOW_UNIX_S) / DAY_S
+}
+
+fn made(names: &[&str], from_days: i64, until_days: i64) -> Made {
+    let (from, until) = (today() + from_days, today() + until_days);
+    Authority::new().issue_of(&rcgen::PKCS_ECDSA_P256_SHA256, names, from, until)
+}
+
+/// A configuration beside a pair of files a.crt and a.key, which the owner alone can read.
+fn trial(toml: &str, pair: &Made) -> Trial {
+    let trial = Trial::new(toml);
+    write(&trial, "a", pair);
+    trial
+}
+
+fn write(trial: &Trial, name: &str, pair: &Made) {
+    let [cert, key] =
+        ["crt", "key"].map(|kind| trial.directory.path().join(format!("{name}.{kind}")));
+    let files = Files { cert, key };
+    pair.write(&files);
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn there_is_none_by_default() {
+    let config = Trial::new("").load().config;
+    assert!(config.tls.pairs.is_empty() && config.listen.tls.is_empty());
+    assert!(config.uris().iter().all(|uri| uri.starts_with("turn:")));
+}
+
+/// TLS-02: the port is there with the certificate, on the addresses of the others.
+#[test]
+fn a_certificate_turns_it_on() {
+    let pair = made(&["turn.example.org"], -1, 90);
+    let trial = trial(TLS, &pair);
+    assert_eq!(trial.warnings(), [""; 0]);
+    let loaded = trial.load();
+    let listeners: Vec<String> = loaded
+        .config
+        .listen
+        .tls
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(listeners, defaults::LISTEN_TLS);
+    let uris = loaded.config.uris();
+    assert_eq!(uris[2], "turns:turn.example.org:5349?transport=tcp");
+    // A reload reads them again, and so they stay readable.
+    for name in ["a.crt", "a.key"] {
+        assert!(loaded.files.iter().any(|file| file.ends_with(name)));
+    }
+    let shown = loaded.config.to_toml();
+    assert!(
+        shown.contains("/a.crt\"") && shown.contains("/a.key\""),
+        "{shown}"
+    );
+}
+
+/// Browsers compare the name, so it is one that the certificate has.
+#[test]
+fn the_uri_names_what_the_certificate_is_for() {
+    for (realm, names, expected) in [
+        (
+            "turn.example.org",
+            &["*.example.org"][..],
+            Some("turn.example.org"),
+        ),
+        (
+            "Turn.example.org",
+            &["a.example", "turn.example.org"],
+            Some("turn.example.org"),
+        ),
+        (
+            "example.org",
+            &["*.example.org", "b.example.org"],
+            Some("b.example.org"),
+        ),
+        ("example.org", &["203.0.113.10"], Some("203.0.113.10")),
+        ("example.org", &["2001:db8::1"], Some("[2001:db8::1]")),
+        ("example.org", &["*.example.org"], None),
+    ] {
+        let trial = trial(&format!("realm = \"{realm}\"\n{TLS}"), &made(names, -1, 90));
+        let uris = trial.load().config.uris();
+        let expected = expected.map(|host| format!("turns:{host}:5349?transport=tcp"));
+        let found = uris.into_iter().find(|uri| uri.starts_with("turns:"));
+        assert_eq!(found, expected, "{names:?}");
+    }
+}
+
+#[test]
+fn several_pairs_keep_their_order() {
+    let toml = format!(
+        "{TLS}[[tls.additional]]\ncert = \"b.crt\"\nkey = \"b.key\"\n\
+         [[tls.additional]]\ncert = \"a.crt\"\nkey = \"a.key\"\n"
+    );
+    let trial = trial(&toml, &made(&["a.example"], -1, 90));
+    write(&trial, "b", &made(&["b.example"], -1, 90));
+    let pairs = trial.load().config.tls.pairs;
+    let names: Vec<&str> = pairs.iter().map(|pair| pair.names()[0].as_str()).collect();
+    assert_eq!(names, ["a.example", "b.example", "a.example"]);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_its_remedy() {
+    let pair = made(&["turn.example.org"], -1, 90);
+    let errors = |toml: &str| trial(toml, &pair).errors();
+    for (toml, start) in [
+        (
+            "[tls]\ncert = \"a.crt\"\n",
+            "turnserver.toml:2: tls.cert: has no key; set tls.key",
+        ),
+        (
+            "[tls]\nkey = \"a.key\"\n",
+            "turnserver.toml:2: tls.key: has no certificate; set tls.cert",
+        ),
+        (
+            "[tls]\ncert = \"none.crt\"\nkey = \"a.key\"\n",
+            "turnserver.toml:2: tls.cert: none.crt cannot be read (No such file or directory (os \
+             error 2)); check the path",
+        ),
+        (
+            "[tls]\ncert = \"a.crt\"\nkey = \"none.key\"\n",
+            "turnserver.toml:3: tls.key: none.key cannot be read",
+        ),
+        (
+            "[tls]\ncert = \"a.key\"\nkey = \"a.key\"\n",
+            "turnserver.toml:2: tls.cert: a.key holds a private key and no certificate",
+        ),
+        (
+            "[tls]\ncert = \"a.crt\"\nkey = \"a.crt\"\n",
+            "turnserver.toml:3: tls.key: a.crt holds no private key",
+        ),
+        (
+            "[listen]\ntls = \"0.0.0.0:443\"\n",
+            "turnserver.toml:2: listen.tls: there is no certificate for 0.0.0.0:443; set tls.cert",
+        ),
+        (
+            "[tls]\nadditional = [{ cert = \"a.crt\", key = \"a.key\" }]\n",
+            "turnserver.toml:2: tls.additional: is beside no tls.cert",
+        ),
+    ] {
+        let found = errors(toml);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with(start), "{start}: {}", found[0]);
+    }
+    let toml = format!("{TLS}additional = [{{ cert = \"a.crt\" }}]\n");
+    let found = errors(&toml);
+    assert!(
+        found[0].contains("tls.additional.key: is missing; write both"),
+        "{found:?}"
+    );
+    let other = made(&["turn.example.org"], -1, 90);
+    let found = trial(TLS, &pair.with_chain(&other.cert)).errors();
+    let expected = "turnserver.toml:3: tls.key: a.key is not the key of the certificate; name the \
+                    key that the certificate was requested with";
+    assert_eq!(found, [expected]);
+}
+
+#[test]
+fn a_server_has_a_bound_of_pairs() {
+    let additional = |count| {
+        let one = "[[tls.additional]]\ncert = \"a.crt\"\nkey = \"a.key\"\n";
+        trial(
+            &format!("{TLS}{}", one.repeat(count)),
+            &made(&["a.example"], -1, 90),
+        )
+    };
+    let most = additional(PAIRS_MAX - 1).load().config.tls.pairs.len();
+    assert_eq!(most, PAIRS_MAX);
+    let errors = additional(PAIRS_MAX).errors();
+    assert!(
+        errors[0].contains("makes more than 100 certificates"),
+        "{errors:?}"
+    );
+}
+
+/// A server that is to be renewed later is better than none.
+#[test]
+fn what_clients_refuse_is_a_warning() {
+    for (from, until, what) in [
+        (-90, -1, "has expired, so clients refuse it; renew it"),
+        (
+            1,
+            90,
+            "is not valid yet, so clients refuse it; check the clock",
+        ),
+    ] {
+        let warnings = trial(TLS, &made(&["turn.example.org"], from, until)).warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:#?}");
+        assert!(
+            warnings[0].contains("tls.cert: ") && warnings[0].contains(what),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_is_a_warning() {
+    let trial = trial(TLS, &made(&["turn.example.org"], -1, 90));
+    let open = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(trial.directory.path(), 0o755);
+    open(&trial.directory.path().join("a.key"), 0o644);
+    let warnings = trial.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(
+        warnings[0].contains("tls.key: everybody on this machine can read"),
+        "{warnings:?}"
+    );
+}
+
+/// On another machine files may be that are not here.
+#[test]
+fn files_of_another_machine_are_not_missed() {
+    let host = Host {
+        is_elsewhere: true,
+        ..host()
+    };
+    let trial = Trial::new(TLS).on(host);
+    let warnings = trial.warnings();
+    assert!(warnings[0].contains("tls.cert: ") && warnings[0].contains("cannot be read"));
+    let config = trial.load().config;
+    assert!(config.tls.pairs.is_empty());
+    assert_eq!((config.tls.files.len(), config.listen.tls.len()), (1, 2));
+}
+
+#[test]
+fn listeners_are_of_one_kind() {
+    let pair = made(&["turn.example.org"], -1, 90);
+    let listen = |lines: &str| trial(&format!("{TLS}[listen]\n{lines}"), &pair);
+    let both = "tcp = \"127.0.0.1:443\"\ntls = \"127.0.0.1:443\"\n";
+    let errors = listen(both).errors();
+    let expected = "turnserver.toml:6: listen.tls: 127.0.0.1:443 is in listen.tcp too; keep it in \
+                    one of the two: either takes TCP and TLS";
+    assert_eq!(errors, [expected]);
+    let strict = "tcp = \"127.0.0.1:80\"\ntls = \"127.0.0.1:443\"\nstrict = [\"127.0.0.1:443\"]\n";
+    let config = listen(strict).load().config;
+    assert_eq!(config.listen.strict, config.listen.tls);
+    let errors = listen("strict = \"127.0.0.1:443\"\n").errors();
+    let expected = "turnserver.toml:5: listen.strict: \"127.0.0.1:443\" is not in listen.tcp or \
+                    listen.tls; write an address as it is written there";
+    assert_eq!(errors, [expected]);
+    let only = listen("udp = []\ntcp = []\n").load().config;
+    assert_eq!(only.listen.tls.len(), 2);
+}
