@@ -17,7 +17,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// From so many days before its end on a certificate is told of: renewal is due with a third of the
 /// life left, 30 days of Let's Encrypt's 90, and has failed for more than a week by then.
-const EXPIRY_DAYS: i64 = 21;
+pub(super) const EXPIRY_DAYS: i64 = 21;
 
 /// How often it is told of, in seconds.
 const EXPIRY_INTERVAL_S: i64 = 86_400;
@@ -117,7 +117,7 @@ impl Keeper {
     }
 
     /// Reads every pair because somebody wants it, and says what came of it.
-    fn read_again(&mut self) {
+    fn read_again(&self) {
         let pairs = self.certificates.pairs();
         if pairs.is_empty() {
             tracing::warn!("SIGUSR2 ignored: there are no certificates to read again");
@@ -304,7 +304,7 @@ mod tests {
     /// TLS-03: SIGUSR2 does not wait for files to rest.
     #[test]
     fn who_asks_gets_it_at_once() {
-        let mut trial = Trial::new();
+        let trial = Trial::new();
         let before = trial.in_force();
         trial.made().write(&trial.files);
         trial.keeper.read_again();

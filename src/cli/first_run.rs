@@ -41,6 +41,9 @@ pub(super) fn instructions(config: &Config, kept: &FirstRunSecret) -> String {
     row("realm", &config.realm);
     row("UDP", &list(&config.listen.udp));
     row("TCP", &list(&config.listen.tcp));
+    if !config.listen.tls.is_empty() {
+        row("TLS", &list(&config.listen.tls));
+    }
     row(
         "relays from",
         &format_args!("{}, ports {}", relays(config), ports(config)),

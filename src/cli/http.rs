@@ -19,6 +19,7 @@ use crate::admin::{
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::log;
+use crate::tls::Certificates;
 
 /// The listeners, bound before rights are given up.
 pub(super) struct Http {
@@ -112,6 +113,7 @@ pub(super) struct Told<'a> {
     pub(super) revoked: Option<mpsc::Sender<RevokedNotice>>,
     pub(super) reload: ReloadDesk,
     pub(super) log_level: log::Level,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 /// What operators reach.
@@ -123,6 +125,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         revoked,
         reload,
         log_level,
+        certificates,
     } = told;
     let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
     let udp = engine.udp_addresses().iter().map(address("udp"));
@@ -151,6 +154,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         revoked,
         reload,
         log_level,
+        certificates,
         statistics: Arc::new(statistics),
         facts,
     })

@@ -6,6 +6,7 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::admin_client::{AdminClient, ServerArgs, read};
+use super::certificates::{days, unix_s};
 use super::output;
 use super::table::{Side, Table, duration};
 
@@ -33,6 +34,14 @@ struct Info {
     allocations: u64,
     tcp_connections: u64,
     relay_ports: RelayPorts,
+    certificates: Vec<Certificate>,
+}
+
+#[derive(Deserialize)]
+struct Certificate {
+    names: Vec<String>,
+    algorithm: String,
+    not_after_unix_s: i64,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +104,21 @@ fn table(info: &Info) -> Table {
         row(
             "listens",
             format!("{} {}", listener.transport, listener.address),
+        );
+    }
+    let now = unix_s();
+    for Certificate {
+        names,
+        algorithm,
+        not_after_unix_s,
+    } in &info.certificates
+    {
+        let left = (not_after_unix_s - now).div_euclid(86_400);
+        let verb = if left < 0 { "expired" } else { "expires" };
+        let (names, left) = (names.join(", "), days(left));
+        row(
+            "certificate",
+            format!("{names} ({algorithm}), {verb} {left}"),
         );
     }
     for RelayAddress { bound, advertised } in &info.relay.addresses {

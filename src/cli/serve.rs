@@ -126,6 +126,7 @@ pub(super) fn serve(
         revoked: hooks.as_ref().map(hooks::Configured::revoked),
         reload: reload_desk,
         log_level: log.level(),
+        certificates: Arc::clone(&certificates),
     };
     let api = http::api(&engine, config, told);
     let mut parts = Parts {

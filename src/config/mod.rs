@@ -109,6 +109,13 @@ pub struct Listen {
     pub classic_stun: bool,
 }
 
+impl Listen {
+    /// All listeners of TCP connections, whatever is spoken on them.
+    pub fn of_tcp(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.tcp.iter().chain(&self.tls)
+    }
+}
+
 /// What clients of TLS are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {

@@ -212,7 +212,7 @@ mod tests {
         let all = aws_lc_rs::default_provider();
         let mut rsa_only = all.clone();
         let mapping = rsa_only.signature_verification_algorithms.mapping;
-        let mapping: Vec<_> = mapping.iter().copied().collect();
+        let mapping: Vec<_> = mapping.to_vec();
         let rsa_mapping: Vec<_> = mapping
             .into_iter()
             .filter(|(scheme, _)| format!("{scheme:?}").starts_with("RSA"))

@@ -16,6 +16,7 @@ use super::Api;
 use crate::admin::Draining;
 use crate::config::Limits;
 use crate::engine::Control;
+use crate::tls::Pair;
 
 /// What does not change while the server runs.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub struct Facts {
 /// Where clients connect.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListenerAddress {
-    /// "udp" or "tcp".
+    /// "udp", "tcp" or "tls".
     pub transport: &'static str,
     /// With the port that the kernel chose.
     pub address: SocketAddr,
@@ -77,7 +78,28 @@ struct Info {
     tcp_connections: u32,
     relay_ports: RelayPorts,
     credentials: Option<CredentialService>,
+    certificates: Vec<Certificate>,
     limits: Limits,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    file: String,
+    names: Vec<String>,
+    algorithm: &'static str,
+    not_after_unix_s: i64,
+}
+
+impl From<&Pair> for Certificate {
+    fn from(pair: &Pair) -> Self {
+        let addresses = pair.addresses().iter().map(IpAddr::to_string);
+        Self {
+            file: pair.files().cert.display().to_string(),
+            names: pair.names().iter().cloned().chain(addresses).collect(),
+            algorithm: pair.algorithm(),
+            not_after_unix_s: pair.not_after_unix_s(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -175,6 +197,12 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
         tcp_connections: api.control.tcp_connections(),
         relay_ports: RelayPorts::of(&api.control),
         credentials: facts.credentials.map(|listen| CredentialService { listen }),
+        certificates: api
+            .certificates
+            .pairs()
+            .iter()
+            .map(|pair| Certificate::from(&**pair))
+            .collect(),
         limits: facts.limits.clone(),
     })
 }

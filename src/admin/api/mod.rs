@@ -23,6 +23,7 @@ use super::reload::ReloadDesk;
 use super::{Drain, RevocationBook, RevokedNotice, Statistics};
 use crate::engine::Control;
 use crate::log::Level;
+use crate::tls::Certificates;
 
 /// Bytes of a request's body at most.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
@@ -44,6 +45,8 @@ pub struct Api {
     pub log_level: Level,
     /// What was counted, now and in the last hour.
     pub statistics: Arc<Statistics>,
+    /// Those in force.
+    pub certificates: Arc<Certificates>,
     /// What does not change while the server runs.
     pub facts: Facts,
 }

@@ -22,7 +22,7 @@ pub(super) fn examine(config: &Config, machine: &Machine) -> Vec<Finding> {
 
 fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
     let udp = config.listen.udp.iter().map(|a| (Transport::Udp, *a));
-    let tcp = config.listen.tcp.iter().map(|a| (Transport::Tcp, *a));
+    let tcp = config.listen.of_tcp().map(|a| (Transport::Tcp, *a));
     let missing = udp.chain(tcp).filter(|(_, address)| {
         let any = address.ip().is_unspecified() && (address.is_ipv4() || machine.network.ipv6);
         !any && !machine.network.addresses.contains(&address.ip())

@@ -6,6 +6,7 @@
 //! function that returns findings, and a row of `docs/doctor.md`.
 
 mod addresses;
+mod certificates;
 mod commands;
 mod files;
 mod firewall;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use crate::config::{self, Host};
 
+use super::certificates::unix_s;
 use super::{output, run};
 use report::Report;
 
@@ -61,6 +63,7 @@ impl Args {
         let file = sources.file.map(|file| file.display().to_string());
         let mut findings = settings::examine(config, file.as_deref(), &loaded.warnings);
         findings.extend(settings::readable(&machine));
+        findings.extend(certificates::examine(config, unix_s()));
         findings.extend(addresses::examine(config, &machine));
         findings.extend(ports::examine(config, &machine));
         findings.extend(firewall::examine(config, &machine));

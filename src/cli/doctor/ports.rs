@@ -41,9 +41,11 @@ pub(super) fn is_server(taken: &Taken) -> bool {
 }
 
 fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
+    let ports = &machine.ports;
     let lists = [
-        (Transport::Udp, &config.listen.udp, &machine.ports.udp),
-        (Transport::Tcp, &config.listen.tcp, &machine.ports.tcp),
+        (Transport::Udp, &config.listen.udp, &ports.udp),
+        (Transport::Tcp, &config.listen.tcp, &ports.tcp),
+        (Transport::Tcp, &config.listen.tls, &ports.tcp),
     ];
     let (mut findings, mut free) = (vec![], vec![]);
     for (transport, listeners, taken) in lists {
@@ -97,7 +99,7 @@ fn privileged(config: &Config, machine: &Machine) -> Finding {
         .fix("lower net.ipv4.ip_unprivileged_port_start, or raise relay.ports")
         .command("sysctl -w net.ipv4.ip_unprivileged_port_start=1024");
     }
-    let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
+    let listeners = config.listen.udp.iter().chain(config.listen.of_tcp());
     let low = listeners
         .map(SocketAddr::port)
         .find(|&port| port != 0 && port < unprivileged);

@@ -76,7 +76,7 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
 /// The server that has one of the listeners, which others of its kind have not.
 fn running<'a>(config: &Config, ports: &'a Ports) -> Option<&'a Owner> {
     let udp = config.listen.udp.iter().map(|a| (&ports.udp, *a));
-    let tcp = config.listen.tcp.iter().map(|a| (&ports.tcp, *a));
+    let tcp = config.listen.of_tcp().map(|a| (&ports.tcp, *a));
     let mut taken = udp
         .chain(tcp)
         .filter_map(|(taken, address)| Ports::in_the_way(taken, address));
@@ -84,7 +84,7 @@ fn running<'a>(config: &Config, ports: &'a Ports) -> Option<&'a Owner> {
 }
 
 fn network(config: &Config, host: &Host) -> Network {
-    let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
+    let listeners = config.listen.udp.iter().chain(config.listen.of_tcp());
     let external = config.relay.external.iter().map(|(_, outside)| *outside);
     let asked = listeners
         .map(SocketAddr::ip)
@@ -102,14 +102,15 @@ fn network(config: &Config, host: &Host) -> Network {
 }
 
 fn ports(config: &Config, root: &Root) -> Ports {
-    let is_one = |listeners: &[SocketAddr], port| listeners.iter().any(|a| a.port() == port);
     let unprivileged = root.sysctl("net/ipv4/ip_unprivileged_port_start");
     let unprivileged = unprivileged.and_then(|port| u16::try_from(port).ok());
     Ports {
         udp: taken(Transport::Udp, |port| {
-            config.relay.ports.contains(&port) || is_one(&config.listen.udp, port)
+            config.relay.ports.contains(&port) || config.listen.udp.iter().any(|a| a.port() == port)
         }),
-        tcp: taken(Transport::Tcp, |port| is_one(&config.listen.tcp, port)),
+        tcp: taken(Transport::Tcp, |port| {
+            config.listen.of_tcp().any(|a| a.port() == port)
+        }),
         local: root.local_ports(),
         reserved: root.reserved_ports(),
         unprivileged: unprivileged.unwrap_or(UNPRIVILEGED_PORT_START),

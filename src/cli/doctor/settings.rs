@@ -9,17 +9,19 @@ const READABLE: &str = "configuration.readable";
 const SECRETS: &str = "configuration.secrets";
 
 /// Keys whose warnings are about secrets. A problem of the file as a whole has no key.
-const SECRET_KEYS: &str = "auth.";
+const SECRET_KEYS: [&str; 3] = ["auth.", "tls.key", "tls.additional.key"];
 
 /// Warnings about these are told by examinations that know more.
-const ELSEWHERE: [&str; 1] = ["relay.addresses"];
+const ELSEWHERE: [&str; 3] = ["relay.addresses", "tls.cert", "tls.additional.cert"];
 
 pub(super) fn examine(config: &Config, file: Option<&str>, warnings: &[Problem]) -> Vec<Finding> {
     let warnings = warnings
         .iter()
         .filter(|warning| !ELSEWHERE.contains(&warning.key.as_str()));
-    let (secret, other): (Vec<&Problem>, Vec<&Problem>) =
-        warnings.partition(|warning| warning.key.starts_with(SECRET_KEYS));
+    let (secret, other): (Vec<&Problem>, Vec<&Problem>) = warnings.partition(|warning| {
+        let mut keys = SECRET_KEYS.into_iter();
+        keys.any(|key| warning.key.starts_with(key))
+    });
     let mut findings: Vec<Finding> = other
         .into_iter()
         .map(|warning| found(LOADS, warning))
@@ -35,7 +37,11 @@ pub(super) fn examine(config: &Config, file: Option<&str>, warnings: &[Problem])
         findings.push(Finding::ok(SECRETS, secrets(config)));
     }
     findings.extend(secret.into_iter().map(|warning| {
-        found(SECRETS, warning).why("whoever has or guesses a secret can relay as any user")
+        let why = match warning.key.starts_with("tls.") {
+            true => "whoever has the key can pass for this server",
+            false => "whoever has or guesses a secret can relay as any user",
+        };
+        found(SECRETS, warning).why(why)
     }));
     findings
 }
@@ -176,11 +182,19 @@ mod tests {
                 "everybody can read /x/s",
                 "chmod 640 /x/s",
             ),
+            warning("tls.key", "everybody can read /x/k", "chmod 640 /x/k"),
             warning("peers.allow", "is useless", "remove it"),
             warning("relay.addresses", "is private", "map it"),
         ];
         let found = examine(&config(&[]), None, &warnings);
-        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(
+            found[2]
+                .why
+                .as_ref()
+                .unwrap()
+                .contains("pass for this server")
+        );
         assert_eq!((found[0].check, found[0].status), (LOADS, Status::Warn));
         assert_eq!((found[1].check, found[1].status), (SECRETS, Status::Warn));
         assert_eq!(found[1].command.as_deref(), Some("chmod 640 /x/s"));

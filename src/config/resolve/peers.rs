@@ -155,7 +155,7 @@ impl Resolver<'_> {
     fn opens_nothing(&self, rule: &NetworkRule, config: &Config) -> bool {
         let network = rule.network();
         let is_own = |ip: &IpAddr| network.contains(ip);
-        let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
+        let listeners = config.listen.udp.iter().chain(config.listen.of_tcp());
         let mut own: Vec<IpAddr> = listeners.map(SocketAddr::ip).collect();
         own.extend(&self.host.interface_addresses);
         own.extend(&config.relay.addresses);

@@ -78,6 +78,12 @@ impl<'a> Resolver<'a> {
         let [cert, key] =
             named.map(|(_, item)| beside(&item.origin, Path::new(item.text.as_str())));
         let files = Files { cert, key };
+        if tls.files.contains(&files) {
+            let (key, item) = named[0];
+            let what = format!("{} is listed twice", files.cert.display());
+            self.refuse(&item.origin, key, what, "remove one of the two");
+            return;
+        }
         tls.files.push(files.clone());
         let pair = match read_pair(&files) {
             Ok(pair) => pair,

@@ -102,13 +102,23 @@ fn the_uri_names_what_the_certificate_is_for() {
 fn several_pairs_keep_their_order() {
     let toml = format!(
         "{TLS}[[tls.additional]]\ncert = \"b.crt\"\nkey = \"b.key\"\n\
-         [[tls.additional]]\ncert = \"a.crt\"\nkey = \"a.key\"\n"
+         [[tls.additional]]\ncert = \"c.crt\"\nkey = \"c.key\"\n"
     );
     let trial = trial(&toml, &made(&["a.example"], -1, 90));
     write(&trial, "b", &made(&["b.example"], -1, 90));
+    write(&trial, "c", &made(&["a.example"], -1, 90));
     let pairs = trial.load().config.tls.pairs;
     let names: Vec<&str> = pairs.iter().map(|pair| pair.names()[0].as_str()).collect();
     assert_eq!(names, ["a.example", "b.example", "a.example"]);
+}
+
+#[test]
+fn a_pair_is_listed_once() {
+    let toml = format!("{TLS}additional = [{{ cert = \"a.crt\", key = \"a.key\" }}]\n");
+    let expected =
+        "turnserver.toml:4: tls.additional.cert: a.crt is listed twice; remove one of the two";
+    let errors = trial(&toml, &made(&["a.example"], -1, 90)).errors();
+    assert_eq!(errors, [expected]);
 }
 
 #[test]
@@ -169,12 +179,15 @@ fn what_cannot_be_served_is_refused_with_its_remedy() {
 
 #[test]
 fn a_server_has_a_bound_of_pairs() {
+    let pair = made(&["a.example"], -1, 90);
     let additional = |count| {
-        let one = "[[tls.additional]]\ncert = \"a.crt\"\nkey = \"a.key\"\n";
-        trial(
-            &format!("{TLS}{}", one.repeat(count)),
-            &made(&["a.example"], -1, 90),
-        )
+        let one = |n| format!("[[tls.additional]]\ncert = \"{n}.crt\"\nkey = \"{n}.key\"\n");
+        let all: String = (0..count).map(one).collect();
+        let trial = trial(&format!("{TLS}{all}"), &pair);
+        for n in 0..count {
+            write(&trial, &n.to_string(), &pair);
+        }
+        trial
     };
     let most = additional(PAIRS_MAX - 1).load().config.tls.pairs.len();
     assert_eq!(most, PAIRS_MAX);

@@ -189,6 +189,7 @@ fn listeners(config: &Config) -> Vec<Target> {
     let lists = [
         (Transport::Udp, &config.listen.udp),
         (Transport::Tcp, &config.listen.tcp),
+        (Transport::Tcp, &config.listen.tls),
     ];
     for (transport, listeners) in lists {
         for listener in listeners.iter().filter(|listener| listener.port() != 0) {
