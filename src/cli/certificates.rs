@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::read_pair;
+use crate::config::{Config, read_pair};
 use crate::metrics::Metrics;
-use crate::tls::{Certificates, Files, Pair, Stamp};
+use crate::tls::{Certificates, ConfigError, Files, Pair, ServerConfigs, Stamp};
 
 /// How often it is looked whether files have changed. A change is taken when it is one look old, so
 /// that a tool has written the key too by then.
@@ -21,6 +21,25 @@ pub(super) const EXPIRY_DAYS: i64 = 21;
 
 /// How often it is told of, in seconds.
 const EXPIRY_INTERVAL_S: i64 = 86_400;
+
+/// What TLS is spoken with.
+pub(super) struct Tls {
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) configs: ServerConfigs,
+}
+
+impl Tls {
+    /// # Errors
+    /// If the system has no random numbers.
+    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let certificates = Arc::new(Certificates::new(config.tls.pairs.clone()));
+        let configs = ServerConfigs::new(&certificates)?;
+        Ok(Self {
+            certificates,
+            configs,
+        })
+    }
+}
 
 /// Puts certificates in force, and in the metrics.
 pub(super) fn put_in_force(certificates: &Certificates, metrics: &Metrics, pairs: Vec<Arc<Pair>>) {

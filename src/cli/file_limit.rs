@@ -69,6 +69,7 @@ fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::certificates::Tls;
     use crate::cli::settings::{own_nonce_key, settings};
     use crate::config::{Environment, Host, Sources, load};
 
@@ -83,7 +84,8 @@ mod tests {
             assert_eq!(tcp_connections(&config, files), connections);
         }
         let key = own_nonce_key();
-        let settings = settings(&config, &Host::probe(), 1024, &key).unwrap();
+        let tls = Tls::new(&config).unwrap();
+        let settings = settings(&config, &Host::probe(), 1024, &key, &tls).unwrap();
         assert_eq!(settings.stream.connections, 256);
         config.limits.tcp_connections = 100;
         assert_eq!(tcp_connections(&config, 1024), 100);

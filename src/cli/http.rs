@@ -130,6 +130,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
     let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
     let udp = engine.udp_addresses().iter().map(address("udp"));
     let tcp = engine.tcp_addresses().iter().map(address("tcp"));
+    let tls = engine.tls_addresses().iter().map(address("tls"));
     let relays = config.relay.addresses.iter();
     let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
     let facts = Facts {
@@ -137,7 +138,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         workers: config.server.workers,
         realm: config.realm.clone(),
         rest_separator: config.auth.rest_separator,
-        listeners: udp.chain(tcp).collect(),
+        listeners: udp.chain(tcp).chain(tls).collect(),
         relay: RelayFacts {
             addresses: relays.collect(),
             ports: config.relay.ports.clone(),

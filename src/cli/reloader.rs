@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
-use super::certificates::{Keeper, put_in_force};
+use super::certificates::{Keeper, Tls, put_in_force};
 use super::serve::notify;
 use super::{file_limit, http, settings};
 use crate::admin::credentials::Desk;
@@ -16,7 +16,6 @@ use crate::config::{self, Config, Host, Sources, When};
 use crate::engine::Control;
 use crate::log;
 use crate::metrics::Metrics;
-use crate::tls::Certificates;
 
 /// What a configuration is made of beside its sources, and who has to know of a new one.
 pub(super) struct Parts {
@@ -29,8 +28,7 @@ pub(super) struct Parts {
     pub(super) level: log::Level,
     /// The credential service, if there is one.
     pub(super) desk: Option<Desk>,
-    /// Those in force.
-    pub(super) certificates: Arc<Certificates>,
+    pub(super) tls: Tls,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
 }
@@ -52,12 +50,8 @@ impl Reloader {
 
     /// Who looks after the certificates between reloads.
     pub(super) fn keeper(&self) -> Keeper {
-        let Parts {
-            certificates,
-            reloads,
-            ..
-        } = &self.parts;
-        Keeper::new(Arc::clone(certificates), Arc::clone(reloads))
+        let Parts { tls, reloads, .. } = &self.parts;
+        Keeper::new(Arc::clone(&tls.certificates), Arc::clone(reloads))
     }
 
     /// Reads the sources again and has what changed come into force. Allocations go on.
@@ -74,12 +68,12 @@ impl Reloader {
             control,
             level,
             desk,
-            certificates,
+            tls,
             reloads,
         } = &self.parts;
         let mut config = self.config.lock().await;
         // They may have been replaced since.
-        config.tls.pairs = certificates.pairs().to_vec();
+        config.tls.pairs = tls.certificates.pairs().to_vec();
         let host = host.again();
         let loaded = config::load(sources, &host)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -95,11 +89,11 @@ impl Reloader {
         let new = new.kept_from(&config);
         if !changed.is_empty() {
             let files = file_limit::raise_file_limit(&new);
-            let settings = settings::settings(&new, &host, files, own_nonce_key)
+            let settings = settings::settings(&new, &host, files, own_nonce_key, tls)
                 .map_err(|error| vec![error.to_string()])?;
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| vec![error.to_string()])?;
-            put_in_force(certificates, reloads, new.tls.pairs.clone());
+            put_in_force(&tls.certificates, reloads, new.tls.pairs.clone());
             level.set(new.log.level);
             if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
                 desk.replace(issuer, new.credentials.keys.clone());

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
-use super::certificates::put_in_force;
+use super::certificates::{Tls, put_in_force};
 use super::file_limit::raise_file_limit;
 use super::hooks;
 use super::http::{self, Http};
@@ -26,11 +26,11 @@ use super::settings::{own_nonce_key, settings};
 use super::signals::{Signals, Wish};
 use crate::admin::reload::{self, ReloadDesk};
 use crate::admin::{Drain, Over, RevocationBook};
+use crate::auth::NonceKey;
 use crate::config::{Config, Host, SecretSource, Sources};
 use crate::engine::{Control, Engine, Settings};
 use crate::log;
 use crate::process::{self, Openings};
-use crate::tls::Certificates;
 
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
@@ -65,11 +65,11 @@ pub(super) fn serve(
     }
     let files = raise_file_limit(config);
     let own_nonce_key = own_nonce_key();
-    let settings = match settings(config, &plan.host, files, &own_nonce_key) {
-        Ok(settings) => settings,
-        Err(error) => {
+    let (tls, settings) = match prepare(config, &plan.host, files, &own_nonce_key) {
+        Ok(prepared) => prepared,
+        Err((error, code)) => {
             tracing::error!("{error}");
-            return ExitCode::from(super::BAD_CONFIGURATION);
+            return code;
         }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -83,7 +83,6 @@ pub(super) fn serve(
         }
     };
     // Before anybody can know that there is a process to stop.
-    let certificates = Arc::new(Certificates::new(config.tls.pairs.clone()));
     let signals = {
         let _context = runtime.enter();
         Signals::new()
@@ -112,7 +111,11 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    put_in_force(&certificates, engine.metrics(), config.tls.pairs.clone());
+    put_in_force(
+        &tls.certificates,
+        engine.metrics(),
+        config.tls.pairs.clone(),
+    );
     tell_serving(config, &plan.secrets, &engine, &http);
     http.tell(config);
     when_ready(config);
@@ -126,7 +129,7 @@ pub(super) fn serve(
         revoked: hooks.as_ref().map(hooks::Configured::revoked),
         reload: reload_desk,
         log_level: log.level(),
-        certificates: Arc::clone(&certificates),
+        certificates: Arc::clone(&tls.certificates),
     };
     let api = http::api(&engine, config, told);
     let mut parts = Parts {
@@ -137,7 +140,7 @@ pub(super) fn serve(
         control: engine.control(),
         level: log.level(),
         desk: None,
-        certificates,
+        tls,
         reloads: Arc::clone(engine.metrics()),
     };
     let config = plan.config;
@@ -153,6 +156,19 @@ pub(super) fn serve(
         }
         code
     })
+}
+
+/// What the engine is told, TLS included; or the error and how the process ends with it.
+fn prepare(
+    config: &Config,
+    host: &Host,
+    files: u64,
+    own_nonce_key: &NonceKey,
+) -> Result<(Tls, Settings), (Box<dyn Error>, ExitCode)> {
+    let tls = Tls::new(config).map_err(|error| (error.into(), ExitCode::FAILURE))?;
+    let settings = settings(config, host, files, own_nonce_key, &tls)
+        .map_err(|error| (error.into(), ExitCode::from(super::BAD_CONFIGURATION)))?;
+    Ok((tls, settings))
 }
 
 /// The way to watch what the host takes for its own, and a warning if that is not known.
@@ -182,6 +198,7 @@ fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine, http
     tracing::info!(
         udp = %output::list(engine.udp_addresses()),
         tcp = %output::list(engine.tcp_addresses()),
+        tls = shown(engine.tls_addresses()),
         relay = %output::list(&config.relay.addresses),
         external = shown(external),
         ports = %format_args!("{low}-{high}"),

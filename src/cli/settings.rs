@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use super::certificates::Tls;
 use super::file_limit::tcp_connections;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
@@ -28,6 +29,7 @@ pub(super) fn settings(
     host: &Host,
     files: u64,
     own_nonce_key: &NonceKey,
+    tls: &Tls,
 ) -> Result<Settings, CredentialError> {
     let relay_addresses = config.relay.addresses.iter();
     let relay_addresses = relay_addresses
@@ -39,9 +41,10 @@ pub(super) fn settings(
     Ok(Settings {
         udp: config.listen.udp.clone(),
         tcp: config.listen.tcp.clone(),
-        tls_listeners: vec![],
-        strict_listeners: vec![],
-        tls: None,
+        tls_listeners: config.listen.tls.clone(),
+        strict_listeners: config.listen.strict.clone(),
+        // Without a certificate every handshake would fail.
+        tls: (!config.tls.pairs.is_empty()).then(|| Arc::clone(&tls.configs.turn)),
         workers: config.server.workers,
         relay_addresses,
         relay_ports: config.relay.ports.clone(),

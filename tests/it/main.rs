@@ -10,6 +10,7 @@ mod attacks;
 mod authentication;
 mod bandwidth;
 mod binding;
+mod certificates;
 mod channel;
 mod check;
 mod cli;

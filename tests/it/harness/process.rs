@@ -30,6 +30,7 @@ pub(crate) struct Process {
     pub(crate) log: Vec<String>,
     pub(crate) udp: Vec<SocketAddr>,
     pub(crate) tcp: Vec<SocketAddr>,
+    pub(crate) tls: Vec<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
 }
 
@@ -52,6 +53,9 @@ impl Process {
         };
         process.udp = addresses("udp");
         process.tcp = addresses("tcp");
+        if line.contains("tls=") {
+            process.tls = addresses("tls=");
+        }
         if line.contains("metrics") {
             process.metrics = addresses("metrics").first().copied();
         }
@@ -104,6 +108,7 @@ impl Process {
             log: vec![],
             udp: vec![],
             tcp: vec![],
+            tls: vec![],
             metrics: None,
         }
     }
