@@ -142,7 +142,7 @@ mod tests {
         pair.certified().cert[0].clone()
     }
 
-    /// TLS-01: and PKI is that of rustls, of which AES-128-GCM with RSA is what RFC 8656 names.
+    /// TLS-01: the suite is the one that RFC 8489 section 6.2.3 wants.
     #[test]
     fn both_versions_and_the_mandatory_suite() {
         let authority = Authority::new();
