@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, read_pair};
 use crate::metrics::Metrics;
-use crate::tls::{Certificates, ConfigError, Files, Pair, ServerConfigs, Stamp};
+use crate::tls::{Certificates, ConfigError, Files, Pair, Stamp, server_config};
 
 /// How often it is looked whether files have changed. A change is taken when it is one look old, so
 /// that a tool has written the key too by then.
@@ -25,7 +26,7 @@ const EXPIRY_INTERVAL_S: i64 = 86_400;
 /// What TLS is spoken with.
 pub(super) struct Tls {
     pub(super) certificates: Arc<Certificates>,
-    pub(super) configs: ServerConfigs,
+    pub(super) config: Arc<ServerConfig>,
 }
 
 impl Tls {
@@ -33,10 +34,10 @@ impl Tls {
     /// If the system has no random numbers.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         let certificates = Arc::new(Certificates::new(config.tls.pairs.clone()));
-        let configs = ServerConfigs::new(&certificates)?;
+        let config = server_config(&certificates)?;
         Ok(Self {
             certificates,
-            configs,
+            config,
         })
     }
 }

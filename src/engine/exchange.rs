@@ -12,7 +12,7 @@ use super::control::{Command, Control, Stopped};
 use super::listen::{self, ListenError, Listeners, Sockets, Wanted};
 use super::listeners::Places;
 use super::settings::Settings;
-use super::stream::{Admission, Budget, StreamSettings};
+use super::stream::{Admission, Budget, StreamSettings, TlsConfigs};
 use super::{StartError, try_relay_address};
 use crate::turn::{TooManyAddresses, Transport};
 
@@ -298,7 +298,7 @@ impl Control {
         self.exchange.budget.set_max(queues);
         let streams = StreamSettings {
             limits: settings.stream,
-            tls: settings.tls,
+            tls: settings.tls.map(TlsConfigs::new),
             strict: self
                 .exchange
                 .registry()

@@ -43,7 +43,7 @@ use crate::turn::{PortPool, Server, Shared, Transport};
 use control::Configured;
 use exchange::{Exchange, Registry};
 use listen::Listeners;
-use stream::{Admission, Budget, StreamSettings};
+use stream::{Admission, Budget, StreamSettings, TlsConfigs};
 use worker::Parts;
 
 /// Why an engine does not start.
@@ -195,7 +195,7 @@ impl Bound {
         let budget = Budget::new(settings.stream.queues_total_bytes);
         let stream = StreamSettings {
             limits: settings.stream,
-            tls: settings.tls,
+            tls: settings.tls.map(TlsConfigs::new),
             strict,
         };
         let exchange = Exchange::new(registry, admission.clone(), budget.clone());

@@ -2,8 +2,8 @@
 //! and the `rustls` configuration that says so.
 //!
 //! [`Pair::from_pem`] checks what an operator has in files. [`Certificates`] holds the pairs in
-//! force, chooses one for each handshake, and is told others while connections go on. [`ServerConfigs`]
-//! are made once a process. Nothing here opens a file, waits, or logs.
+//! force, chooses one for each handshake, and is told others while connections go on. [`server_config`]
+//! is made once a process. Nothing here opens a file, waits, or logs.
 
 mod certificates;
 mod names;
@@ -14,4 +14,4 @@ pub(crate) mod testing;
 
 pub use certificates::Certificates;
 pub use pair::{Files, Flaw, Pair, PairError, Part, Stamp};
-pub use server::{ALPN_NAT_DISCOVERY, ALPN_TURN, ConfigError, ServerConfigs};
+pub use server::{ConfigError, server_config};

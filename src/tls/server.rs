@@ -10,21 +10,10 @@ use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use super::certificates::Certificates;
 
 /// The application protocol of TURN (RFC 7443 section 3).
-pub const ALPN_TURN: &[u8] = b"stun.turn";
+const ALPN_TURN: &[u8] = b"stun.turn";
 
 /// The application protocol of NAT discovery by STUN, likewise.
-pub const ALPN_NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
-
-/// What the workers accept connections with, made once a process: certificates are exchanged behind
-/// it, and the keys of session tickets belong to it.
-#[derive(Clone, Debug)]
-pub struct ServerConfigs {
-    /// For clients that offer one of our application protocols, or none at all.
-    pub turn: Arc<ServerConfig>,
-    /// For clients that offer others only: they are served without one, where rustls would end the
-    /// handshake (RFC 7301 section 3.2 permits both).
-    pub without_alpn: Arc<ServerConfig>,
-}
+const ALPN_NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
 
 /// Why there can be no configuration: the system has no random numbers, or the like.
 #[derive(Debug)]
@@ -38,34 +27,31 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl ServerConfigs {
-    /// TLS 1.2 and 1.3 with the cipher suites that rustls considers safe; no client certificates, no
-    /// early data. Sessions are resumed by tickets alone, so that there is no table of them to fill,
-    /// and by whichever worker the client meets.
-    ///
-    /// # Errors
-    /// If the system has no random numbers.
-    pub fn new(certificates: &Arc<Certificates>) -> Result<Self, ConfigError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(certificates) as _;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(rustls::ALL_VERSIONS)
-            .map_err(ConfigError)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError)?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        // Off as the library has them, which is not ours to rely on: what a client sends early could
-        // be sent again by others, and what we send early is nothing.
-        config.max_early_data_size = 0;
-        config.send_half_rtt_data = false;
-        let without_alpn = Arc::new(config.clone());
-        config.alpn_protocols = vec![ALPN_TURN.to_vec(), ALPN_NAT_DISCOVERY.to_vec()];
-        Ok(Self {
-            turn: Arc::new(config),
-            without_alpn,
-        })
-    }
+/// What the workers accept connections with, to be made once a process: certificates are exchanged
+/// behind it, and the keys of session tickets belong to it.
+///
+/// TLS 1.2 and 1.3 with the cipher suites that rustls considers safe; no client certificates, no early
+/// data. Sessions are resumed by tickets alone, so that there is no table of them to fill, and by
+/// whichever worker the client meets.
+///
+/// # Errors
+/// If the system has no random numbers.
+pub fn server_config(certificates: &Arc<Certificates>) -> Result<Arc<ServerConfig>, ConfigError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(certificates) as _;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .map_err(ConfigError)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![ALPN_TURN.to_vec(), ALPN_NAT_DISCOVERY.to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // Off as the library has them, which is not ours to rely on: what a client sends early could be
+    // sent again by others, and what we send early is nothing.
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    Ok(Arc::new(config))
 }
 
 #[cfg(test)]
@@ -148,7 +134,7 @@ mod tests {
         let authority = Authority::new();
         let made = authority.issue_of(&rcgen::PKCS_RSA_SHA256, &["turn.example.org"], -1, 90);
         let certificates = Arc::new(Certificates::new(vec![made.pair()]));
-        let configs = ServerConfigs::new(&certificates).unwrap();
+        let config = server_config(&certificates).unwrap();
         let suite = aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
         let only = CryptoProvider {
             cipher_suites: vec![suite],
@@ -161,7 +147,7 @@ mod tests {
             (aws_lc_rs::default_provider(), [&rustls::version::TLS13]),
         ] {
             let client = Arc::new(client_with(roots.clone(), provider, &versions));
-            let (client, server) = meet(&client, &configs.turn, "turn.example.org").unwrap();
+            let (client, server) = meet(&client, &config, "turn.example.org").unwrap();
             assert_eq!(client.protocol_version(), Some(versions[0].version));
             assert_eq!(server.protocol_version(), client.protocol_version());
         }
@@ -178,7 +164,7 @@ mod tests {
         ]
         .map(|names| authority.issue(names).pair());
         let certificates = Arc::new(Certificates::new(issued.to_vec()));
-        let configs = ServerConfigs::new(&certificates).unwrap();
+        let config = server_config(&certificates).unwrap();
         let client = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
         for (name, index) in [
             ("first.example.org", 0),
@@ -191,7 +177,7 @@ mod tests {
             // Clients send no name where they know an address only.
             ("192.0.2.1", 0),
         ] {
-            let (client, _) = meet(&client, &configs.turn, name).unwrap();
+            let (client, _) = meet(&client, &config, name).unwrap();
             assert_eq!(shown(&client), der(&issued[index]), "{name}");
         }
     }
@@ -208,7 +194,7 @@ mod tests {
             Arc::clone(&ecdsa),
             Arc::clone(&rsa),
         ]));
-        let configs = ServerConfigs::new(&certificates).unwrap();
+        let config = server_config(&certificates).unwrap();
         let all = aws_lc_rs::default_provider();
         let mut rsa_only = all.clone();
         let mapping = rsa_only.signature_verification_algorithms.mapping;
@@ -221,7 +207,7 @@ mod tests {
         for name in ["turn.example.org", "elsewhere.example", "192.0.2.1"] {
             for (provider, expected) in [(&all, &ecdsa), (&rsa_only, &rsa)] {
                 let client = Arc::new(client_of(&authority, provider.clone()));
-                let (client, _) = meet(&client, &configs.turn, name).unwrap();
+                let (client, _) = meet(&client, &config, name).unwrap();
                 assert_eq!(shown(&client), der(expected), "{name}");
             }
         }
@@ -233,13 +219,13 @@ mod tests {
         let authority = Authority::new();
         let [old, new] = [0, 1].map(|_| authority.issue(&["turn.example.org"]).pair());
         let certificates = Arc::new(Certificates::new(vec![Arc::clone(&old)]));
-        let configs = ServerConfigs::new(&certificates).unwrap();
-        let config = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
-        let (mut client, mut server) = meet(&config, &configs.turn, "turn.example.org").unwrap();
+        let config = server_config(&certificates).unwrap();
+        let client_config = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
+        let (mut client, mut server) = meet(&client_config, &config, "turn.example.org").unwrap();
         assert_eq!(shown(&client), der(&old));
         certificates.replace(vec![Arc::clone(&new)]);
         let fresh = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
-        let (after, _) = meet(&fresh, &configs.turn, "turn.example.org").unwrap();
+        let (after, _) = meet(&fresh, &config, "turn.example.org").unwrap();
         assert_eq!(shown(&after), der(&new));
         io::Write::write_all(&mut client.writer(), b"still here").unwrap();
         let mut flight = Vec::new();
@@ -250,57 +236,47 @@ mod tests {
         io::Read::read_exact(&mut server.reader(), &mut text).unwrap();
         assert_eq!(&text, b"still here");
         certificates.replace(vec![]);
-        let refused = meet(&fresh, &configs.without_alpn, "turn.example.org");
+        let refused = meet(&fresh, &config, "turn.example.org");
         assert!(refused.is_err(), "there is nothing to show");
     }
 
     /// ALPN-01
     #[test]
-    fn our_protocols_are_told_back_and_others_not() {
+    fn our_protocols_are_told_back() {
         let authority = Authority::new();
         let pair = authority.issue(&["turn.example.org"]).pair();
-        let configs = ServerConfigs::new(&Arc::new(Certificates::new(vec![pair]))).unwrap();
-        let ask = |offered: &[&[u8]], server: &Arc<ServerConfig>| {
+        let config = server_config(&Arc::new(Certificates::new(vec![pair]))).unwrap();
+        let ask = |offered: &[&[u8]]| {
             let mut client = client_of(&authority, aws_lc_rs::default_provider());
             client.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
-            let met = meet(&Arc::new(client), server, "turn.example.org")?;
+            let met = meet(&Arc::new(client), &config, "turn.example.org")?;
             Ok::<_, Error>(met.0.alpn_protocol().map(<[u8]>::to_vec))
         };
-        let turn = &configs.turn;
-        assert_eq!(ask(&[], turn), Ok(None));
-        assert_eq!(ask(&[ALPN_TURN], turn), Ok(Some(ALPN_TURN.to_vec())));
+        assert_eq!(ask(&[]), Ok(None));
+        assert_eq!(ask(&[ALPN_TURN]), Ok(Some(ALPN_TURN.to_vec())));
         let both: [&[u8]; 3] = [b"h2", ALPN_NAT_DISCOVERY, ALPN_TURN];
-        assert_eq!(ask(&both, turn), Ok(Some(ALPN_TURN.to_vec())));
+        assert_eq!(ask(&both), Ok(Some(ALPN_TURN.to_vec())));
         let discovery = Some(ALPN_NAT_DISCOVERY.to_vec());
-        assert_eq!(ask(&[ALPN_NAT_DISCOVERY], turn), Ok(discovery));
-        assert_eq!(
-            ask(&[b"h2", b"http/1.1"], turn),
-            Err(Error::NoApplicationProtocol)
-        );
-        assert_eq!(ask(&[b"h2", b"http/1.1"], &configs.without_alpn), Ok(None));
+        assert_eq!(ask(&[ALPN_NAT_DISCOVERY]), Ok(discovery));
     }
 
-    /// By tickets, whichever of the configurations made them, in both versions.
+    /// By tickets, in both versions.
     #[test]
     fn sessions_are_resumed() {
         let authority = Authority::new();
         let pair = authority.issue(&["turn.example.org"]).pair();
-        let configs = ServerConfigs::new(&Arc::new(Certificates::new(vec![pair]))).unwrap();
+        let config = server_config(&Arc::new(Certificates::new(vec![pair]))).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(authority.der()).unwrap();
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let provider = aws_lc_rs::default_provider();
             let client = Arc::new(client_with(roots.clone(), provider, &[version]));
-            for (server, expected) in [
-                (&configs.turn, HandshakeKind::Full),
-                (&configs.turn, HandshakeKind::Resumed),
-                (&configs.without_alpn, HandshakeKind::Resumed),
-            ] {
-                let (met, _) = meet(&client, server, "turn.example.org").unwrap();
+            for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let (met, _) = meet(&client, &config, "turn.example.org").unwrap();
                 assert_eq!(met.handshake_kind(), Some(expected), "{version:?}");
             }
         }
-        assert_eq!(configs.turn.max_early_data_size, 0);
-        assert!(!configs.turn.send_half_rtt_data);
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(!config.send_half_rtt_data);
     }
 }

@@ -138,16 +138,16 @@ impl Connection {
         let Layer::Unknown(first) = std::mem::replace(&mut self.layer, Layer::Plain) else {
             unreachable!("TLS begins once");
         };
-        let Some(config) = host.config else {
+        let Some(configs) = host.configs else {
             return Then::Ended(Ending::NotTurn);
         };
-        self.layer = match Tls::new(config, host.workbench, host.budget) {
+        let mut held = first.into_held();
+        let bytes = if held.is_empty() { bytes } else { held.bytes() };
+        self.layer = match Tls::new(configs.of(bytes), host.workbench, host.budget) {
             Ok(tls) => Layer::Tls(Box::new(tls)),
             Err(error) => return self.tls_failed(error, true),
         };
         self.five_tuple.transport = Transport::Tls;
-        let mut held = first.into_held();
-        let bytes = if held.is_empty() { bytes } else { held.bytes() };
         self.receive_tls(bytes, plain, host)
     }
 

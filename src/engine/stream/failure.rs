@@ -19,9 +19,6 @@ impl fmt::Display for HandshakeFailure {
                 Some(text) => f.write_str(text),
                 None => write!(f, "nothing in common with the client: {why:?}"),
             },
-            Error::NoApplicationProtocol => {
-                f.write_str("the client offers other protocols (ALPN) than this server has")
-            }
             Error::General(text) if text.contains("certificate") => {
                 f.write_str("no certificate for what the client asks for")
             }

@@ -4,6 +4,7 @@
 //! and waits for the socket. What arrives goes through the same `turn::Server` as datagrams do.
 
 mod admission;
+mod alpn;
 mod budget;
 mod connection;
 mod ending;
@@ -20,6 +21,7 @@ mod tcp;
 mod tls;
 
 pub(super) use admission::Admission;
+pub(super) use alpn::TlsConfigs;
 pub(super) use budget::Budget;
 pub(super) use ending::Ending;
 pub(super) use failure::HandshakeFailure;

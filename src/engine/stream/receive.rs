@@ -44,7 +44,7 @@ impl Worker {
         let mut plain = std::mem::take(&mut self.streams.plain);
         let streams = &mut self.streams;
         let mut host = TlsHost {
-            config: streams.settings.tls.as_ref(),
+            configs: streams.settings.tls.as_ref(),
             workbench: &streams.workbench,
             budget: &streams.budget,
             handshakes: &mut streams.handshakes,

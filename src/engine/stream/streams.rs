@@ -1,12 +1,11 @@
 //! What a worker has for all of its streams.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use super::admission::Admission;
+use super::alpn::TlsConfigs;
 use super::budget::Budget;
 use super::connection::Connections;
 use super::ending::Endings;
@@ -29,7 +28,7 @@ const OPENINGS_PER_ROUND: usize = 4;
 pub(in crate::engine) struct StreamSettings {
     pub(in crate::engine) limits: StreamLimits,
     /// For the connections that come from here on.
-    pub(in crate::engine) tls: Option<Arc<ServerConfig>>,
+    pub(in crate::engine) tls: Option<TlsConfigs>,
     /// Places of the listeners that take one protocol only, and which.
     pub(in crate::engine) strict: Vec<(usize, Transport)>,
 }
@@ -108,7 +107,7 @@ impl Streams {
 
 /// What a connection needs to begin TLS, and where it counts.
 pub(super) struct TlsHost<'a> {
-    pub(super) config: Option<&'a Arc<ServerConfig>>,
+    pub(super) configs: Option<&'a TlsConfigs>,
     pub(super) workbench: &'a Workbench,
     pub(super) budget: &'a Budget,
     pub(super) handshakes: &'a mut [u64; TLS_HANDSHAKES.len()],
