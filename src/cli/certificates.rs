@@ -114,23 +114,23 @@ impl Keeper {
         }
     }
 
-    /// Whether a pair is to be read: its files are not what they were when it was read, are what they
-    /// were a look ago, and have not been tried in this state.
+    /// Whether a pair is to be read: its files are what they were a look ago, and have not been tried
+    /// in this state.
     fn is_due(&mut self, pair: &Pair) -> bool {
-        let stamp = Stamp::of(pair.files());
         let files = pair.files();
-        let is_read = stamp == pair.stamp();
+        let stamp = Stamp::of(files);
         let Some(seen) = self.seen.iter_mut().find(|seen| seen.files == *files) else {
-            let files = files.clone();
+            // Read once more whatever it is: a process that has become somebody may not be able to, and
+            // that had better show before the renewal.
             self.seen.push(Seen {
-                files,
+                files: files.clone(),
                 stamp,
-                is_read,
+                is_read: false,
             });
             return false;
         };
         if seen.stamp != stamp {
-            (seen.stamp, seen.is_read) = (stamp, is_read);
+            (seen.stamp, seen.is_read) = (stamp, stamp == pair.stamp());
             return false;
         }
         !std::mem::replace(&mut seen.is_read, true)
@@ -319,6 +319,17 @@ mod tests {
         fs::remove_file(&trial.files.cert).unwrap();
         assert!(!trial.changes());
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 3));
+    }
+
+    /// A server that has become somebody may not be able to read what it has read.
+    #[test]
+    fn files_are_read_once_more_after_the_start() {
+        let mut trial = Trial::new();
+        fs::remove_file(&trial.files.key).unwrap();
+        for expected in [0, 1, 1] {
+            trial.keeper.look();
+            assert_eq!(trial.counted("failure"), expected);
+        }
     }
 
     /// TLS-03: SIGUSR2 does not wait for files to rest.

@@ -163,7 +163,8 @@ impl Flaw {
             Self::NoNames => "have it issued with the name of this server (subjectAltName)",
             Self::BrokenChain => "put the server's first, then the one of its issuer, and so on",
             Self::Alone => {
-                "use the whole chain (certbot: fullchain.pem), unless clients trust its issuer"
+                "use the whole chain (certbot: fullchain.pem); of an authority of your own append its \
+                 certificate"
             }
         }
     }

@@ -355,3 +355,27 @@ fn a_start_looks_at_the_key() {
         "{told}"
     );
 }
+
+/// A server that was started as root reads a key that it cannot read again once it is somebody, which
+/// had better show before the renewal.
+#[test]
+fn a_key_for_root_alone_is_told_after_the_start() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let made = authority.issue(NAME);
+    made.write(directory.path(), "turn");
+    let key = directory.path().join("turn.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut process = Process::start(&config(own_ipv4(), PAIR, directory.path()));
+    let line = process.wait_for("stays in force");
+    assert!(
+        line.contains("turn.key cannot be read (Permission denied"),
+        "{line}"
+    );
+    let stream = authority.connect(process.tls[0], NAME);
+    assert_eq!(shown(&stream), made.der());
+}
