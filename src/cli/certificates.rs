@@ -196,6 +196,7 @@ impl Keeper {
 /// When something ends, of which so many days are left.
 pub(super) fn days(left: i64) -> String {
     match left {
+        -1 => "1 day ago".to_owned(),
         ..0 => format!("{} days ago", left.unsigned_abs()),
         0 => "today".to_owned(),
         1 => "in 1 day".to_owned(),
@@ -365,6 +366,7 @@ mod tests {
     fn days_are_told_in_words() {
         for (left, text) in [
             (-2, "2 days ago"),
+            (-1, "1 day ago"),
             (0, "today"),
             (1, "in 1 day"),
             (20, "in 20 days"),

@@ -18,7 +18,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use time::{Duration, OffsetDateTime};
 
 use crate::harness::tls::{TlsStream, shown};
-use crate::harness::{Client, DEADLINE, Peer, Process, ask_tcp, own_ipv4, uninterrupted};
+use crate::harness::{Client, DEADLINE, Packet, Peer, Process, ask_tcp, own_ipv4, uninterrupted};
 
 const NAME: &str = "turn.example.org";
 
@@ -184,6 +184,27 @@ fn changed_files_serve_the_next_handshake() {
     peer.send(b"and here", relayed);
     client.expect_channel(0x4000, b"and here");
     client.delete();
+}
+
+/// TLS-03: with many of them, none is dropped.
+#[test]
+fn connections_go_on_with_another_certificate() {
+    let (mut trial, _) = Trial::new(|authority| authority.issue(NAME));
+    let mut clients: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut client = Client::tls_over(trial.connect());
+            assert_eq!(client.exchange(&Packet::binding()).code(), 0);
+            client
+        })
+        .collect();
+    let new = trial.authority.issue(NAME);
+    new.write(trial.directory.path(), "turn");
+    trial.process.signal(Signal::USR2);
+    trial.process.wait_for("certificates read again: 1 of 1");
+    trial.assert_shown(&new);
+    for client in &mut clients {
+        assert_eq!(client.exchange(&Packet::binding()).code(), 0);
+    }
 }
 
 /// TLS-03
