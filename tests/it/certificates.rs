@@ -308,7 +308,7 @@ fn a_reload_takes_further_pairs() {
     }
 }
 
-/// TLS-06: a server that has had no certificate speaks TLS once it has one.
+/// TLS-02: a server that has had no certificate speaks TLS once it has one.
 #[test]
 fn a_reload_turns_tls_on() {
     let authority = Authority::new();

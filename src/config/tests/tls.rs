@@ -39,7 +39,7 @@ fn there_is_none_by_default() {
     assert!(config.uris().iter().all(|uri| uri.starts_with("turn:")));
 }
 
-/// TLS-06: the port is there with the certificate, on the addresses of the others.
+/// TLS-02: the port is there with the certificate, on the addresses of the others.
 #[test]
 fn a_certificate_turns_it_on() {
     let pair = made(&["turn.example.org"], -1, 90);
