@@ -58,7 +58,7 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and still likely to be a mistake.
     pub warnings: Vec<Problem>,
-    /// The files that were read: the configuration, and those of secrets.
+    /// The files that were read: the configuration, and what it names.
     pub files: Vec<PathBuf>,
     /// Where the secrets come from, in the order of their use.
     pub secrets: Vec<SecretSource>,
@@ -109,6 +109,8 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
     document.overlay(environment::read(&sources.environment, &mut problems));
     document.overlay(from_flags(&sources.flags, &mut problems));
     let mut loaded = resolve::resolve(&document, host, problems)?;
+    // One that sets nothing yet will be read again too.
+    loaded.files.extend(sources.file.clone());
     let credentials = credentials.into_iter().flatten();
     let unused = credentials.filter_map(|(key, origin)| unused(key, &origin, &document));
     loaded.warnings.extend(unused);

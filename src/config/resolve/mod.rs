@@ -40,7 +40,7 @@ pub(super) fn resolve(
         host,
         problems,
         warnings: Vec::new(),
-        files: document.file().map(PathBuf::from).into_iter().collect(),
+        files: Vec::new(),
         secrets: Vec::new(),
     };
     let auth = resolver.auth();

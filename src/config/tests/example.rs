@@ -60,7 +60,7 @@ fn the_example_and_check_config_have_every_key() {
             key.path
         );
         // The secrets of files are shown with the others.
-        let merged = key.path.ends_with("_secret_file") || key.path == "admin.token_file";
+        let merged = key.path.ends_with("secret_file") || key.path == "admin.token_file";
         assert!(
             merged || has(&shown),
             "{} is missing from check-config",
