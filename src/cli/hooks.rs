@@ -9,6 +9,7 @@ use crate::admin::RevokedNotice;
 use crate::config::Config;
 use crate::engine::{NoticeSink, Notices, notices};
 use crate::hooks::{Event, Handle, Hooks, Kind, PrepareError, Prepared, Settings, Timing};
+use crate::metrics::Metrics;
 
 /// Revocations that wait to be told. Whoever revokes beyond that waits too.
 const REVOKED_MAX: usize = 64;
@@ -63,8 +64,10 @@ impl Configured {
     }
 
     /// Begins to send, in the runtime of the caller.
-    pub(super) fn start(self) -> Running {
+    pub(super) fn start(self, metrics: &Metrics) -> Running {
         let hooks = self.prepared.start();
+        let handle = hooks.handle();
+        metrics.watch_hooks(move || handle.statistics());
         Running {
             forwarder: tokio::spawn(forward(self.notices, self.revoked, hooks.handle())),
             hooks,

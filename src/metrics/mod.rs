@@ -12,7 +12,8 @@ mod reloads;
 mod sample;
 mod table;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use process::Process;
@@ -27,6 +28,29 @@ use block::Block;
 /// second, and a busy machine may be late.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
 
+/// What became of the events that hooks are to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookEvents {
+    /// Accepted by the receiver.
+    pub sent: u64,
+    /// Given up, or refused by the receiver for good.
+    pub failed: u64,
+    /// Never queued, because there was no room.
+    pub dropped: u64,
+    /// Waiting or under way.
+    pub queued: u64,
+}
+
+/// Whom a scrape asks about them; nobody without hooks.
+#[derive(Default)]
+struct HookSource(OnceLock<Box<dyn Fn() -> HookEvents + Send + Sync>>);
+
+impl fmt::Debug for HookSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookSource")
+    }
+}
+
 /// All numbers of a server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -34,6 +58,7 @@ pub struct Metrics {
     shared: Arc<Shared>,
     process: Process,
     reloads: Reloads,
+    hooks: HookSource,
     start: Instant,
     started: SystemTime,
 }
@@ -47,6 +72,7 @@ impl Metrics {
             shared,
             process,
             reloads: Reloads::new(started),
+            hooks: HookSource::default(),
             start: Instant::now(),
             started,
         }
@@ -98,6 +124,15 @@ impl Metrics {
     /// What happened to the configuration.
     pub const fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// Has every scrape ask what became of hooks' events. Once; later calls change nothing.
+    pub fn watch_hooks(&self, ask: impl Fn() -> HookEvents + Send + Sync + 'static) {
+        let _ = self.hooks.0.set(Box::new(ask));
+    }
+
+    fn hook_events(&self) -> HookEvents {
+        self.hooks.0.get().map(|ask| ask()).unwrap_or_default()
     }
 
     /// Everything as OpenMetrics text.

@@ -181,6 +181,17 @@ metrics! {
     Gauge "turnstone_configuration_loaded_timestamp_seconds" []
         "Unix time at which the configuration in force was read"
         => |it, out| out.number(&[], it.metrics.reloads.loaded_unix_s());
+    Counter "turnstone_hook_events_total" ["result"]
+        "Events for the receiver of hooks: sent, failed (given up or refused), dropped (no room)"
+        => |it, out| {
+            let events = it.metrics.hook_events();
+            out.number(&["sent"], events.sent)?;
+            out.number(&["failed"], events.failed)?;
+            out.number(&["dropped"], events.dropped)
+        };
+    Gauge "turnstone_hook_events_queued" []
+        "Events that wait for the receiver of hooks"
+        => |it, out| out.number(&[], it.metrics.hook_events().queued);
     Gauge "process_start_time_seconds" []
         "Unix time at which the server started"
         => |it, out| out.number(&[], unix_s(it.metrics.started));
