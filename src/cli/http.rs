@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use secrecy::SecretString;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
+use crate::admin::api::{Api, Facts, InForce};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::reload::ReloadDesk;
 use crate::admin::{
@@ -111,6 +111,7 @@ pub(super) struct Told<'a> {
     pub(super) revocations: Arc<RevocationBook>,
     pub(super) revoked: Option<mpsc::Sender<RevokedNotice>>,
     pub(super) reload: ReloadDesk,
+    pub(super) in_force: watch::Receiver<InForce>,
     pub(super) log_level: log::Level,
 }
 
@@ -122,25 +123,13 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         revocations,
         revoked,
         reload,
+        in_force,
         log_level,
     } = told;
-    let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
-    let udp = engine.udp_addresses().iter().map(address("udp"));
-    let tcp = engine.tcp_addresses().iter().map(address("tcp"));
-    let relays = config.relay.addresses.iter();
-    let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
     let facts = Facts {
         started: SystemTime::now(),
         workers: config.server.workers,
-        realm: config.realm.clone(),
-        rest_separator: config.auth.rest_separator,
-        listeners: udp.chain(tcp).collect(),
-        relay: RelayFacts {
-            addresses: relays.collect(),
-            ports: config.relay.ports.clone(),
-        },
         credentials,
-        limits: config.limits.clone(),
         config_file: file.map(Path::to_owned),
     };
     let statistics = Statistics::new(Arc::clone(engine.metrics()), engine.control());
@@ -153,6 +142,7 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         log_level,
         statistics: Arc::new(statistics),
         facts,
+        in_force,
     })
 }
 

@@ -39,6 +39,7 @@ struct Info {
 struct Listener {
     transport: String,
     address: String,
+    leaving: bool,
 }
 
 #[derive(Deserialize)]
@@ -92,10 +93,17 @@ fn table(info: &Info) -> Table {
     row("up", duration(info.uptime_s));
     row("realm", info.realm.clone());
     for listener in &info.listeners {
-        row(
-            "listens",
-            format!("{} {}", listener.transport, listener.address),
-        );
+        let Listener {
+            transport,
+            address,
+            leaving,
+        } = listener;
+        let leaving = if *leaving {
+            ", until its allocations end"
+        } else {
+            ""
+        };
+        row("listens", format!("{transport} {address}{leaving}"));
     }
     for RelayAddress { bound, advertised } in &info.relay.addresses {
         let address = match bound == advertised {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use sd_notify::NotifyState;
 use secrecy::SecretString;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::serve::notify;
 use super::{file_limit, http, settings};
+use crate::admin::api::InForce;
 use crate::admin::credentials::Desk;
 use crate::admin::reload::{self, Reloaded};
 use crate::auth::NonceKey;
@@ -29,6 +30,8 @@ pub(super) struct Parts {
     pub(super) desk: Option<Desk>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
+    /// Where operators see what is in force.
+    pub(super) in_force: watch::Sender<InForce>,
 }
 
 /// Reloads, one at a time.
@@ -61,6 +64,7 @@ impl Reloader {
             level,
             desk,
             reloads: _,
+            in_force,
         } = &self.parts;
         let mut config = self.config.lock().await;
         let host = host.again();
@@ -86,6 +90,7 @@ impl Reloader {
             if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
                 desk.replace(issuer, new.credentials.keys.clone());
             }
+            in_force.send_replace(InForce::from(&new));
             *config = new;
         }
         let keys = |differences: Vec<(&'static str, When)>| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
@@ -23,6 +23,7 @@ use super::reloader::{Parts, Reloader};
 use super::revoked::Revoked;
 use super::settings::{own_nonce_key, settings};
 use super::signals::{Signals, Wish};
+use crate::admin::api::InForce;
 use crate::admin::reload::{self, ReloadDesk};
 use crate::admin::{Drain, Over, RevocationBook};
 use crate::config::{Config, Host, SecretSource, Sources};
@@ -115,12 +116,14 @@ pub(super) fn serve(
     let file = plan.sources.file.as_deref();
     let service = http.credentials_address();
     let (reload_desk, requests) = ReloadDesk::new();
+    let (in_force, reloaded) = watch::channel(InForce::from(config));
     let told = http::Told {
         file,
         credentials: service,
         revocations,
         revoked: hooks.as_ref().map(hooks::Configured::revoked),
         reload: reload_desk,
+        in_force: reloaded,
         log_level: log.level(),
     };
     let api = http::api(&engine, config, told);
@@ -133,10 +136,11 @@ pub(super) fn serve(
         level: log.level(),
         desk: None,
         reloads: Arc::clone(engine.metrics()),
+        in_force,
     };
     let config = plan.config;
     runtime.block_on(async {
-        let hooks = hooks.map(hooks::Configured::start);
+        let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
         let page;
         (page, parts.desk) = http.serve(&engine, &api, &config);
         let reloader = Arc::new(Reloader::new(parts, config));

@@ -213,7 +213,29 @@ impl Exchange {
     }
 }
 
+/// A listener as operators see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// The protocol.
+    pub transport: Transport,
+    /// With the port that the kernel chose.
+    pub address: SocketAddr,
+    /// Whether it is not configured any more, and serves those who have an allocation alone.
+    pub is_leaving: bool,
+}
+
 impl Control {
+    /// Every listener.
+    pub fn all_listeners(&self) -> Vec<Listening> {
+        let registry = self.exchange.registry();
+        let listeners = registry.listeners.iter().map(|it| Listening {
+            transport: it.wanted.transport,
+            address: it.local,
+            is_leaving: it.is_leaving,
+        });
+        listeners.collect()
+    }
+
     /// Where clients of a transport are served now.
     pub fn listeners(&self, transport: Transport) -> Vec<SocketAddr> {
         self.exchange.registry().addresses(transport)

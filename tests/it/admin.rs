@@ -183,7 +183,7 @@ fn every_question_while_a_call_goes_on() {
     assert_eq!(info["allocations"], 2);
     assert_eq!(info["relay_ports"]["live"], 2);
     assert_eq!(info["relay"]["ports"], "20000-29999");
-    let udp = json!({"transport": "udp", "address": server.process.udp[0]});
+    let udp = json!({"transport": "udp", "address": server.process.udp[0], "leaving": false});
     assert_eq!(info["listeners"][0], udp);
     assert_eq!(info["draining"], Value::Null);
 

@@ -115,7 +115,10 @@ async fn revoke(
         }
         Some(until) => Some(until),
         None if is_user => None,
-        None => default_until(&name, api.facts.rest_separator, now_unix_s),
+        None => {
+            let separator = api.in_force.borrow().rest_separator;
+            default_until(&name, separator, now_unix_s)
+        }
     };
     let told = name.clone();
     let changed = api.revocations.change(move |revocations| {
