@@ -553,6 +553,8 @@ fn the_documents_name_the_metrics_that_there_are() {
     );
     for path in [
         "docs/metrics.md",
+        "docs/migration.md",
+        "docs/hooks.md",
         "docs/grafana/turnstone.json",
         "docs/prometheus/turnstone.rules.yml",
         "docs/prometheus/turnstone.test.yml",
