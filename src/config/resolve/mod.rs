@@ -8,6 +8,7 @@ mod auth;
 mod clients;
 mod credentials;
 mod hooks;
+mod http_address;
 mod metrics;
 mod peers;
 
