@@ -108,8 +108,10 @@ async fn forward(mut notices: Notices, mut revoked: mpsc::Receiver<RevokedNotice
 }
 
 fn tell_revoked(revoked: &RevokedNotice, hooks: &Handle) {
+    let name = Some(revoked.name.as_str());
     let event = Event::CredentialRevoked {
-        name: &revoked.name,
+        user: name.filter(|_| revoked.is_user),
+        username: name.filter(|_| !revoked.is_user),
         until_unix_s: revoked.until_unix_s,
         ended: revoked.ended as u64,
     };

@@ -184,7 +184,8 @@ mod tests {
 
     fn revoked(name: &str) -> Event<'_> {
         Event::CredentialRevoked {
-            name,
+            user: Some(name),
+            username: None,
             until_unix_s: None,
             ended: 0,
         }

@@ -242,10 +242,11 @@ fn a_revocation_is_told() {
         panic!("{events:#?}")
     };
     assert_eq!(
-        (&told["name"], &told["ended"]),
+        (&told["user"], &told["ended"]),
         (&"alice".into(), &1.into())
     );
     assert!(told["until_unix_s"].is_null());
+    assert!(told.get("username").is_none());
 }
 
 /// HOOK-01, HOOK-02, HOOK-05: every event of a call once, with its usage, in requests that are signed.
@@ -501,6 +502,21 @@ fn write_ca(directory: &Path, pem: &str) -> String {
     format!("hooks.ca_file = \"{}\"", path.display())
 }
 
+/// HOOK-06: certificates elsewhere do not keep a server that has given up its files from a reload.
+#[test]
+fn certificates_in_another_directory_can_be_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(directory.path(), everybody).unwrap();
+    let (_, ca) = certificates();
+    let more = write_ca(directory.path(), &ca);
+    let mut process = server("https://localhost:1/", &more);
+    let file = process.home().join("turnserver.toml");
+    let text = fs::read_to_string(file).unwrap() + "server.software = \"changed\"\n";
+    let line = process.reload(&text);
+    assert!(line.contains("changed=\"server.software\""), "{line}");
+}
+
 /// HOOK-07: https, to a name, by a process that opens no file any more and connects to one port.
 #[test]
 fn https_needs_a_certificate_of_the_authority() {
@@ -547,7 +563,8 @@ fn settings(url: String, timing: Timing) -> Settings {
 
 fn revoked(name: &str) -> Event<'_> {
     Event::CredentialRevoked {
-        name,
+        user: None,
+        username: Some(name),
         until_unix_s: None,
         ended: 1,
     }
@@ -607,7 +624,7 @@ fn an_outage_costs_what_does_not_fit() {
     assert_eq!(dropped.sum::<u64>(), 3);
     let names = requests[1..].iter().flat_map(Request::events);
     let names: Vec<String> = names
-        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .map(|it| it["username"].as_str().unwrap().to_owned())
         .collect();
     let expected: Vec<String> = (0..QUEUE_EVENTS_MAX).map(|it| it.to_string()).collect();
     assert_eq!(names, expected);

@@ -140,6 +140,7 @@ async fn revoke(
     );
     if let Some(revoked) = &api.revoked {
         let notice = RevokedNotice {
+            is_user,
             name: told,
             until_unix_s: until,
             ended: changed.ended,
