@@ -179,8 +179,7 @@ fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
 
 /// Issues credentials for as long as the runtime runs.
 fn serve_credentials(listener: TcpListener, config: &Config) -> Desk {
-    let issuer = issuer(config).expect("keys need a secret");
-    let desk = Desk::new(issuer, config.credentials.keys.clone());
+    let desk = Desk::new(issuer(config), config.credentials.keys.clone());
     let router = desk.router();
     tokio::spawn(async move {
         let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;

@@ -86,9 +86,12 @@ impl Reloader {
                 .map_err(|error| vec![error.to_string()])?;
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| vec![error.to_string()])?;
-            level.set(new.log.level);
-            if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
-                desk.replace(issuer, new.credentials.keys.clone());
+            if new.log.level != config.log.level {
+                // Otherwise what an operator has set stays.
+                level.set(new.log.level);
+            }
+            if let Some(desk) = desk {
+                desk.replace(http::issuer(&new), new.credentials.keys.clone());
             }
             in_force.send_replace(InForce::from(&new));
             *config = new;

@@ -349,6 +349,38 @@ fn an_address_has_a_rate() {
 
 /// A server without keys has no such listener, and one without a secret makes credentials from its
 /// own.
+/// RELOAD-02: a key that a reload has taken away is refused, and a new one works, with the secret that is
+/// the first now; also where nothing is left to issue credentials with.
+#[test]
+fn keys_and_secrets_change_with_a_reload() {
+    let mut server = Server::start();
+    let target = "/?service=turn&username=carol";
+    let file = server.process.home().join("turnserver.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let other = "key-of-another-back-end";
+    let changed = text
+        .replace(KEY, other)
+        .replace(SECRET, "a-new-secret-of-the-back-end-as-well");
+    server.process.reload(&changed);
+    server
+        .ask("GET", target, &[("Authorization", &bearer(KEY))], "")
+        .assert_refused(401, "");
+    let answer = server
+        .ask("GET", target, &[("Authorization", &bearer(other))], "")
+        .success();
+    assert_good(&server, &answer["username"], &answer["password"]);
+
+    let (without, _) = changed.split_once("[[credentials.keys]]").unwrap();
+    let secrets = without.find("auth.static_auth_secret").unwrap();
+    let end = secrets + without[secrets..].find('\n').unwrap();
+    let users = "auth.users = { alice = \"wonderland\" }";
+    let without = [&without[..secrets], users, &without[end..]].concat();
+    server.process.reload(&without);
+    server
+        .ask("GET", target, &[("Authorization", &bearer(other))], "")
+        .assert_refused(401, "");
+}
+
 #[test]
 fn off_without_keys() {
     let ip = own_ipv4();

@@ -198,6 +198,21 @@ fn the_secret_of_a_first_run_stays() {
     Client::udp_to(process.udp[0]).allocate();
 }
 
+/// RELOAD-01: what an operator set by command stays, unless the file says something else.
+#[test]
+fn a_level_that_was_set_stays() {
+    let ip = own_ipv4();
+    let mut process = start(ip, "server.software = \"0\"");
+    let socket = process.home().join("admin.sock");
+    let level = || ask_socket(&socket, "GET", "/v1/log-level", "").success();
+    let debug = serde_json::json!({ "level": "debug" });
+    ask_socket(&socket, "PUT", "/v1/log-level", &debug.to_string()).success();
+    process.reload(&config(ip, "server.software = \"1\""));
+    assert_eq!(level(), debug);
+    process.reload(&config(ip, "log.level = \"trace\""));
+    assert_eq!(level()["level"], "trace");
+}
+
 /// RELOAD-01: a file that set nothing at the start is read again all the same, though the process has
 /// given up all files that it has not named; and operators see what is in force.
 #[test]

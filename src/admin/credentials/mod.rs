@@ -85,7 +85,8 @@ pub fn bind(service: &config::CredentialService) -> Result<Option<TcpListener>, 
 /// What the endpoints work with.
 #[derive(Debug)]
 struct Service {
-    issuer: Issuer,
+    /// None after a reload that left nothing to issue them with; then there are no keys either.
+    issuer: Option<Issuer>,
     callers: Callers,
 }
 
@@ -101,12 +102,12 @@ impl FromRef<Desk> for Arc<Service> {
 
 impl Desk {
     /// Issues these credentials to who has one of these keys.
-    pub fn new(issuer: Issuer, keys: Vec<config::ApiKey>) -> Self {
+    pub fn new(issuer: Option<Issuer>, keys: Vec<config::ApiKey>) -> Self {
         Self(Arc::new(RwLock::new(Service::new(issuer, keys))))
     }
 
     /// From here on other credentials are issued, or to others. What is being answered goes on.
-    pub fn replace(&self, issuer: Issuer, keys: Vec<config::ApiKey>) {
+    pub fn replace(&self, issuer: Option<Issuer>, keys: Vec<config::ApiKey>) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *current = Service::new(issuer, keys);
     }
@@ -169,7 +170,7 @@ struct Query {
 }
 
 impl Service {
-    fn new(issuer: Issuer, keys: Vec<config::ApiKey>) -> Arc<Self> {
+    fn new(issuer: Option<Issuer>, keys: Vec<config::ApiKey>) -> Arc<Self> {
         let callers = Callers::new(keys);
         Arc::new(Self { issuer, callers })
     }
@@ -186,7 +187,8 @@ impl Service {
             let text = format!("ttl: {ttl_s} is not 1 to {max} seconds, which this key allows");
             return Err(Error::bad_request(text));
         }
-        let credentials = self.issuer.issue(user, ttl_s, unix_s())?;
+        let issuer = self.issuer.as_ref().expect("there is no key without it");
+        let credentials = issuer.issue(user, ttl_s, unix_s())?;
         tracing::debug!(
             key = caller.key.id,
             username = credentials.username,
@@ -312,10 +314,10 @@ mod tests {
             let credentials = service.issue(&caller, None, None).unwrap();
             Some((credentials.username.clone(), credentials.password.clone()))
         };
-        let desk = Desk::new(issuer("north"), vec![key("the-first-key")]);
+        let desk = Desk::new(Some(issuer("north")), vec![key("the-first-key")]);
         let (name, made) = password(&desk, "the-first-key").unwrap();
         assert_eq!(made, crate::auth::rest_password("north", name.as_bytes()));
-        desk.replace(issuer("south"), vec![key("the-second-key")]);
+        desk.replace(Some(issuer("south")), vec![key("the-second-key")]);
         assert_eq!(password(&desk, "the-first-key"), None);
         let (name, made) = password(&desk, "the-second-key").unwrap();
         assert_eq!(made, crate::auth::rest_password("south", name.as_bytes()));
