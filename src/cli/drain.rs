@@ -7,8 +7,7 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::admin_client::{AdminClient, ServerArgs};
-use super::output;
+use super::admin_client::{ServerArgs, ask_and_print};
 use super::table::{allocations, duration};
 
 /// Refuse new allocations, and end the server with the last one that there is
@@ -49,12 +48,9 @@ impl Args {
                 json!({ "deadline_s": deadline_s }).to_string(),
             )
         };
-        let progress =
-            AdminClient::new(self.server).and_then(|server| server.ask(method, "/v1/drain", body));
-        match progress {
-            Ok(progress) => output::print(told(&progress)),
-            Err(failure) => failure.tell(),
-        }
+        ask_and_print(self.server, method, "/v1/drain", body, |progress| {
+            told(&progress)
+        })
     }
 }
 

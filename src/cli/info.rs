@@ -5,17 +5,12 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::admin_client::{AdminClient, ServerArgs, read};
-use super::output;
+use super::admin_client::{ServerArgs, ask_and_print};
 use super::table::{Side, Table, duration};
 
 /// Show a server that runs: its addresses, how full it is, whether it drains
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Print the server's answer as it is
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -75,14 +70,8 @@ struct RelayPorts {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let shown = AdminClient::new(self.server).and_then(|server| {
-            let text = server.ask_for_text(Method::GET, "/v1/info", String::new())?;
-            if self.json {
-                return Ok(output::print(text));
-            }
-            Ok(output::print(table(&read(&text)?)))
-        });
-        shown.unwrap_or_else(|failure| failure.tell())
+        let told = |info| table(&info);
+        ask_and_print(self.server, Method::GET, "/v1/info", String::new(), told)
     }
 }
 

@@ -48,7 +48,7 @@ pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
 pub use exposure::hidden_from;
 pub use host::{Host, is_private};
-pub use load::{Flag, Loaded, Sources, load, system_file};
+pub use load::{Flag, Loaded, Sources, admin_socket, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
 pub use reload::{When, differences};
 pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, SOCKET_PATH_MAX};

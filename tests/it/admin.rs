@@ -547,8 +547,17 @@ fn commands_say_what_the_server_says() {
     for expected in ["PERMISSION", "127.0.0.1", "0x4000", "to peers", "bit/s"] {
         assert!(full.contains(expected), "{full}");
     }
-    let raw: Value = serde_json::from_str(&server.stdout(&["show", id, "--json"])).unwrap();
-    assert_eq!(raw["id"], id);
+    let json = |command: &[&str]| -> Value {
+        let command = [command, &["--json"]].concat();
+        serde_json::from_str(&server.stdout(&command)).unwrap()
+    };
+    assert_eq!(json(&["show", id])["id"], id);
+    assert_eq!(json(&["log-level"])["level"], "info");
+    server.process.let_read();
+    assert_eq!(json(&["reload"])["changed"], json!([]));
+    assert!(json(&["drain"])["draining"].is_object());
+    assert!(json(&["drain", "--undo"])["draining"].is_null());
+    assert_eq!(json(&["end", "--user", "nobody"])["ended"], 0);
     assert!(server.stdout(&["info"]).contains("example.org"));
     assert_eq!(server.stdout(&["log-level"]), "info\n");
     assert_eq!(server.stdout(&["log-level", "trace"]), "trace\n");
@@ -568,6 +577,16 @@ fn commands_say_what_the_server_says() {
         server.stdout(&["end", "--user", "alice"]),
         "1 allocation ended\n"
     );
+    // The file that is broken is the one that a reload would tell of.
+    let broken = server.process.home().join("broken.toml");
+    let text = format!("admin.socket = {:?}\nlisten.udp = 1\n", server.socket);
+    fs::write(&broken, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_turnstone"))
+        .arg("info")
+        .env("TURNSERVER_CONFIG", &broken)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
     let gone = run(&["info"], Path::new("/nonexistent/admin.sock"));
     assert!(
         String::from_utf8(gone.stderr)
