@@ -33,7 +33,7 @@ use crate::config;
 use caller::{Caller, Callers};
 use issue::Credentials;
 
-/// What one address may ask, of IPv6 one /64: a back end asks for all its users, and a proxy too.
+/// What one address may ask without a key that is known, of IPv6 one /64.
 pub const ADDRESS_RATE: Rate = Rate {
     per_s: 50,
     burst: 100,
