@@ -12,14 +12,14 @@ use crate::admin::api::InForce;
 use crate::admin::credentials::Desk;
 use crate::admin::reload::{self, Reloaded};
 use crate::auth::NonceKey;
-use crate::config::{self, Config, Host, Sources, When};
+use crate::config::{self, Config, Host, Loaded, Sources, When};
 use crate::engine::Control;
 use crate::log;
 use crate::metrics::Metrics;
 
 /// What a configuration is made of beside its sources, and who has to know of a new one.
 pub(super) struct Parts {
-    pub(super) sources: Sources,
+    pub(super) sources: Arc<Sources>,
     pub(super) host: Host,
     /// The secret of a server that was given none.
     pub(super) kept_secret: Option<SecretString>,
@@ -68,8 +68,7 @@ impl Reloader {
         } = &self.parts;
         let mut config = self.config.lock().await;
         let host = host.again();
-        let loaded = config::load(sources, &host)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let loaded = load(Arc::clone(sources), host.clone()).await?;
         let mut new = loaded.config;
         if new.auth.is_empty() {
             let kept = kept_secret.clone().ok_or_else(no_credentials)?;
@@ -129,6 +128,13 @@ impl Reloader {
         notify(&[NotifyState::Ready]);
         outcome
     }
+}
+
+/// Loads beside the runtime: with many users it takes a while, and a file may never be read.
+async fn load(sources: Arc<Sources>, host: Host) -> Result<Loaded, Vec<String>> {
+    let loading = tokio::task::spawn_blocking(move || config::load(&sources, &host));
+    let loaded = loading.await.map_err(|error| vec![error.to_string()])?;
+    loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 fn tell(outcome: &Reloaded) {

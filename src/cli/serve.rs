@@ -128,7 +128,7 @@ pub(super) fn serve(
     };
     let api = http::api(&engine, config, told);
     let mut parts = Parts {
-        sources: plan.sources,
+        sources: Arc::new(plan.sources),
         host: plan.host,
         kept_secret: plan.kept_secret,
         own_nonce_key,

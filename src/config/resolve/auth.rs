@@ -1,5 +1,6 @@
 //! `[auth]`: secrets and users. Nothing here may quote a value in a message.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -129,6 +130,7 @@ impl Resolver<'_> {
     fn users(&mut self) -> Vec<(String, Credential)> {
         let key = "auth.users";
         let mut users: Vec<(String, Credential)> = Vec::new();
+        let mut known = HashSet::new();
         let forms = "write a name and a password: { alice = \"password\" } in the file, \
             alice=password in the environment, alice:password after --user";
         for (name, item) in self.map(key) {
@@ -150,7 +152,7 @@ impl Resolver<'_> {
             } else if opaque_string(name).is_err() {
                 let what = format!("user name {name:?} has control or invisible characters");
                 self.refuse(&item.origin, key, what, "use visible characters and spaces");
-            } else if users.iter().any(|(known, _)| known == name) {
+            } else if !known.insert(name.as_str()) {
                 let what = format!("user {name:?} is listed twice");
                 self.refuse(&item.origin, key, what, "remove one of the two");
             } else if let Some(credential) = self.credential(name, item) {
