@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -14,11 +13,22 @@ use crate::admin::api::{Api, Facts, InForce};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::reload::ReloadDesk;
 use crate::admin::{
-    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics,
+    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics, Token,
 };
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::log;
+use crate::metrics::{HttpService, Metrics};
+
+/// What is served, as far as others have to know.
+pub(super) struct Serving {
+    /// The task of the metrics' page.
+    pub(super) page: Option<JoinHandle<()>>,
+    /// The credential service, which reloads change.
+    pub(super) desk: Option<Desk>,
+    /// The operators' token, which reloads change.
+    pub(super) token: Option<Token>,
+}
 
 /// The listeners, bound before rights are given up.
 pub(super) struct Http {
@@ -64,20 +74,19 @@ impl Http {
         }
     }
 
-    /// Answers for as long as the runtime runs, in which it must be called. Returns the task of the
-    /// metrics' page, and the credential service, which reloads concern.
-    pub(super) fn serve(
-        self,
-        engine: &Engine,
-        api: &Arc<Api>,
-        config: &Config,
-    ) -> (Option<JoinHandle<()>>, Option<Desk>) {
-        serve_operators(self.operators, api, config.admin.token.clone());
+    /// Answers for as long as the runtime runs, in which it must be called.
+    pub(super) fn serve(self, engine: &Engine, api: &Arc<Api>, config: &Config) -> Serving {
+        let metrics = engine.metrics();
+        let token = config.admin.token.clone().map(Token::new);
+        serve_operators(self.operators, api, token.clone(), metrics);
         let desk = self
             .credentials
-            .map(|listener| serve_credentials(listener, config));
-        let page = self.page.map(|listener| serve_metrics(listener, engine));
-        (page, desk)
+            .map(|listener| serve_credentials(listener, config, metrics));
+        Serving {
+            page: self.page.map(|listener| serve_metrics(listener, metrics)),
+            desk,
+            token,
+        }
     }
 }
 
@@ -147,7 +156,12 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
 }
 
 /// Answers operators for as long as the runtime runs.
-fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
+fn serve_operators(
+    operators: admin::Listeners,
+    api: &Arc<Api>,
+    token: Option<Token>,
+    metrics: &Arc<Metrics>,
+) {
     let statistics = Arc::clone(&api.statistics);
     tokio::spawn(async move { statistics.remember().await });
     let router = admin::api::router(Arc::clone(api));
@@ -160,17 +174,21 @@ fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<Se
     };
     if let (Some(listener), Some(token)) = (operators.tcp, token) {
         let router = admin::require_token(router.clone(), token);
-        serve(listener.into(), router.merge(admin::dashboard()));
+        let router = router.merge(admin::dashboard());
+        let router = admin::counted(router, HttpService::Admin, Arc::clone(metrics));
+        serve(listener.into(), router);
     }
     if let Some((_, listener)) = operators.unix {
         let router = admin::require_same_origin(router);
-        serve(listener.into(), router.merge(admin::dashboard()));
+        let router = router.merge(admin::dashboard());
+        let router = admin::counted(router, HttpService::Admin, Arc::clone(metrics));
+        serve(listener.into(), router);
     }
 }
 
 /// Serves the page of the metrics.
-fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
-    let router = admin::metrics_page(Arc::clone(engine.metrics()));
+fn serve_metrics(listener: TcpListener, metrics: &Arc<Metrics>) -> JoinHandle<()> {
+    let router = admin::metrics_page(Arc::clone(metrics));
     tokio::spawn(async move {
         let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
         tracing::error!("metrics are not served: {error}");
@@ -178,9 +196,9 @@ fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
 }
 
 /// Issues credentials for as long as the runtime runs.
-fn serve_credentials(listener: TcpListener, config: &Config) -> Desk {
+fn serve_credentials(listener: TcpListener, config: &Config, metrics: &Arc<Metrics>) -> Desk {
     let desk = Desk::new(issuer(config), config.credentials.keys.clone());
-    let router = desk.router();
+    let router = admin::counted(desk.router(), HttpService::Credentials, Arc::clone(metrics));
     tokio::spawn(async move {
         let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
         tracing::error!("credentials are not issued: {error}");

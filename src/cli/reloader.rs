@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::serve::notify;
 use super::{file_limit, http, settings};
+use crate::admin::Token;
 use crate::admin::api::InForce;
 use crate::admin::credentials::Desk;
 use crate::admin::reload::{self, Reloaded};
@@ -28,6 +29,8 @@ pub(super) struct Parts {
     pub(super) level: log::Level,
     /// The credential service, if there is one.
     pub(super) desk: Option<Desk>,
+    /// What operators who come by TCP have to know.
+    pub(super) token: Option<Token>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
     /// Where operators see what is in force.
@@ -63,6 +66,7 @@ impl Reloader {
             control,
             level,
             desk,
+            token,
             reloads: _,
             in_force,
         } = &self.parts;
@@ -91,6 +95,9 @@ impl Reloader {
             }
             if let Some(desk) = desk {
                 desk.replace(http::issuer(&new), new.credentials.keys.clone());
+            }
+            if let (Some(token), Some(new)) = (token, &new.admin.token) {
+                token.replace(new.clone());
             }
             in_force.send_replace(InForce::from(&new));
             *config = new;

@@ -135,14 +135,15 @@ pub(super) fn serve(
         control: engine.control(),
         level: log.level(),
         desk: None,
+        token: None,
         reloads: Arc::clone(engine.metrics()),
         in_force,
     };
     let config = plan.config;
     runtime.block_on(async {
         let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
-        let page;
-        (page, parts.desk) = http.serve(&engine, &api, &config);
+        let http::Serving { page, desk, token } = http.serve(&engine, &api, &config);
+        (parts.desk, parts.token) = (desk, token);
         let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
         let code = wait(engine, page, drain, signals, networks, reloader, requests).await;

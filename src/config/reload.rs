@@ -152,12 +152,16 @@ const ROWS: &[Row] = &[
     row!("admin.listen", Restart, admin.listen),
     Row {
         key: "admin.token",
-        when: When::Restart,
-        differs: |a, b| exposed(a.admin.token.as_slice()) != exposed(b.admin.token.as_slice()),
+        when: When::AtOnce,
+        // Without one the listener is to go, which takes a restart.
+        differs: |a, b| {
+            let (a, b) = (a.admin.token.as_slice(), b.admin.token.as_slice());
+            !b.is_empty() && exposed(a) != exposed(b)
+        },
     },
     Row {
         key: "admin.token_file",
-        when: When::Restart,
+        when: When::AtOnce,
         differs: |_, _| false,
     },
     row!("metrics.listen", Restart, metrics.listen),
@@ -241,7 +245,9 @@ impl Config {
     /// This configuration, with what a server keeps that was started with another one.
     #[must_use]
     pub fn kept_from(mut self, started: &Self) -> Self {
+        let token = self.admin.token.take();
         self.admin = started.admin.clone();
+        self.admin.token = token.or(self.admin.token);
         self.metrics = started.metrics.clone();
         self.hooks = started.hooks.clone();
         self.credentials.listen = started.credentials.listen;

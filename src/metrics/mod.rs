@@ -7,6 +7,7 @@
 
 mod block;
 mod collector;
+mod http;
 mod process;
 mod reloads;
 mod sample;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use http::{HttpRequests, HttpService};
 pub use process::Process;
 pub use reloads::Reloads;
 pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TickDelays};
@@ -58,6 +60,7 @@ pub struct Metrics {
     shared: Arc<Shared>,
     process: Process,
     reloads: Reloads,
+    http: HttpRequests,
     hooks: HookSource,
     start: Instant,
     started: SystemTime,
@@ -72,6 +75,7 @@ impl Metrics {
             shared,
             process,
             reloads: Reloads::new(started),
+            http: HttpRequests::default(),
             hooks: HookSource::default(),
             start: Instant::now(),
             started,
@@ -124,6 +128,11 @@ impl Metrics {
     /// What happened to the configuration.
     pub const fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// What requests over HTTP came to.
+    pub const fn http(&self) -> &HttpRequests {
+        &self.http
     }
 
     /// Has every scrape ask what became of hooks' events. Once; later calls change nothing.

@@ -181,6 +181,12 @@ metrics! {
     Gauge "turnstone_configuration_loaded_timestamp_seconds" []
         "Unix time at which the configuration in force was read"
         => |it, out| out.number(&[], it.metrics.reloads.loaded_unix_s());
+    Counter "turnstone_http_requests_total" ["service", "result"]
+        "Requests of operators (admin), and of programs that want credentials (credentials)"
+        => |it, out| {
+            let mut numbers = it.metrics.http().numbers();
+            numbers.try_for_each(|(labels, number)| out.number(&labels, number))
+        };
     Counter "turnstone_hook_events_total" ["result"]
         "Events for the receiver of hooks: sent, failed (given up or refused), dropped (no room)"
         => |it, out| {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use turnstone::admin::api::BODY_LEN_MAX;
 use turnstone::admin::{CONNECTIONS_MAX, DEADLINE_S_MAX};
 
-use crate::harness::{Client, DEADLINE, Peer, Process, eventually, own_ipv4};
+use crate::harness::{Client, DEADLINE, Peer, Process, ask_tcp, eventually, own_ipv4};
 
 const TOKEN: &str = "a-token-that-nobody-else-knows";
 
@@ -390,6 +390,56 @@ fn the_socket_is_private_and_survives_the_server() {
         assert!(told.contains("nobody answers on this socket"), "{told}");
         assert_eq!(output.status.code(), Some(1));
     }
+}
+
+/// ADM-05: a token that leaked is changed without ending calls, and who comes with the old one shows.
+#[test]
+fn another_token_counts_at_once() {
+    let more = |token: &str| {
+        config(&format!(
+            "admin.listen = \"127.0.0.1:0\"\nadmin.token = \"{token}\""
+        ))
+    };
+    let mut process = Process::start(&more(TOKEN));
+    let call = Call::start(Client::udp_to(process.udp[0]));
+    let line = process.wait_for("operators are answered address");
+    let address: SocketAddr = line
+        .split_once("address=")
+        .unwrap()
+        .1
+        .trim()
+        .parse()
+        .unwrap();
+    let ask = |token: &str| {
+        let fields = [("Authorization", format!("Bearer {token}"))];
+        let fields = fields
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        ask_tcp(address, "GET", "/v1/info", &fields, "").status
+    };
+    let other = "another-token-that-nobody-knows";
+    assert_eq!((ask(TOKEN), ask(other)), (200, 401));
+    let line = process.wait_for("HTTP request without the right key");
+    assert!(
+        line.contains("service=\"admin\" client=127.0.0.1:"),
+        "{line}"
+    );
+    let new = fs::read_to_string(process.home().join("turnserver.toml")).unwrap();
+    let line = process.reload(&new.replace(TOKEN, other));
+    assert!(line.contains("changed=\"admin.token\""), "{line}");
+    assert_eq!((ask(TOKEN), ask(other)), (401, 200));
+    let page = ask_tcp(process.metrics.unwrap(), "GET", "/metrics", &[], "").body;
+    for (result, number) in [("success", 2), ("unauthorized", 2)] {
+        let sample = format!(
+            "turnstone_http_requests_total{{result=\"{result}\",service=\"admin\"}} {number}"
+        );
+        let other = format!(
+            "turnstone_http_requests_total{{service=\"admin\",result=\"{result}\"}} {number}"
+        );
+        assert!(page.contains(&sample) || page.contains(&other), "{page}");
+    }
+    call.assert_goes_on();
+    call.end();
 }
 
 /// ADM-05: over TCP nobody is answered who does not know the token.
