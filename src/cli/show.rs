@@ -73,10 +73,10 @@ impl Args {
 
 fn in_full(it: &Allocation) -> String {
     let mut facts = Table::new(&[("ALLOCATION", Side::Left), ("", Side::Left)]);
+    facts.row(vec!["id".to_owned(), it.id.clone()]);
+    facts.whole_row(&["user", &it.user]);
+    facts.whole_row(&["username", &it.username]);
     let mut fact = |name: &str, value: String| facts.row(vec![name.to_owned(), value]);
-    fact("id", it.id.clone());
-    fact("user", it.user.clone());
-    fact("username", it.username.clone());
     fact("client", format!("{} by {}", it.client, it.transport));
     fact("server", it.server.clone());
     for relayed in &it.relayed {
