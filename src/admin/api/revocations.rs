@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::input::Body;
+use super::input::{Body, Named};
 use super::{Api, Error};
 use crate::admin::RevokedNotice;
 use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until, opaque_string};
@@ -173,10 +173,7 @@ fn default_until(username: &str, separator: char, now_unix_s: u64) -> Until {
     Some(name.expiry_unix_s.max(now_unix_s + EXPIRED_S))
 }
 
-async fn undo(
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Undone>, Error> {
+async fn undo(State(api): State<Arc<Api>>, Named(name): Named) -> Result<Json<Undone>, Error> {
     let names = {
         let in_force = api.revocations.in_force().await;
         let spellings = spellings(&name);

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -27,7 +27,7 @@ pub use issue::{Issuer, USER_LEN_MAX};
 pub use limit::{Rate, SENDERS_MAX};
 
 use super::api::error::{unknown_path, wrong_method};
-use super::api::input::{Body, Parameters};
+use super::api::input::{Body, Named, Parameters};
 use super::api::{BODY_LEN_MAX, Error};
 use crate::config;
 use caller::{Caller, Callers};
@@ -252,7 +252,7 @@ struct IceServers<T> {
 /// Cloudflare's endpoint whose answer has a list.
 async fn generate_ice_servers(
     State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, Error> {
     let credentials = service.generate(&id, request).await?;
@@ -263,7 +263,7 @@ async fn generate_ice_servers(
 /// Its older one, whose answer has one server.
 async fn generate(
     State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, Error> {
     let credentials = service.generate(&id, request).await?;

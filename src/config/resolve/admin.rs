@@ -101,9 +101,9 @@ impl Resolver<'_> {
         };
         let text = token.expose_secret();
         let what = if text.len() < ADMIN_TOKEN_MIN {
-            format!("the token is shorter than {ADMIN_TOKEN_MIN} characters")
+            format!("is shorter than {ADMIN_TOKEN_MIN} characters")
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            "the token has characters that no HTTP header can hold".to_owned()
+            "has characters that no HTTP header can hold".to_owned()
         } else {
             return Some(token);
         };

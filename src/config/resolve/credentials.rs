@@ -75,7 +75,10 @@ impl<'a> Resolver<'a> {
             let remedy = "remove some: one for each back end or application is enough";
             self.refuse(&setting.origin, path, what, remedy);
         }
-        if !tables.is_empty() && auth.static_auth_secrets.is_empty() && !auth.users.is_empty() {
+        let mut problems = self.problems.iter();
+        let has_problem = problems.any(|it| it.key.contains("static_auth_secret"));
+        let has_secret = !auth.static_auth_secrets.is_empty() || has_problem;
+        if !tables.is_empty() && !has_secret && !auth.users.is_empty() {
             let what = "needs a secret: time-limited credentials are made from one";
             let remedy = "set auth.static_auth_secret";
             self.refuse(&setting.origin, path, what, remedy);
@@ -134,7 +137,9 @@ impl<'a> Resolver<'a> {
         let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
         if item.text.is_empty() || item.text.len() > ID_LEN_MAX || !item.text.bytes().all(is_plain)
         {
-            let what = format!("is empty, longer than {ID_LEN_MAX} characters, or has others");
+            let what = format!(
+                "is empty, longer than {ID_LEN_MAX} characters, or has others than letters, digits, '.', '_' and '-'"
+            );
             self.refuse(&item.origin, key, what, remedy);
         }
         Some(item.text.to_string())
