@@ -125,7 +125,7 @@ fn the_rest_api() {
     assert_good(&server, &answer["username"], &answer["password"]);
 
     let answer = server.get("/").success();
-    assert_name_of_nobody(&answer["username"], 600);
+    assert_name_of_nobody(&answer["username"], 3600);
     assert_good(&server, &answer["username"], &answer["password"]);
 }
 
