@@ -22,6 +22,9 @@ const PRIVATE_CLOSED: &str = "coturn relays to private networks (10.0.0.0/8, 172
 const OWN_ADDRESS: &str = "clients of this server reach each other anyway; only if they talk to \
     another service of this machine, write its address and port to peers.allow";
 
+/// Lists that guides hand around deny them, for servers that would take them for IPv4.
+const MAPPED: &str = "IPv4-mapped addresses are never peers";
+
 /// The ranges of a line.
 struct Listed<'a> {
     line: &'a Line<'a>,
@@ -98,6 +101,11 @@ fn allow(
             exceptions.push(*range);
             continue;
         }
+        if range.is_mapped() {
+            let instead = "write the IPv4 addresses, of which the public ones are open anyway";
+            draft.missing(line, format!("{MAPPED}; {instead}"));
+            continue;
+        }
         let networks = range.networks();
         let closed: Vec<&IpNet> = networks.iter().filter(|n| !is_open(n)).collect();
         if closed.is_empty() {
@@ -129,6 +137,10 @@ fn allow(
 fn deny(draft: &mut Draft<'_>, exceptions: &[Range], denied: &[Listed<'_>]) {
     let mut elements = Vec::new();
     for Listed { line, range, note } in denied {
+        if range.is_mapped() {
+            draft.needless(line, MAPPED);
+            continue;
+        }
         let has_exception = exceptions.iter().any(|allowed| allowed.overlaps(range));
         let networks = range.networks();
         if has_exception && networks.iter().all(is_closed) {
@@ -140,7 +152,10 @@ fn deny(draft: &mut Draft<'_>, exceptions: &[Range], denied: &[Listed<'_>]) {
             continue;
         }
         let left = range.without(exceptions);
-        let networks: Vec<IpNet> = left.iter().flat_map(Range::networks).collect();
+        let networks = left.iter().flat_map(Range::networks);
+        let networks: Vec<IpNet> = networks
+            .filter(|network| !Range::from(*network).is_mapped())
+            .collect();
         let problem = networks
             .iter()
             .find_map(|network| check(&format!("peers.deny = \"{network}\"")).err());

@@ -497,11 +497,6 @@ fn peers() {
             "\"example.org\" is not an IP address; write one such as 203.0.113.10: names are \
              not looked up",
         ),
-        (
-            "denied-peer-ip=::ffff:10.0.0.1",
-            "\"::ffff:10.0.0.1/128\" is IPv4 in disguise, and matches nothing; write \
-             \"10.0.0.1/32\"",
-        ),
     ] {
         assert_invalid(text, expected);
     }
@@ -510,6 +505,33 @@ fn peers() {
         verdict == Verdict::Missing && text.contains("never peers"),
         "{text}"
     );
+}
+
+/// Guides deny all of them, and no call would work if that closed all of IPv4.
+#[test]
+fn mapped_addresses_that_guides_deny_are_no_bad_value() {
+    for denied in [
+        "::ffff:0.0.0.0-::ffff:255.255.255.255",
+        "::ffff:10.0.0.1",
+        "::ffff:0:0/96",
+    ] {
+        let text = format!("denied-peer-ip={denied}");
+        assert_eq!(finding(&text).0, Verdict::Needless, "{denied}");
+        assert_value(&text, "peers.deny", "[]");
+    }
+    // The part of a range that is more than these addresses is denied.
+    assert_value(
+        "denied-peer-ip=::ffff:0:0-::1:0:0:0",
+        "peers.deny",
+        r#"["::1:0:0:0/128"]"#,
+    );
+    let (verdict, text) = finding("allowed-peer-ip=::ffff:10.0.0.0-::ffff:10.0.0.255");
+    assert!(
+        verdict == Verdict::Missing && text.ends_with("public ones are open anyway"),
+        "{text}"
+    );
+    let (_, text) = finding("allowed-peer-ip=::ffff:0.0.0.0-::ffff:255.255.255.255");
+    assert!(!text.contains("0.0.0.0"), "{text}");
 }
 
 /// Who relies on open private networks is told, and who has closed them is not.
