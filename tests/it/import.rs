@@ -62,7 +62,7 @@ fn a_file_is_made_for_its_owner_and_never_replaced_unasked() {
          counterpart: there is no TLS yet",
         "turnserver.conf:18: total-quota: differs: ",
         "note: these limits hold",
-        "turnserver.conf: 35 options: 15 translated, 13 not needed, 7 without counterpart, 0 \
+        "turnserver.conf: 35 options: 16 translated, 12 not needed, 7 without counterpart, 0 \
          unknown, 0 with a bad value; 8 lines of comment or nothing\n",
         "next: turnstone check-config turnserver.toml;",
     ] {
