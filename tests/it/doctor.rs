@@ -143,6 +143,28 @@ fn an_address_of_another_machine_is_a_finding_among_others() {
     expect(&report, "system.kernel", "ok: Linux ");
 }
 
+/// The server would not start without the pages that it was asked for.
+#[test]
+fn listeners_of_http_are_listeners() {
+    let elsewhere = "metrics.listen = \"198.51.100.7:9641\"\n";
+    let doctor = Doctor::new(&format!("{elsewhere}{}", config(nowhere(), nowhere())));
+    let (code, report) = doctor.examine();
+    assert_eq!(code, Some(1));
+    let missing = "fail: 198.51.100.7:9641/tcp (metrics.listen)";
+    expect(&report, "addresses.listeners", missing);
+
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let taken = format!(
+        "admin.listen = \"{address}\"\nadmin.token = \"8f3c07d1b85e42aa9f3c07d1b85e42aa\"\n"
+    );
+    let doctor = Doctor::new(&format!("{taken}{}", config(nowhere(), nowhere())));
+    let (code, report) = doctor.examine();
+    assert_eq!(code, Some(1));
+    let taken = format!("fail: {address}/tcp (admin.listen): taken by");
+    expect(&report, "ports.listeners", &taken);
+}
+
 #[test]
 fn a_configuration_that_does_not_load_is_told_as_by_run() {
     let output = Doctor::new("listen.udp = 1\n").ask(&["--json"]);

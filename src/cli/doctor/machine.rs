@@ -198,7 +198,9 @@ pub(super) mod testing {
         };
         Machine {
             network: Network {
-                addresses: vec!["203.0.113.10".parse().unwrap()],
+                addresses: ["203.0.113.10", "127.0.0.1"]
+                    .map(|ip| ip.parse().unwrap())
+                    .to_vec(),
                 routes: vec!["203.0.113.10".parse().unwrap()],
                 ipv6: true,
             },

@@ -10,6 +10,7 @@ mod commands;
 mod files;
 mod firewall;
 mod limits;
+mod listeners;
 mod machine;
 mod ports;
 mod probe;

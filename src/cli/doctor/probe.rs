@@ -12,6 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::commands::{listing, unit};
 use super::files::{Root, unreadable};
 use super::firewall::{Firewall, Listings};
+use super::listeners;
 use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Users};
 use super::ports::is_server;
 use super::timex::Clock;
@@ -84,10 +85,10 @@ fn running<'a>(config: &Config, ports: &'a Ports) -> Option<&'a Owner> {
 }
 
 fn network(config: &Config, host: &Host) -> Network {
-    let listeners = config.listen.udp.iter().chain(&config.listen.tcp);
+    let listeners = listeners::all(config).into_iter();
+    let listeners = listeners.map(|listener| listener.address.ip());
     let external = config.relay.external.iter().map(|(_, outside)| *outside);
     let asked = listeners
-        .map(SocketAddr::ip)
         .chain(config.relay.addresses.iter().copied())
         .chain(external);
     let bindable = asked.filter(|ip| !ip.is_unspecified() && (host.bindable)(*ip));
@@ -102,14 +103,18 @@ fn network(config: &Config, host: &Host) -> Network {
 }
 
 fn ports(config: &Config, root: &Root) -> Ports {
-    let is_one = |listeners: &[SocketAddr], port| listeners.iter().any(|a| a.port() == port);
+    let listeners = listeners::all(config);
+    let is_one = |transport, port| {
+        let mut listeners = listeners.iter();
+        listeners.any(|it| it.transport == transport && it.address.port() == port)
+    };
     let unprivileged = root.sysctl("net/ipv4/ip_unprivileged_port_start");
     let unprivileged = unprivileged.and_then(|port| u16::try_from(port).ok());
     Ports {
         udp: taken(Transport::Udp, |port| {
-            config.relay.ports.contains(&port) || is_one(&config.listen.udp, port)
+            config.relay.ports.contains(&port) || is_one(Transport::Udp, port)
         }),
-        tcp: taken(Transport::Tcp, |port| is_one(&config.listen.tcp, port)),
+        tcp: taken(Transport::Tcp, |port| is_one(Transport::Tcp, port)),
         local: root.local_ports(),
         reserved: root.reserved_ports(),
         unprivileged: unprivileged.unwrap_or(UNPRIVILEGED_PORT_START),
