@@ -229,9 +229,19 @@ fn local_range(config: &Config, machine: &Machine) -> Finding {
 }
 
 fn relay_size(config: &Config) -> Finding {
-    let size = u32::try_from(config.relay.ports.len()).unwrap_or(u32::MAX);
+    // Every address has the whole range. Clients may ask for either family, or for both.
+    let addresses = |v4: bool| {
+        let relays = config.relay.addresses.iter();
+        relays.filter(|ip| ip.is_ipv4() == v4).count()
+    };
+    let families = [addresses(true), addresses(false)].into_iter();
+    let addresses = families.filter(|count| *count > 0).min().unwrap_or(0);
+    let size = u32::try_from(config.relay.ports.len() * addresses).unwrap_or(u32::MAX);
     let total = config.limits.allocations_total;
-    let shown = shown(&config.relay.ports);
+    let shown = match addresses {
+        0 | 1 => shown(&config.relay.ports),
+        many => format!("{} of {many} addresses", shown(&config.relay.ports)),
+    };
     if size >= total {
         return Finding::ok(
             SIZE,
@@ -494,5 +504,26 @@ mod tests {
             ("limits.allocations_total", "100"),
         ]);
         expect(&examine(&small, &well()), SIZE, Status::Warn, "99 ports");
+    }
+
+    /// Each address has the range to itself, and the family with fewer addresses is full first.
+    #[test]
+    fn several_relay_addresses_have_as_many_ports_each() {
+        let of = |addresses| {
+            let config = config(&[
+                ("relay.addresses", addresses),
+                ("relay.ports", "50000-50009"),
+                ("limits.allocations_total", "20"),
+            ]);
+            relay_size(&config)
+        };
+        let two = of("203.0.113.10,203.0.113.11");
+        let is_two = two
+            .found
+            .contains("50000-50009 of 2 addresses has 20 ports");
+        assert!(two.status == Status::Ok && is_two, "{two:?}");
+        let mixed = of("203.0.113.10,203.0.113.11,2001:db8::10");
+        let is_one = mixed.found.contains("50000-50009 has 10 ports");
+        assert!(mixed.status == Status::Warn && is_one, "{mixed:?}");
     }
 }
