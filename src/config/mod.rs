@@ -46,7 +46,7 @@ use crate::turn::NetworkRule;
 
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
-pub use exposure::hidden_from;
+pub use exposure::{Unreadable, hidden_from, unreadable};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};

@@ -80,7 +80,8 @@ fn within(timeout: Duration, output_max: u64, program: &str, arguments: &[&str])
 
 /// The unit turnstone.service with its drop-ins, as systemd has it.
 pub(super) fn unit() -> Option<Unit> {
-    let properties = "--property=LoadState,User,LimitNOFILE,AmbientCapabilities,MemoryMax";
+    let properties = "--property=LoadState,User,Group,SupplementaryGroups,LimitNOFILE,\
+                      AmbientCapabilities,MemoryMax";
     match listing("systemctl", &["show", "turnstone.service", properties]) {
         Listing::Text(text) => parse_unit(&text),
         Listing::Missing | Listing::Failed(_) => None,
@@ -99,9 +100,12 @@ fn parse_unit(text: &str) -> Option<Unit> {
         return None;
     }
     let number = |name| property(name).and_then(|text| text.parse().ok());
+    let groups = [property("Group"), property("SupplementaryGroups")].into_iter();
+    let groups = groups.flatten().flat_map(str::split_ascii_whitespace);
     let capabilities = property("AmbientCapabilities").unwrap_or_default();
     Some(Unit {
         user: property("User").unwrap_or_default().to_owned(),
+        groups: groups.map(str::to_owned).collect(),
         // "infinity" is no number, and is as much as can be written in one.
         files: number("LimitNOFILE").or_else(|| property("LimitNOFILE").map(|_| u64::MAX)),
         capabilities: capabilities
@@ -129,6 +133,13 @@ mod tests {
         let never = run(Duration::from_millis(50), 9, "exec sleep 1000");
         assert_eq!(never, failed("no answer within 0 s"));
         assert_eq!(listing("no-such-program-here", &[]), Listing::Missing);
+    }
+
+    /// By a group of the unit its server may read what its user may not.
+    #[test]
+    fn the_units_groups_are_found() {
+        let unit = parse_unit("LoadState=loaded\nGroup=a\nSupplementaryGroups=b c\n").unwrap();
+        assert_eq!(unit.groups, ["a", "b", "c"]);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
 use super::firewall::Firewall;
 use super::timex::Clock;
+use crate::config::Unreadable;
 use crate::engine::port_owner::Taken;
 
 /// Facts, found out once.
@@ -95,6 +95,8 @@ pub(super) struct Rights {
 pub(super) struct Unit {
     /// `User=`; empty is root.
     pub(super) user: String,
+    /// `Group=` and `SupplementaryGroups=`
+    pub(super) groups: Vec<String>,
     /// `LimitNOFILE=`
     pub(super) files: Option<u64>,
     /// `AmbientCapabilities=`, in lower case.
@@ -140,14 +142,6 @@ pub(super) struct Users {
     pub(super) configured: bool,
     /// Whether there is the user turnstone.
     pub(super) preferred: bool,
-}
-
-/// A file that a user cannot read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
-    pub(super) file: PathBuf,
-    /// What keeps the user out: the file itself, or a directory above it.
-    pub(super) because: PathBuf,
 }
 
 /// What the kernel can do.

@@ -10,13 +10,13 @@ use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::commands::{listing, unit};
-use super::files::{Root, unreadable};
+use super::files::Root;
 use super::firewall::{Firewall, Listings};
 use super::listeners;
 use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Users};
 use super::ports::is_server;
 use super::timex::Clock;
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, unreadable};
 use crate::engine::port_owner::{Owner, taken};
 use crate::engine::{RECEIVE_BUFFER, udp};
 use crate::process::{self, Openings, PREFERRED_USER, Sandbox};
@@ -51,10 +51,15 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
         conntrack: root.conntrack(),
         rights: root.rights(rustix::process::geteuid().is_root()),
         unreadable: unit.as_ref().map_or_else(Vec::new, |unit| {
-            let ids = process::ids_of(&unit.user).filter(|(uid, _)| *uid != 0);
-            let ids = ids.into_iter();
-            ids.flat_map(|(uid, gid)| read.iter().filter_map(move |f| unreadable(f, uid, gid)))
-                .collect()
+            let Some(mut reader) = process::reader_of(&unit.user) else {
+                return vec![];
+            };
+            let groups = unit.groups.iter();
+            reader
+                .groups
+                .extend(groups.filter_map(|name| process::group_number(name)));
+            let files = read.iter();
+            files.filter_map(|file| unreadable(file, &reader)).collect()
         }),
         unit,
         files,

@@ -1,8 +1,8 @@
 //! The configuration by itself, and its secrets: what loading it has found.
 
-use super::machine::{Machine, Unreadable};
+use super::machine::Machine;
 use super::report::Finding;
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, Unreadable};
 
 const LOADS: &str = "configuration.loads";
 const READABLE: &str = "configuration.readable";
