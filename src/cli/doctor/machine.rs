@@ -97,12 +97,23 @@ pub(super) struct Unit {
     pub(super) user: String,
     /// `Group=` and `SupplementaryGroups=`
     pub(super) groups: Vec<String>,
+    /// What gives the server a secret or users that the configuration here has not.
+    pub(super) secrets: UnitSecrets,
     /// `LimitNOFILE=`
     pub(super) files: Option<u64>,
     /// `AmbientCapabilities=`, in lower case.
     pub(super) capabilities: Vec<String>,
     /// `MemoryMax=` in bytes.
     pub(super) memory: Option<u64>,
+}
+
+/// What a unit gives its server beside the configuration: settings, as they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct UnitSecrets {
+    /// Those with a secret or users.
+    pub(super) given: Vec<String>,
+    /// Those that may have one, and cannot be looked into.
+    pub(super) perhaps: Vec<String>,
 }
 
 impl Unit {
