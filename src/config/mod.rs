@@ -46,12 +46,12 @@ use crate::turn::NetworkRule;
 
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
-pub use exposure::hidden_from;
+pub use exposure::{Unreadable, hidden_from, unreadable};
 pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, admin_socket, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
 pub use reload::{When, differences};
-pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, SOCKET_PATH_MAX};
+pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, SECRET_KEYS, SOCKET_PATH_MAX};
 pub use revocations::{RevocationError, RevocationFile};
 pub use secret_source::{SecretPlace, SecretSource};
 

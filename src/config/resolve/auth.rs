@@ -18,6 +18,16 @@ use crate::config::{environment, files, schema};
 /// RFC 8489 section 14.3 ends USERNAME before 509 bytes.
 const USERNAME_BYTES: usize = 508;
 
+/// Keys whose values are secrets. Those of files with one end in `_file`.
+pub const SECRET_KEYS: [&str; 6] = [
+    "auth.static_auth_secret",
+    "auth.users",
+    "auth.nonce_secret",
+    "admin.token",
+    "credentials.keys",
+    "hooks.secret",
+];
+
 impl Resolver<'_> {
     pub(super) fn auth(&mut self) -> Auth {
         let auth = Auth {
@@ -230,15 +240,7 @@ impl Resolver<'_> {
             };
             self.warn(&origin, "", what, remedy);
         }
-        let secret_keys = [
-            "auth.static_auth_secret",
-            "auth.users",
-            "auth.nonce_secret",
-            "admin.token",
-            "credentials.keys",
-            "hooks.secret",
-        ];
-        for key in secret_keys {
+        for key in SECRET_KEYS {
             let Some(setting) = self.document.get(key) else {
                 continue;
             };

@@ -13,6 +13,7 @@ mod metrics;
 mod peers;
 
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
+pub use auth::SECRET_KEYS;
 pub use credentials::API_KEYS_MAX;
 
 use std::ops::RangeInclusive;
