@@ -61,9 +61,20 @@ pub(super) fn translate(draft: &mut Draft<'_>, own: &[IpAddr]) {
     }
 }
 
+/// Lines of each option that are read. Every one of the one may cut every one of the other.
+const LINES_MAX: usize = 1000;
+
+/// Networks of `peers.deny` at most; each is tried on the configuration's own checks.
+const NETWORKS_MAX: usize = 4096;
+
 fn listed<'a>(draft: &mut Draft<'a>, name: &'static str) -> Vec<Listed<'a>> {
     let mut listed = Vec::new();
-    for line in draft.all(name) {
+    for (index, line) in draft.all(name).into_iter().enumerate() {
+        if index >= LINES_MAX {
+            let what = format!("only {LINES_MAX} such lines are read");
+            draft.invalid(line, what, "write larger ranges, and fewer of them");
+            continue;
+        }
         let text = line.bare();
         if let Ok(network) = text.parse::<IpNet>() {
             listed.push(Listed {
@@ -161,6 +172,12 @@ fn deny(draft: &mut Draft<'_>, exceptions: &[Range], denied: &[Listed<'_>]) {
         let networks: Vec<IpNet> = networks
             .filter(|network| !Range::from(*network).is_mapped())
             .collect();
+        if elements.len() + networks.len() > NETWORKS_MAX {
+            let what = format!("with it peers.deny would have more than {NETWORKS_MAX} networks");
+            let remedy = "have fewer lines of allowed-peer-ip, which cut it into pieces";
+            draft.invalid(line, what, remedy);
+            continue;
+        }
         let problem = networks
             .iter()
             .find_map(|network| check(&format!("peers.deny = \"{network}\"")).err());
