@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     // What it sends is the core's events.
-    ("hooks", &["turn"]),
+    ("hooks", &["metrics", "turn"]),
     ("log", &["config"]),
     ("config", &["turn", "auth", "process", "tls"]),
     ("process", &[]),

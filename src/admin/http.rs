@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -19,6 +19,9 @@ pub const CONNECTIONS_MAX: usize = 64;
 
 /// How long a connection may take, from being accepted to the last byte of the reply.
 pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long a request's header may take to arrive: silent connections must not keep others waiting.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Bytes of a request's header at most.
 const HEADER_LEN_MAX: usize = 16 * 1024;
@@ -131,6 +134,8 @@ async fn connection(
     _place: OwnedSemaphorePermit,
 ) {
     let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX)
         .keep_alive(false)
         .max_buf_size(HEADER_LEN_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));

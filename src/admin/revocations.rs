@@ -20,6 +20,8 @@ pub struct Changed {
 /// A revocation, for who is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokedNotice {
+    /// Whether all credentials of a user are revoked, and not one USERNAME.
+    pub is_user: bool,
     /// The user or the USERNAME.
     pub name: String,
     /// Unix time at which it ends, if it does.

@@ -17,8 +17,7 @@ use super::api::Error;
 /// How a browser says whose page asks (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Lets nothing through to a router that a page of another site has sent. Who is no browser says
-/// nothing of pages.
+/// Lets nothing through to a router that a page of another site may have sent.
 pub fn require_same_origin(router: Router) -> Router {
     router.layer(from_fn(|request: Request, next: Next| {
         let refused = refusal(request.headers());
@@ -43,9 +42,10 @@ fn refusal(headers: &HeaderMap) -> Option<Response> {
         || origin.is_some_and(|origin| authority(origin) != Some(host));
     let reason = if is_other_site {
         "a page of another site asks; only the dashboard of this server may"
-    } else if (site.is_some() || origin.is_some()) && !is_address(host) {
-        // A name that somebody else can let point here makes any page one of this server.
-        "a browser comes by a name; use localhost or an IP address"
+    } else if !is_address(host) {
+        // A name that somebody else can let point here makes any page one of this server, and of a
+        // plain GET over HTTP a browser does not say that it is one.
+        "asked by a name; use localhost or an IP address"
     } else {
         return None;
     };

@@ -162,6 +162,11 @@ impl Statistics {
         self.metrics.total()
     }
 
+    /// Where they come from.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Whether every worker has published lately.
     pub fn is_well(&self) -> bool {
         self.metrics.is_well()

@@ -1,6 +1,6 @@
 //! The bearer token (RFC 6750 §2.1) of those who do not come over the Unix socket.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::Request;
@@ -13,11 +13,31 @@ use subtle::ConstantTimeEq;
 
 use super::api::Error;
 
+/// What an operator has to know. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Token(Arc<RwLock<SecretString>>);
+
+impl Token {
+    /// This token.
+    pub fn new(token: SecretString) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    /// From here on another one counts.
+    pub fn replace(&self, token: SecretString) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let token = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        knows(headers, &token)
+    }
+}
+
 /// Lets nobody through to a router who does not know the token.
-pub fn require_token(router: Router, token: SecretString) -> Router {
-    let token = Arc::new(token);
+pub fn require_token(router: Router, token: Token) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
-        let is_known = knows(request.headers(), &token);
+        let is_known = token.is_in(request.headers());
         async move {
             if is_known {
                 next.run(request).await

@@ -43,6 +43,29 @@ pub(super) struct ServerArgs {
     /// A file with the server's admin.token
     #[arg(long, value_name = "FILE", requires = "url")]
     token_file: Option<PathBuf>,
+
+    /// Print the server's answer as it is, in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks a server, and prints its answer: as it is, or as `told` puts it.
+pub(super) fn ask_and_print<T: DeserializeOwned, D: fmt::Display>(
+    server: ServerArgs,
+    method: Method,
+    path: &str,
+    body: String,
+    told: impl FnOnce(T) -> D,
+) -> ExitCode {
+    let printed = AdminClient::new(server).and_then(|server| {
+        let text = server.ask_for_text(method, path, body)?;
+        Ok(if server.is_json {
+            output::print(text)
+        } else {
+            output::print(told(read(&text)?))
+        })
+    });
+    printed.unwrap_or_else(|failure| failure.tell())
 }
 
 /// Why there is no answer, with the remedy.
@@ -74,6 +97,7 @@ enum Place {
 /// A server that runs.
 pub(super) struct AdminClient {
     place: Place,
+    is_json: bool,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -92,17 +116,16 @@ impl AdminClient {
             .enable_all()
             .build()
             .map_err(|error| Failure(format!("cannot start: {error}")))?;
-        Ok(Self { place, runtime })
+        Ok(Self {
+            place,
+            is_json: args.json,
+            runtime,
+        })
     }
 
-    /// The answer, read.
-    pub(super) fn ask<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: String,
-    ) -> Result<T, Failure> {
-        read(&self.ask_for_text(method, path, body)?)
+    /// Whether answers are printed as they are.
+    pub(super) const fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// The answer as the server has written it.

@@ -39,10 +39,6 @@ pub(super) struct Args {
     #[arg(long)]
     watch: bool,
 
-    /// Print the server's answer as it is: a line of JSON for every thousand allocations
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -81,8 +77,8 @@ impl Args {
         let parameters = parameters(self.user.as_deref(), self.client.as_deref());
         let listed = AdminClient::new(self.server).and_then(|server| {
             if self.watch {
-                watch(&server, &parameters, self.json)
-            } else if self.json {
+                watch(&server, &parameters)
+            } else if server.is_json() {
                 let pages = pages(&server, &parameters, |_| {})?;
                 Ok(output::print(pages.join("\n")))
             } else {
@@ -131,7 +127,7 @@ fn look(server: &AdminClient, parameters: &str) -> Result<(Vec<Allocation>, Look
 }
 
 /// Goes on until it is interrupted, or nobody reads what it prints.
-fn watch(server: &AdminClient, parameters: &str, json: bool) -> Result<ExitCode, Failure> {
+fn watch(server: &AdminClient, parameters: &str) -> Result<ExitCode, Failure> {
     let clear = if io::stdout().is_terminal() {
         CLEAR
     } else {
@@ -139,7 +135,7 @@ fn watch(server: &AdminClient, parameters: &str, json: bool) -> Result<ExitCode,
     };
     let mut last = None;
     loop {
-        let text = if json {
+        let text = if server.is_json() {
             pages(server, parameters, |_| {})?.join("\n")
         } else {
             let (found, this) = look(server, parameters)?;

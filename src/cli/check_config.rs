@@ -1,6 +1,5 @@
 //! `turnstone check-config`: everything that `run` would refuse, and what it would run with.
 
-use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,10 +46,12 @@ impl Args {
             config,
             warnings,
             secrets,
-            files: _,
+            files,
         } = loaded;
-        let files = secrets.iter().filter_map(|secret| secret.place.file());
-        let files = iter::once(self.file.as_path()).chain(files);
+        // Of a credential systemd decides who reads it.
+        let of_unit =
+            |file: &&PathBuf| secrets.iter().any(|it| it.place.credential() == Some(file));
+        let files = files.iter().filter(|file| !of_unit(file));
         let files = files.filter(|_| !self.other_machine);
         let user = config.server.user.as_deref();
         let hidden: Vec<Problem> = files

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::admin_client::{AdminClient, ServerArgs, encoded};
-use super::output;
+use super::admin_client::{ServerArgs, ask_and_print, encoded};
 use super::table::allocations;
 
 /// End an allocation, or all of a user. The client may make a new one: to keep it out, use
@@ -39,11 +38,7 @@ impl Args {
                 format!("/v1/allocations?user={}", encoded(user))
             }
         };
-        let ended = AdminClient::new(self.server)
-            .and_then(|server| server.ask(Method::DELETE, &path, String::new()));
-        match ended {
-            Ok(Ended { ended }) => output::print(format_args!("{} ended", allocations(ended))),
-            Err(failure) => failure.tell(),
-        }
+        let told = |Ended { ended }| format!("{} ended", allocations(ended));
+        ask_and_print(self.server, Method::DELETE, &path, String::new(), told)
     }
 }

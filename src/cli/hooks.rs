@@ -9,6 +9,7 @@ use crate::admin::RevokedNotice;
 use crate::config::Config;
 use crate::engine::{NoticeSink, Notices, notices};
 use crate::hooks::{Event, Handle, Hooks, Kind, PrepareError, Prepared, Settings, Timing};
+use crate::metrics::Metrics;
 
 /// Revocations that wait to be told. Whoever revokes beyond that waits too.
 const REVOKED_MAX: usize = 64;
@@ -63,8 +64,10 @@ impl Configured {
     }
 
     /// Begins to send, in the runtime of the caller.
-    pub(super) fn start(self) -> Running {
+    pub(super) fn start(self, metrics: &Metrics) -> Running {
         let hooks = self.prepared.start();
+        let handle = hooks.handle();
+        metrics.watch_hooks(move || handle.statistics());
         Running {
             forwarder: tokio::spawn(forward(self.notices, self.revoked, hooks.handle())),
             hooks,
@@ -105,8 +108,10 @@ async fn forward(mut notices: Notices, mut revoked: mpsc::Receiver<RevokedNotice
 }
 
 fn tell_revoked(revoked: &RevokedNotice, hooks: &Handle) {
+    let name = Some(revoked.name.as_str());
     let event = Event::CredentialRevoked {
-        name: &revoked.name,
+        user: name.filter(|_| revoked.is_user),
+        username: name.filter(|_| !revoked.is_user),
         until_unix_s: revoked.until_unix_s,
         ended: revoked.ended as u64,
     };

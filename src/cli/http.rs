@@ -6,20 +6,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use secrecy::SecretString;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin::api::{Api, Facts, ListenerAddress, RelayFacts};
+use crate::admin::api::{Api, Facts, InForce};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::reload::ReloadDesk;
 use crate::admin::{
-    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics,
+    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics, Token,
 };
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::log;
+use crate::metrics::{HttpService, Metrics};
 use crate::tls::Certificates;
+
+/// What is served, as far as others have to know.
+pub(super) struct Serving {
+    /// The task of the metrics' page.
+    pub(super) page: Option<JoinHandle<()>>,
+    /// The credential service, which reloads change.
+    pub(super) desk: Option<Desk>,
+    /// The operators' token, which reloads change.
+    pub(super) token: Option<Token>,
+}
 
 /// The listeners, bound before rights are given up.
 pub(super) struct Http {
@@ -65,20 +75,19 @@ impl Http {
         }
     }
 
-    /// Answers for as long as the runtime runs, in which it must be called. Returns the task of the
-    /// metrics' page, and the credential service, which reloads concern.
-    pub(super) fn serve(
-        self,
-        engine: &Engine,
-        api: &Arc<Api>,
-        config: &Config,
-    ) -> (Option<JoinHandle<()>>, Option<Desk>) {
-        serve_operators(self.operators, api, config.admin.token.clone());
+    /// Answers for as long as the runtime runs, in which it must be called.
+    pub(super) fn serve(self, engine: &Engine, api: &Arc<Api>, config: &Config) -> Serving {
+        let metrics = engine.metrics();
+        let token = config.admin.token.clone().map(Token::new);
+        serve_operators(self.operators, api, token.clone(), metrics);
         let desk = self
             .credentials
-            .map(|listener| serve_credentials(listener, config));
-        let page = self.page.map(|listener| serve_metrics(listener, engine));
-        (page, desk)
+            .map(|listener| serve_credentials(listener, config, metrics));
+        Serving {
+            page: self.page.map(|listener| serve_metrics(listener, metrics)),
+            desk,
+            token,
+        }
     }
 }
 
@@ -112,6 +121,7 @@ pub(super) struct Told<'a> {
     pub(super) revocations: Arc<RevocationBook>,
     pub(super) revoked: Option<mpsc::Sender<RevokedNotice>>,
     pub(super) reload: ReloadDesk,
+    pub(super) in_force: watch::Receiver<InForce>,
     pub(super) log_level: log::Level,
     pub(super) certificates: Arc<Certificates>,
 }
@@ -124,27 +134,14 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         revocations,
         revoked,
         reload,
+        in_force,
         log_level,
         certificates,
     } = told;
-    let address = |transport| move |&address: &SocketAddr| ListenerAddress { transport, address };
-    let udp = engine.udp_addresses().iter().map(address("udp"));
-    let tcp = engine.tcp_addresses().iter().map(address("tcp"));
-    let tls = engine.tls_addresses().iter().map(address("tls"));
-    let relays = config.relay.addresses.iter();
-    let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
     let facts = Facts {
         started: SystemTime::now(),
         workers: config.server.workers,
-        realm: config.realm.clone(),
-        rest_separator: config.auth.rest_separator,
-        listeners: udp.chain(tcp).chain(tls).collect(),
-        relay: RelayFacts {
-            addresses: relays.collect(),
-            ports: config.relay.ports.clone(),
-        },
         credentials,
-        limits: config.limits.clone(),
         config_file: file.map(Path::to_owned),
     };
     let statistics = Statistics::new(Arc::clone(engine.metrics()), engine.control());
@@ -158,11 +155,17 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         certificates,
         statistics: Arc::new(statistics),
         facts,
+        in_force,
     })
 }
 
 /// Answers operators for as long as the runtime runs.
-fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<SecretString>) {
+fn serve_operators(
+    operators: admin::Listeners,
+    api: &Arc<Api>,
+    token: Option<Token>,
+    metrics: &Arc<Metrics>,
+) {
     let statistics = Arc::clone(&api.statistics);
     tokio::spawn(async move { statistics.remember().await });
     let router = admin::api::router(Arc::clone(api));
@@ -175,17 +178,21 @@ fn serve_operators(operators: admin::Listeners, api: &Arc<Api>, token: Option<Se
     };
     if let (Some(listener), Some(token)) = (operators.tcp, token) {
         let router = admin::require_token(router.clone(), token);
-        serve(listener.into(), router.merge(admin::dashboard()));
+        let router = router.merge(admin::dashboard());
+        let router = admin::counted(router, HttpService::Admin, Arc::clone(metrics));
+        serve(listener.into(), router);
     }
     if let Some((_, listener)) = operators.unix {
         let router = admin::require_same_origin(router);
-        serve(listener.into(), router.merge(admin::dashboard()));
+        let router = router.merge(admin::dashboard());
+        let router = admin::counted(router, HttpService::Admin, Arc::clone(metrics));
+        serve(listener.into(), router);
     }
 }
 
 /// Serves the page of the metrics.
-fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
-    let router = admin::metrics_page(Arc::clone(engine.metrics()));
+fn serve_metrics(listener: TcpListener, metrics: &Arc<Metrics>) -> JoinHandle<()> {
+    let router = admin::metrics_page(Arc::clone(metrics));
     tokio::spawn(async move {
         let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
         tracing::error!("metrics are not served: {error}");
@@ -193,10 +200,9 @@ fn serve_metrics(listener: TcpListener, engine: &Engine) -> JoinHandle<()> {
 }
 
 /// Issues credentials for as long as the runtime runs.
-fn serve_credentials(listener: TcpListener, config: &Config) -> Desk {
-    let issuer = issuer(config).expect("keys need a secret");
-    let desk = Desk::new(issuer, config.credentials.keys.clone());
-    let router = desk.router();
+fn serve_credentials(listener: TcpListener, config: &Config, metrics: &Arc<Metrics>) -> Desk {
+    let desk = Desk::new(issuer(config), config.credentials.keys.clone());
+    let router = admin::counted(desk.router(), HttpService::Credentials, Arc::clone(metrics));
     tokio::spawn(async move {
         let Err(error) = admin::serve(listener, router, CONNECTION_TIME_MAX).await;
         tracing::error!("credentials are not issued: {error}");

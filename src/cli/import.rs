@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::config::Host;
@@ -100,25 +102,35 @@ fn read(path: &Path) -> Result<Zeroizing<String>, String> {
 /// Makes the file appear whole or not at all.
 fn write(path: &Path, text: &str, force: bool) -> Result<(), String> {
     let shown = path.display();
-    let result = if force {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
-        let draft = path.with_file_name(name);
-        let replaced = create(&draft, text).and_then(|()| fs::rename(&draft, path));
-        if replaced.is_err() {
-            // It may be what is there already that was in the way.
-            let _ = fs::remove_file(&draft);
-        }
-        replaced
-    } else {
-        create(path, text)
-    };
-    result.map_err(|error| match error.kind() {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let draft = path.with_file_name(name);
+    let written = create(&draft, text).and_then(|()| match force {
+        true => fs::rename(&draft, path),
+        false => appear(&draft, path),
+    });
+    if written.is_err() {
+        // It may be what is there already that was in the way.
+        let _ = fs::remove_file(&draft);
+    }
+    written.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             format!("{shown}: is there already; choose another name, or replace it with --force")
         }
         _ => format!("{shown}: cannot be written ({error})"),
     })
+}
+
+/// Renames a file, unless there is one of that name already.
+fn appear(draft: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
+        // File systems that cannot (NFS) have links, and one that has no links (FAT) can.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::hard_link(draft, path)?;
+            fs::remove_file(draft)
+        }
+        renamed => Ok(renamed?),
+    }
 }
 
 fn create(path: &Path, text: &str) -> io::Result<()> {

@@ -5,18 +5,13 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::admin_client::{AdminClient, ServerArgs, read};
+use super::admin_client::{ServerArgs, ask_and_print};
 use super::certificates::{days, unix_s};
-use super::output;
 use super::table::{Side, Table, duration};
 
 /// Show a server that runs: its addresses, how full it is, whether it drains
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Print the server's answer as it is
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -48,6 +43,7 @@ struct Certificate {
 struct Listener {
     transport: String,
     address: String,
+    leaving: bool,
 }
 
 #[derive(Deserialize)]
@@ -83,14 +79,8 @@ struct RelayPorts {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let shown = AdminClient::new(self.server).and_then(|server| {
-            let text = server.ask_for_text(Method::GET, "/v1/info", String::new())?;
-            if self.json {
-                return Ok(output::print(text));
-            }
-            Ok(output::print(table(&read(&text)?)))
-        });
-        shown.unwrap_or_else(|failure| failure.tell())
+        let told = |info| table(&info);
+        ask_and_print(self.server, Method::GET, "/v1/info", String::new(), told)
     }
 }
 
@@ -101,10 +91,17 @@ fn table(info: &Info) -> Table {
     row("up", duration(info.uptime_s));
     row("realm", info.realm.clone());
     for listener in &info.listeners {
-        row(
-            "listens",
-            format!("{} {}", listener.transport, listener.address),
-        );
+        let Listener {
+            transport,
+            address,
+            leaving,
+        } = listener;
+        let leaving = if *leaving {
+            ", until its allocations end"
+        } else {
+            ""
+        };
+        row("listens", format!("{transport} {address}{leaving}"));
     }
     let now = unix_s();
     for Certificate {

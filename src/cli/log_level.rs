@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 
-use super::admin_client::{AdminClient, ServerArgs};
-use super::output;
+use super::admin_client::{ServerArgs, ask_and_print};
 
 /// Show the log level of a server that runs, or change it until the server ends
 #[derive(clap::Args)]
@@ -30,11 +29,7 @@ impl Args {
             None => (Method::GET, String::new()),
             Some(level) => (Method::PUT, serde_json::json!(Level { level }).to_string()),
         };
-        let level = AdminClient::new(self.server)
-            .and_then(|server| server.ask(method, "/v1/log-level", body));
-        match level {
-            Ok(Level { level }) => output::print(level),
-            Err(failure) => failure.tell(),
-        }
+        let told = |Level { level }| level;
+        ask_and_print(self.server, method, "/v1/log-level", body, told)
     }
 }

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::admin_client::{AdminClient, ServerArgs};
-use super::output;
+use super::admin_client::{ServerArgs, ask_and_print};
 
 /// Have a server that runs read its configuration again, without ending a call
 #[derive(clap::Args)]
@@ -25,12 +24,8 @@ struct Reloaded {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let reloaded = AdminClient::new(self.server)
-            .and_then(|server| server.ask::<Reloaded>(Method::POST, "/v1/reload", String::new()));
-        match reloaded {
-            Ok(reloaded) => output::print(reloaded),
-            Err(failure) => failure.tell(),
-        }
+        let told = |reloaded: Reloaded| reloaded;
+        ask_and_print(self.server, Method::POST, "/v1/reload", String::new(), told)
     }
 }
 

@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use sd_notify::NotifyState;
 use secrecy::SecretString;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::certificates::{Keeper, Tls, put_in_force};
 use super::serve::notify;
 use super::{file_limit, http, settings};
+use crate::admin::Token;
+use crate::admin::api::InForce;
 use crate::admin::credentials::Desk;
 use crate::admin::reload::{self, Reloaded};
 use crate::auth::NonceKey;
-use crate::config::{self, Config, Host, Sources, When};
+use crate::config::{self, Config, Host, Loaded, Sources, When};
 use crate::engine::Control;
 use crate::log;
 use crate::metrics::Metrics;
 
 /// What a configuration is made of beside its sources, and who has to know of a new one.
 pub(super) struct Parts {
-    pub(super) sources: Sources,
+    pub(super) sources: Arc<Sources>,
     pub(super) host: Host,
     /// The secret of a server that was given none.
     pub(super) kept_secret: Option<SecretString>,
@@ -29,8 +31,12 @@ pub(super) struct Parts {
     /// The credential service, if there is one.
     pub(super) desk: Option<Desk>,
     pub(super) tls: Tls,
+    /// What operators who come by TCP have to know.
+    pub(super) token: Option<Token>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
+    /// Where operators see what is in force.
+    pub(super) in_force: watch::Sender<InForce>,
 }
 
 /// Reloads, one at a time.
@@ -69,14 +75,15 @@ impl Reloader {
             level,
             desk,
             tls,
+            token,
             reloads,
+            in_force,
         } = &self.parts;
         let mut config = self.config.lock().await;
         // They may have been replaced since.
         config.tls.pairs = tls.certificates.pairs().to_vec();
         let host = host.again();
-        let loaded = config::load(sources, &host)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let loaded = load(Arc::clone(sources), host.clone()).await?;
         let mut new = loaded.config;
         if new.auth.is_empty() {
             let kept = kept_secret.clone().ok_or_else(no_credentials)?;
@@ -94,10 +101,17 @@ impl Reloader {
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| vec![error.to_string()])?;
             put_in_force(&tls.certificates, reloads, new.tls.pairs.clone());
-            level.set(new.log.level);
-            if let (Some(desk), Some(issuer)) = (desk, http::issuer(&new)) {
-                desk.replace(issuer, new.credentials.keys.clone());
+            if new.log.level != config.log.level {
+                // Otherwise what an operator has set stays.
+                level.set(new.log.level);
             }
+            if let Some(desk) = desk {
+                desk.replace(http::issuer(&new), new.credentials.keys.clone());
+            }
+            if let (Some(token), Some(new)) = (token, &new.admin.token) {
+                token.replace(new.clone());
+            }
+            in_force.send_replace(InForce::from(&new));
             *config = new;
         }
         let keys = |differences: Vec<(&'static str, When)>| {
@@ -133,6 +147,13 @@ impl Reloader {
         notify(&[NotifyState::Ready]);
         outcome
     }
+}
+
+/// Loads beside the runtime: with many users it takes a while, and a file may never be read.
+async fn load(sources: Arc<Sources>, host: Host) -> Result<Loaded, Vec<String>> {
+    let loading = tokio::task::spawn_blocking(move || config::load(&sources, &host));
+    let loaded = loading.await.map_err(|error| vec![error.to_string()])?;
+    loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 fn tell(outcome: &Reloaded) {

@@ -41,10 +41,6 @@ pub(super) struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Print the server's answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -106,7 +102,7 @@ impl Args {
             (Method::POST, "/v1/revocations".to_owned(), body.to_string())
         };
         let text = server.ask_for_text(method, &path, body)?;
-        if self.json {
+        if server.is_json() {
             return Ok(output::print(text));
         }
         let (told, is_persisted) = if self.list {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
@@ -24,6 +24,7 @@ use super::reloader::{Parts, Reloader};
 use super::revoked::Revoked;
 use super::settings::{own_nonce_key, settings};
 use super::signals::{Signals, Wish};
+use crate::admin::api::InForce;
 use crate::admin::reload::{self, ReloadDesk};
 use crate::admin::{Drain, Over, RevocationBook};
 use crate::auth::NonceKey;
@@ -122,18 +123,20 @@ pub(super) fn serve(
     let file = plan.sources.file.as_deref();
     let service = http.credentials_address();
     let (reload_desk, requests) = ReloadDesk::new();
+    let (in_force, reloaded) = watch::channel(InForce::from(config));
     let told = http::Told {
         file,
         credentials: service,
         revocations,
         revoked: hooks.as_ref().map(hooks::Configured::revoked),
         reload: reload_desk,
+        in_force: reloaded,
         log_level: log.level(),
         certificates: Arc::clone(&tls.certificates),
     };
     let api = http::api(&engine, config, told);
     let mut parts = Parts {
-        sources: plan.sources,
+        sources: Arc::new(plan.sources),
         host: plan.host,
         kept_secret: plan.kept_secret,
         own_nonce_key,
@@ -141,13 +144,15 @@ pub(super) fn serve(
         level: log.level(),
         desk: None,
         tls,
+        token: None,
         reloads: Arc::clone(engine.metrics()),
+        in_force,
     };
     let config = plan.config;
     runtime.block_on(async {
-        let hooks = hooks.map(hooks::Configured::start);
-        let page;
-        (page, parts.desk) = http.serve(&engine, &api, &config);
+        let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
+        let http::Serving { page, desk, token } = http.serve(&engine, &api, &config);
+        (parts.desk, parts.token) = (desk, token);
         let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
         let code = wait(engine, page, drain, signals, networks, reloader, requests).await;

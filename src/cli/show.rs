@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::admin_client::{AdminClient, ServerArgs, encoded, read};
-use super::output;
+use super::admin_client::{ServerArgs, ask_and_print, encoded};
 use super::table::{Side, Table, bit_rate, bytes, duration};
 
 /// Show one allocation in full, with its rates over a second
@@ -14,10 +13,6 @@ use super::table::{Side, Table, bit_rate, bytes, duration};
 pub(super) struct Args {
     /// The allocation, as turnstone allocations names it
     id: String,
-
-    /// Print the server's answer as it is
-    #[arg(long)]
-    json: bool,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -71,23 +66,17 @@ struct Rates {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         let path = format!("/v1/allocations/{}", encoded(&self.id));
-        let shown = AdminClient::new(self.server).and_then(|server| {
-            let text = server.ask_for_text(Method::GET, &path, String::new())?;
-            if self.json {
-                return Ok(output::print(text));
-            }
-            Ok(output::print(in_full(&read(&text)?)))
-        });
-        shown.unwrap_or_else(|failure| failure.tell())
+        let told = |allocation| in_full(&allocation);
+        ask_and_print(self.server, Method::GET, &path, String::new(), told)
     }
 }
 
 fn in_full(it: &Allocation) -> String {
     let mut facts = Table::new(&[("ALLOCATION", Side::Left), ("", Side::Left)]);
+    facts.row(vec!["id".to_owned(), it.id.clone()]);
+    facts.whole_row(&["user", &it.user]);
+    facts.whole_row(&["username", &it.username]);
     let mut fact = |name: &str, value: String| facts.row(vec![name.to_owned(), value]);
-    fact("id", it.id.clone());
-    fact("user", it.user.clone());
-    fact("username", it.username.clone());
     fact("client", format!("{} by {}", it.client, it.transport));
     fact("server", it.server.clone());
     for relayed in &it.relayed {

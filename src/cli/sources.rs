@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::config::{Environment, Flag, Host, Sources, load, system_file};
+use crate::config::{Environment, Flag, Sources, admin_socket, system_file};
 
 /// Names the configuration file when `--config` does not.
 const CONFIG_VARIABLE: &str = "TURNSERVER_CONFIG";
@@ -57,15 +57,14 @@ fn default_file() -> Option<PathBuf> {
     variable.map(PathBuf::from).or_else(system_file)
 }
 
-/// The operators' socket that the configuration names, if this user may read it and it does.
+/// The operators' socket that the configuration names, if this user may read it.
 pub(super) fn configured_admin_socket() -> Option<PathBuf> {
     let sources = Sources {
         file: default_file(),
         environment: Environment::of_process(),
         flags: vec![],
     };
-    let admin = load(&sources, &Host::probe()).ok()?.config.admin;
-    admin.socket.filter(|_| !admin.is_default)
+    admin_socket(&sources)
 }
 
 /// An option whose values are not pairs, or pairs with `=`.

@@ -28,24 +28,32 @@ impl Table {
 
     /// Adds a row of as many cells as there are columns.
     pub(super) fn row(&mut self, cells: Vec<String>) {
+        let shown = cells.iter().map(|cell| cut(&shown(cell)));
+        self.rows.push(shown.collect());
+    }
+
+    /// Adds a row of which nothing is cut.
+    pub(super) fn whole_row(&mut self, cells: &[&str]) {
         self.rows
             .push(cells.iter().map(|cell| shown(cell)).collect());
     }
 }
 
 /// What of a text can be shown: names are what clients send, and must not move the cursor.
-fn shown(text: &str) -> String {
-    let mut shown = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == CELL_MAX {
-            shown.pop();
-            shown.push('…');
-            break;
-        }
+pub(super) fn shown(text: &str) -> String {
+    let shown = text.chars().map(|character| {
         let is_plain = !character.is_control() && !is_invisible(character);
-        shown.push(if is_plain { character } else { '\u{fffd}' });
+        if is_plain { character } else { '\u{fffd}' }
+    });
+    shown.collect()
+}
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= CELL_MAX {
+        return text.to_owned();
     }
-    shown
+    let kept = text.chars().take(CELL_MAX - 1);
+    kept.chain(['…']).collect()
 }
 
 /// Characters that turn the direction of writing or have no width.
@@ -148,13 +156,13 @@ ID          BYTES
             shown("a\x1b[2Jb\n\u{202e}c"),
             "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
         );
-        assert_eq!(shown(&"x".repeat(CELL_MAX)), "x".repeat(CELL_MAX));
-        let cut = shown(&"x".repeat(CELL_MAX + 1));
-        assert_eq!(cut.chars().count(), CELL_MAX);
-        assert!(cut.ends_with("x…"));
+        assert_eq!(cut(&"x".repeat(CELL_MAX)), "x".repeat(CELL_MAX));
+        let long = cut(&"x".repeat(CELL_MAX + 1));
+        assert_eq!(long.chars().count(), CELL_MAX);
+        assert!(long.ends_with("x…"));
         // The longest address is whole.
         let address = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
-        assert_eq!(shown(address), address);
+        assert_eq!(cut(address), address);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Origin, Problem};
 use crate::process::{self, Reader};
@@ -53,9 +53,7 @@ pub(super) fn to_readers(path: &Path, server_user: Option<&str>) -> Option<Expos
 /// A file that this process may read as root, and the user of the server may not.
 pub fn hidden_from(path: &Path, server_user: Option<&str>) -> Option<Problem> {
     let reader = process::reader(server_user)?;
-    if can_read(path, &reader) {
-        return None;
-    }
+    unreadable(path, &reader)?;
     let origin = Origin::File {
         path: path.to_string_lossy().into(),
         line: 0,
@@ -69,9 +67,26 @@ pub fn hidden_from(path: &Path, server_user: Option<&str>) -> Option<Problem> {
     Some(Problem::new(&origin, "", what, remedy))
 }
 
-/// Whether modes let a user read a file and reach it.
-fn can_read(path: &Path, reader: &Reader) -> bool {
-    let lets = |path: &Path, bits: u32| {
+/// A file that a user cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its whole path.
+    pub file: PathBuf,
+    /// What keeps the user out: the file itself, or the first directory above it that does.
+    pub because: PathBuf,
+}
+
+/// What keeps a user from reading a file, by modes, owner and groups. Lists of access rights (acl(5))
+/// are not looked at.
+pub fn unreadable(file: &Path, reader: &Reader) -> Option<Unreadable> {
+    // What is gone meanwhile is another matter.
+    let file = fs::canonicalize(file).ok()?;
+    let bars = |path: &Path| {
+        let bits = if path == file {
+            OTHERS_READ
+        } else {
+            OTHERS_SEARCH
+        };
         fs::metadata(path).is_ok_and(|it| {
             // Who is the owner, or in the group, has those bits alone (path_resolution(7)).
             let shift = match () {
@@ -79,15 +94,15 @@ fn can_read(path: &Path, reader: &Reader) -> bool {
                 () if reader.groups.contains(&it.gid()) => 3,
                 () => 0,
             };
-            reader.uid == 0 || it.mode() & (bits << shift) != 0
+            reader.uid != 0 && it.mode() & (bits << shift) == 0
         })
     };
-    // What is gone meanwhile is another matter.
-    let Ok(path) = fs::canonicalize(path) else {
-        return true;
-    };
-    let mut directories = path.ancestors().skip(1);
-    lets(&path, OTHERS_READ) && directories.all(|directory| lets(directory, OTHERS_SEARCH))
+    let because = file
+        .ancestors()
+        .filter(|path| bars(path))
+        .last()?
+        .to_owned();
+    Some(Unreadable { file, because })
 }
 
 fn writers(path: &Path, is_trusted: impl Fn(u32, u32) -> bool) -> Option<Exposure> {
@@ -185,7 +200,7 @@ mod tests {
                 uid,
                 groups: vec![gid],
             };
-            let can = can_read(&path, &reader);
+            let can = unreadable(&path, &reader).is_none();
             fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
             can
         };
@@ -198,6 +213,42 @@ mod tests {
         assert!(!can(other, others, [0o755, 0o600]));
         assert_eq!(can(owner, others, [0o755, 0o044]), owner == 0);
         assert!(can(owner, others, [0o755, 0o400]));
+    }
+
+    /// A user may be let in by any of its groups, and is told what keeps it out.
+    #[test]
+    fn any_group_of_a_reader_lets_it_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = fs::canonicalize(directory.path()).unwrap();
+        let file = directory.join("secret");
+        fs::write(&file, "secret").unwrap();
+        let own = fs::metadata(&file).unwrap();
+        let because = |groups: &[u32], modes: [u32; 2]| {
+            for (path, mode) in [&directory, &file].into_iter().zip(modes) {
+                fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            }
+            let reader = Reader {
+                name: "reader".to_owned(),
+                uid: own.uid() + 1,
+                groups: groups.to_vec(),
+            };
+            unreadable(&file, &reader).map(|found| found.because)
+        };
+        let (group, other) = (own.gid(), own.gid() + 1);
+        assert_eq!(because(&[other, group], [0o750, 0o640]), None);
+        assert_eq!(because(&[other], [0o755, 0o640]).as_ref(), Some(&file));
+        assert_eq!(because(&[other], [0o750, 0o640]).as_ref(), Some(&directory));
+        assert_eq!(
+            unreadable(
+                &directory.join("none"),
+                &Reader {
+                    name: String::new(),
+                    uid: 1,
+                    groups: vec![],
+                }
+            ),
+            None
+        );
     }
 
     /// PROC-07

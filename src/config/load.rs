@@ -58,7 +58,7 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and still likely to be a mistake.
     pub warnings: Vec<Problem>,
-    /// The files that were read: the configuration, and those of secrets.
+    /// The files that were read: the configuration, and what it names.
     pub files: Vec<PathBuf>,
     /// Where the secrets come from, in the order of their use.
     pub secrets: Vec<SecretSource>,
@@ -88,27 +88,14 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
         Some((key, origin))
     });
     if let Some(path) = &sources.file {
-        let name: Arc<str> = path.to_string_lossy().into();
-        match files::read(path, files::CONFIGURATION_MAX) {
-            Ok(text) => document.overlay(read_toml(&name, &text, &mut problems)),
-            Err(error) => {
-                let origin = Origin::File {
-                    path: name,
-                    line: 0,
-                };
-                let what = format!("cannot be read ({error})");
-                let remedy = match error.kind() {
-                    ErrorKind::PermissionDenied => exposure::READABLE,
-                    ErrorKind::InvalidInput => "name a regular file of at most 1 MiB",
-                    _ => "check the path and that this user may read it, or leave out --config",
-                };
-                return Err(Problems::new(vec![Problem::new(&origin, "", what, remedy)]));
-            }
-        }
+        let text = read_file(path, &mut problems);
+        document.overlay(text.map_err(|problem| Problems::new(vec![problem]))?);
     }
     document.overlay(environment::read(&sources.environment, &mut problems));
     document.overlay(from_flags(&sources.flags, &mut problems));
     let mut loaded = resolve::resolve(&document, host, problems)?;
+    // One that sets nothing yet will be read again too.
+    loaded.files.extend(sources.file.clone());
     let credentials = credentials.into_iter().flatten();
     let unused = credentials.filter_map(|(key, origin)| unused(key, &origin, &document));
     loaded.warnings.extend(unused);
@@ -117,6 +104,44 @@ pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, Problems> {
         loaded.warnings.extend(missing);
     }
     Ok(loaded)
+}
+
+/// The operators' socket that the sources name, whatever else is wrong with them: who asks a server
+/// to reload a file that is broken has to reach it.
+pub fn admin_socket(sources: &Sources) -> Option<PathBuf> {
+    let mut problems = Vec::new();
+    let mut document = Document::default();
+    if let Some(path) = &sources.file {
+        document.overlay(read_file(path, &mut problems).unwrap_or_default());
+    }
+    document.overlay(environment::read(&sources.environment, &mut problems));
+    match &document.get("admin.socket")?.value {
+        Value::Text(item) if !item.text.is_empty() => Some(item.text.as_str().into()),
+        _ => None,
+    }
+}
+
+/// Reads the configuration file. What is wrong in it is added to `problems`.
+///
+/// # Errors
+/// If there is no such file, or it cannot be read.
+fn read_file(path: &Path, problems: &mut Vec<Problem>) -> Result<Document, Problem> {
+    let name: Arc<str> = path.to_string_lossy().into();
+    let error = match files::read(path, files::CONFIGURATION_MAX) {
+        Ok(text) => return Ok(read_toml(&name, &text, problems)),
+        Err(error) => error,
+    };
+    let origin = Origin::File {
+        path: name,
+        line: 0,
+    };
+    let what = format!("cannot be read ({error})");
+    let remedy = match error.kind() {
+        ErrorKind::PermissionDenied => exposure::READABLE,
+        ErrorKind::InvalidInput => "name a regular file of at most 1 MiB",
+        _ => "check the path and that this user may read it, or leave out --config",
+    };
+    Err(Problem::new(&origin, "", what, remedy))
 }
 
 /// An operator who has set up a credential believes that it is used.

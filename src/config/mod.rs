@@ -51,12 +51,12 @@ use crate::turn::NetworkRule;
 pub use certificates::read_pair;
 pub use environment::Environment;
 pub use error::{Origin, Problem, Problems};
-pub use exposure::hidden_from;
+pub use exposure::{Unreadable, hidden_from, unreadable};
 pub use host::{Host, is_private};
-pub use load::{Flag, Loaded, Sources, load, system_file};
+pub use load::{Flag, Loaded, Sources, admin_socket, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
 pub use reload::{When, differences};
-pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, PAIRS_MAX, SOCKET_PATH_MAX};
+pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, PAIRS_MAX, SECRET_KEYS, SOCKET_PATH_MAX};
 pub use revocations::{RevocationError, RevocationFile};
 pub use secret_source::{SecretPlace, SecretSource};
 

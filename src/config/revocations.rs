@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::first_run;
@@ -30,7 +31,9 @@ const FILE_LEN_MAX: u64 = REVOCATIONS_MAX as u64 * 6 * 1024;
 /// The place of the revocations, open for as long as the server runs.
 #[derive(Debug)]
 pub struct RevocationFile {
+    /// Locked as long as it is open, if it is the only server's.
     directory: File,
+    is_shared: bool,
     path: PathBuf,
 }
 
@@ -114,8 +117,11 @@ impl RevocationFile {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&path, flags, Mode::empty());
         let directory = directory.map_err(|error| unreadable(error.into()))?;
+        // Each of two servers would write its own revocations over those of the other.
+        let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive);
         let file = Self {
             directory: directory.into(),
+            is_shared: locked == Err(Errno::WOULDBLOCK),
             path: path.join(FILE),
         };
         if let Some((user, group)) = owner {
@@ -181,7 +187,7 @@ impl RevocationFile {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&self.directory, FILE, flags, Mode::empty()) {
             Ok(file) => Ok(Some(file.into())),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -190,8 +196,12 @@ impl RevocationFile {
     /// whole. It may take as long as the disk.
     ///
     /// # Errors
-    /// Of the file system. The old file stays then.
+    /// Of the file system, or if another server has the directory. The old file stays then.
     pub fn save(&self, revocations: &Revocations) -> io::Result<()> {
+        if self.is_shared {
+            let why = "another server keeps its own there; give each a STATE_DIRECTORY";
+            return Err(io::Error::new(ErrorKind::ResourceBusy, why));
+        }
         let entries = revocations.iter().map(|(name, until_unix_s)| {
             let (user, username) = match name {
                 RevokedName::User(name) => (Some(name.to_owned()), None),
@@ -256,6 +266,23 @@ mod tests {
         let again = RevocationFile::open_in(&state, None).unwrap();
         assert_eq!(again.load(5).unwrap(), some());
         assert_eq!(again.load(6).unwrap().len(), 1);
+    }
+
+    /// REV-03: of two servers with one state the second reads it, and says that it keeps nothing there;
+    /// it would write over what the first has.
+    #[test]
+    fn two_servers_do_not_write_one_file() {
+        let home = tempfile::tempdir().unwrap();
+        let first = RevocationFile::open_in(home.path(), None).unwrap();
+        first.save(&some()).unwrap();
+        let second = RevocationFile::open_in(home.path(), None).unwrap();
+        assert_eq!(second.load(5).unwrap(), some());
+        let refused = second.save(&Revocations::default()).unwrap_err();
+        assert!(refused.to_string().contains("another server"), "{refused}");
+        assert_eq!(second.load(5).unwrap(), some());
+        drop((first, second));
+        let third = RevocationFile::open_in(home.path(), None).unwrap();
+        third.save(&Revocations::default()).unwrap();
     }
 
     /// The longest list there can be is read again.

@@ -26,11 +26,11 @@ pub enum SecretPlace {
 }
 
 impl SecretPlace {
-    /// The file that the server has to read, unless systemd hands it over.
-    pub fn file(&self) -> Option<&Path> {
+    /// The file of a credential that systemd hands over.
+    pub fn credential(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => Some(path),
-            Self::Value(_) | Self::Credential(_) => None,
+            Self::Credential(path) => Some(path),
+            Self::Value(_) | Self::File(_) => None,
         }
     }
 }

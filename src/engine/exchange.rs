@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::control::{Command, Control, Stopped};
@@ -28,6 +28,16 @@ pub enum ExchangeError {
     Relay(TooManyAddresses),
     /// An IPv6 wildcard would begin or cease to take IPv4 clients, which only a new socket can.
     DualStack(Transport, SocketAddr),
+    /// A new listener has a port in common with one that there is, and the kernel cannot tell their
+    /// clients apart.
+    Overlap {
+        /// The protocol of the new one.
+        transport: Transport,
+        /// The new one.
+        new: SocketAddr,
+        /// The one that there is.
+        old: SocketAddr,
+    },
     /// The server is stopping.
     Stopped(Stopped),
 }
@@ -61,6 +71,15 @@ impl fmt::Display for ExchangeError {
                 f,
                 "listen.{transport}: whether {address} takes IPv4 clients too cannot change while \
                  the server runs; restart it"
+            ),
+            Self::Overlap {
+                transport,
+                new,
+                old,
+            } => write!(
+                f,
+                "listen.{transport}: {new} cannot take the place of this server's own {old} while it \
+                 runs; restart it"
             ),
             Self::Stopped(stopped) => stopped.fmt(f),
         }
@@ -181,6 +200,32 @@ impl Registry {
         }
     }
 
+    /// A wildcard and an address of the same port are one socket's or the other's. To the kernel TLS
+    /// is TCP.
+    fn check_overlap(&self, wanted: &Wanted) -> Result<(), ExchangeError> {
+        let new = wanted.address;
+        let takes = |wildcard: &Wanted, ip: IpAddr| {
+            let is_same_family = wildcard.address.is_ipv4() == ip.is_ipv4();
+            let is_wider = wildcard.address.is_ipv6() && wildcard.dual_stack;
+            wildcard.address.ip().is_unspecified() && (is_same_family || is_wider)
+        };
+        let overlaps = |old: &&Listener| {
+            let is_same_kind = wanted.transport.is_stream() == old.wanted.transport.is_stream();
+            let is_same_port = new.port() != 0 && new.port() == old.local.port();
+            is_same_kind
+                && is_same_port
+                && (takes(wanted, old.local.ip()) || takes(&old.wanted, new.ip()))
+        };
+        match self.listeners.iter().find(overlaps) {
+            None => Ok(()),
+            Some(old) => Err(ExchangeError::Overlap {
+                transport: wanted.transport,
+                new,
+                old: old.local,
+            }),
+        }
+    }
+
     /// What is to be done for these to be the listeners.
     fn plan(&self, wanted: &[Wanted]) -> Result<Plan, ExchangeError> {
         let mut plan = Plan::default();
@@ -200,6 +245,9 @@ impl Registry {
                 Some(_) => {}
             }
         }
+        plan.new
+            .iter()
+            .try_for_each(|new| self.check_overlap(new))?;
         let gone =
             |it: &&Listener| !kept.contains(&(it.wanted.transport, it.place)) && !it.is_leaving;
         plan.gone = self.listeners.iter().filter(gone).copied().collect();
@@ -254,7 +302,29 @@ impl Exchange {
     }
 }
 
+/// A listener as operators see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// The protocol.
+    pub transport: Transport,
+    /// With the port that the kernel chose.
+    pub address: SocketAddr,
+    /// Whether it is not configured any more, and serves those who have an allocation alone.
+    pub is_leaving: bool,
+}
+
 impl Control {
+    /// Every listener.
+    pub fn all_listeners(&self) -> Vec<Listening> {
+        let registry = self.exchange.registry();
+        let listeners = registry.listeners.iter().map(|it| Listening {
+            transport: it.wanted.transport,
+            address: it.local,
+            is_leaving: it.is_leaving,
+        });
+        listeners.collect()
+    }
+
     /// Where clients of a transport are served now.
     pub fn listeners(&self, transport: Transport) -> Vec<SocketAddr> {
         self.exchange.registry().addresses(transport)
@@ -490,6 +560,56 @@ mod tests {
         registry.listeners.remove(0);
         assert_eq!(registry.free_place(Transport::Udp), 0);
         assert_eq!(registry.free_place(Transport::Tcp), 1);
+    }
+
+    /// RELOAD-05: it is not another process that has the port.
+    #[test]
+    fn a_wildcard_and_an_address_of_one_port_are_told_apart_by_a_restart() {
+        let cases = [
+            ("0.0.0.0:3478", "192.0.2.1:3478", true),
+            ("192.0.2.1:3478", "0.0.0.0:3478", true),
+            ("[::]:3478", "192.0.2.1:3478", true),
+            ("[::]:3478", "[2001:db8::1]:3478", true),
+            ("0.0.0.0:3478", "[2001:db8::1]:3478", false),
+            ("0.0.0.0:3478", "192.0.2.1:3479", false),
+            ("192.0.2.1:3478", "192.0.2.2:3478", false),
+        ];
+        for (old, new, overlaps) in cases {
+            let plan = registry(&[old], &[]).plan(&all(&[new], &[]));
+            let told = plan.err().map(|error| error.to_string());
+            assert_eq!(told.is_some(), overlaps, "{old} and {new}");
+            if let Some(told) = told {
+                let expected =
+                    format!("listen.udp: {new} cannot take the place of this server's own {old}");
+                assert!(told.starts_with(&expected), "{told}");
+            }
+        }
+    }
+
+    /// RELOAD-05: whichever of the two is for TLS.
+    #[test]
+    fn tcp_and_tls_of_one_port_are_one_kind_of_socket() {
+        let wildcard: SocketAddr = "0.0.0.0:443".parse().unwrap();
+        let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
+        let registry = registry(&["0.0.0.0:443"], &["0.0.0.0:443"]);
+        let wanted = listen::wanted(&[wildcard], &[], &[address]);
+        let told = registry.plan(&wanted).unwrap_err().to_string();
+        let expected = "listen.tls: 192.0.2.1:443 cannot take the place of this server's own \
+                        0.0.0.0:443 while it runs; restart it";
+        assert_eq!(told, expected);
+        let wanted = listen::wanted(&[wildcard], &[], &[wildcard]);
+        assert!(
+            registry.plan(&wanted).unwrap().new.is_empty(),
+            "it is renamed"
+        );
+    }
+
+    /// RELOAD-05: each of the two takes its own family.
+    #[test]
+    fn a_second_wildcard_may_come() {
+        let (v4, v6) = ("0.0.0.0:3478", "[::]:3478");
+        let plan = registry(&[v4], &[]).plan(&all(&[v4, v6], &[])).unwrap();
+        assert_eq!(plan.new.len(), 1);
     }
 
     /// RELOAD-05: a socket takes IPv4 clients from its beginning or never.

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
-pub use exchange::ExchangeError;
+pub use exchange::{ExchangeError, Listening};
 pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};

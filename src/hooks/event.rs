@@ -99,8 +99,12 @@ pub enum Event<'a> {
     },
     /// [`Kind::CredentialRevoked`]
     CredentialRevoked {
-        /// The user or the USERNAME that was revoked.
-        name: &'a str,
+        /// The user that was revoked, with every credential.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a str>,
+        /// Or the one USERNAME.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        username: Option<&'a str>,
         /// Unix time at which the revocation ends, if it does.
         until_unix_s: Option<u64>,
         /// Allocations that were ended.
@@ -240,13 +244,14 @@ mod tests {
     #[test]
     fn every_kind_is_named_in_its_json() {
         let revoked = Event::CredentialRevoked {
-            name: "mal\"lory\n",
+            user: None,
+            username: Some("mal\"lory\n"),
             until_unix_s: Some(1_700_003_600),
             ended: 3,
         };
         let expected = json!({
             "event": "credential_revoked", "id": "p-1", "at_unix_ms": 1_700_000_000_123_u64,
-            "name": "mal\"lory\n", "until_unix_s": 1_700_003_600, "ended": 3,
+            "username": "mal\"lory\n", "until_unix_s": 1_700_003_600, "ended": 3,
         });
         assert_eq!(value(&revoked), expected);
         assert_eq!(revoked.kind().name(), "credential_revoked");

@@ -25,8 +25,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use event::{Event, Kind, Who};
-pub use queue::{BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, Statistics};
+pub use queue::{BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
 
+use crate::metrics::HookEvents;
 use client::Client;
 use delivery::Delivery;
 use queue::Waiting;
@@ -194,7 +195,7 @@ impl Handle {
     }
 
     /// The numbers so far.
-    pub fn statistics(&self) -> Statistics {
+    pub fn statistics(&self) -> HookEvents {
         self.0.statistics()
     }
 }

@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use tokio::sync::Notify;
 
 use super::event::{Event, Kind};
+use crate::metrics::HookEvents;
 
 /// Events that wait, those of the batch under way included.
 pub const QUEUE_EVENTS_MAX: usize = 10_000;
@@ -23,19 +24,6 @@ pub const BATCH_EVENTS_MAX: usize = 100;
 
 /// Events that may wait before one of a stranger's making: half of the queue.
 const STRANGERS_EVENTS_MAX: usize = QUEUE_EVENTS_MAX / 2;
-
-/// The numbers so far, in events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Accepted by the receiver.
-    pub sent: u64,
-    /// Given up, or refused by the receiver for good.
-    pub failed: u64,
-    /// Never queued, because there was no room.
-    pub dropped: u64,
-    /// Waiting or under way.
-    pub queued: u64,
-}
 
 /// Events of one request.
 #[derive(Debug)]
@@ -112,9 +100,9 @@ impl Waiting {
         queue.untold += events;
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    pub(super) fn statistics(&self) -> HookEvents {
         let queue = self.lock();
-        Statistics {
+        HookEvents {
             sent: queue.sent,
             failed: queue.failed,
             dropped: queue.dropped,
@@ -196,7 +184,8 @@ mod tests {
 
     fn revoked(name: &str) -> Event<'_> {
         Event::CredentialRevoked {
-            name,
+            user: Some(name),
+            username: None,
             until_unix_s: None,
             ended: 0,
         }
@@ -228,10 +217,10 @@ mod tests {
             waiting.push(0, &revoked("x"));
         }
         let all = QUEUE_EVENTS_MAX as u64;
-        let of = |queued, dropped| Statistics {
+        let of = |queued, dropped| HookEvents {
             queued,
             dropped,
-            ..Statistics::default()
+            ..HookEvents::default()
         };
         assert_eq!(waiting.statistics(), of(all, 0));
         waiting.push(0, &revoked("x"));
@@ -248,7 +237,7 @@ mod tests {
         assert_ne!(next.id, batch.id);
         waiting.done(&next, true);
         waiting.push(0, &revoked("x"));
-        let expected = Statistics {
+        let expected = HookEvents {
             sent: 100,
             failed: 100,
             dropped: 7,
@@ -297,7 +286,7 @@ mod tests {
     fn only_the_kinds_that_are_wanted_are_taken() {
         let waiting = Waiting::new(&[Kind::AuthenticationFailed]);
         waiting.push(0, &revoked("x"));
-        assert_eq!(waiting.statistics(), Statistics::default());
+        assert_eq!(waiting.statistics(), HookEvents::default());
         waiting.push(0, &Event::of_worker(0, &failed()).unwrap());
         assert_eq!(waiting.statistics().queued, 1);
         let body = body(&waiting.take());

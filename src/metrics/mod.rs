@@ -8,15 +8,18 @@
 mod block;
 mod certificates;
 mod collector;
+mod http;
 mod process;
 mod reloads;
 mod sample;
 mod table;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use certificates::Certificates;
+pub use http::{HttpRequests, HttpService};
 pub use process::Process;
 pub use reloads::Reloads;
 pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays};
@@ -29,6 +32,29 @@ use block::Block;
 /// second, and a busy machine may be late.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
 
+/// What became of the events that hooks are to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookEvents {
+    /// Accepted by the receiver.
+    pub sent: u64,
+    /// Given up, or refused by the receiver for good.
+    pub failed: u64,
+    /// Never queued, because there was no room.
+    pub dropped: u64,
+    /// Waiting or under way.
+    pub queued: u64,
+}
+
+/// Whom a scrape asks about them; nobody without hooks.
+#[derive(Default)]
+struct HookSource(OnceLock<Box<dyn Fn() -> HookEvents + Send + Sync>>);
+
+impl fmt::Debug for HookSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookSource")
+    }
+}
+
 /// All numbers of a server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -37,6 +63,8 @@ pub struct Metrics {
     process: Process,
     reloads: Reloads,
     certificates: Certificates,
+    http: HttpRequests,
+    hooks: HookSource,
     start: Instant,
     started: SystemTime,
 }
@@ -51,6 +79,8 @@ impl Metrics {
             process,
             reloads: Reloads::new(started),
             certificates: Certificates::default(),
+            http: HttpRequests::default(),
+            hooks: HookSource::default(),
             start: Instant::now(),
             started,
         }
@@ -107,6 +137,20 @@ impl Metrics {
     /// What became of the certificates.
     pub const fn certificates(&self) -> &Certificates {
         &self.certificates
+    }
+
+    /// What requests over HTTP came to.
+    pub const fn http(&self) -> &HttpRequests {
+        &self.http
+    }
+
+    /// Has every scrape ask what became of hooks' events. Once; later calls change nothing.
+    pub fn watch_hooks(&self, ask: impl Fn() -> HookEvents + Send + Sync + 'static) {
+        let _ = self.hooks.0.set(Box::new(ask));
+    }
+
+    fn hook_events(&self) -> HookEvents {
+        self.hooks.0.get().map(|ask| ask()).unwrap_or_default()
     }
 
     /// Everything as OpenMetrics text.

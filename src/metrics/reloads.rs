@@ -34,7 +34,8 @@ impl Reloads {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn succeeded(&self) -> u64 {
+    /// How often another configuration came into force.
+    pub fn succeeded(&self) -> u64 {
         self.succeeded.load(Ordering::Relaxed)
     }
 
@@ -43,7 +44,7 @@ impl Reloads {
     }
 
     /// When the configuration in force was read, in Unix seconds.
-    pub(super) fn loaded_unix_s(&self) -> u64 {
+    pub fn loaded_unix_s(&self) -> u64 {
         self.loaded.load(Ordering::Relaxed)
     }
 }

@@ -204,6 +204,23 @@ metrics! {
             out.number(&["success"], it.metrics.certificates.replaced())?;
             out.number(&["failure"], it.metrics.certificates.failed())
         };
+    Counter "turnstone_http_requests_total" ["service", "result"]
+        "Requests of operators (admin), and of programs that want credentials (credentials)"
+        => |it, out| {
+            let mut numbers = it.metrics.http().numbers();
+            numbers.try_for_each(|(labels, number)| out.number(&labels, number))
+        };
+    Counter "turnstone_hook_events_total" ["result"]
+        "Events for the receiver of hooks: sent, failed (given up or refused), dropped (no room)"
+        => |it, out| {
+            let events = it.metrics.hook_events();
+            out.number(&["sent"], events.sent)?;
+            out.number(&["failed"], events.failed)?;
+            out.number(&["dropped"], events.dropped)
+        };
+    Gauge "turnstone_hook_events_queued" []
+        "Events that wait for the receiver of hooks"
+        => |it, out| out.number(&[], it.metrics.hook_events().queued);
     Gauge "process_start_time_seconds" []
         "Unix time at which the server started"
         => |it, out| out.number(&[], unix_s(it.metrics.started));

@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::fmt;
 use std::io;
 
-use nix::unistd::{Gid, Uid, User, getgrouplist, getresuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Group, Uid, User, getgrouplist, getresuid, setgroups, setresgid, setresuid,
+};
 
 use super::ConfineError;
 
@@ -55,11 +57,6 @@ pub fn group_of(configured: Option<&str>) -> Option<u32> {
     Unprivileged::find(configured.unwrap_or(PREFERRED_USER)).map(|user| user.gid)
 }
 
-/// Numbers of a user and of its group.
-pub fn ids_of(name: &str) -> Option<(u32, u32)> {
-    Unprivileged::find(name).map(|user| (user.uid, user.gid))
-}
-
 /// Who reads the files of a server that starts as an ordinary user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reader {
@@ -76,7 +73,12 @@ pub fn reader(configured: Option<&str>) -> Option<Reader> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let Unprivileged { name, uid, gid } = Unprivileged::find(configured.unwrap_or(PREFERRED_USER))?;
+    reader_of(configured.unwrap_or(PREFERRED_USER))
+}
+
+/// A user, with the groups that the lists of this machine give it.
+pub fn reader_of(name: &str) -> Option<Reader> {
+    let Unprivileged { name, uid, gid } = Unprivileged::find(name)?;
     let groups = CString::new(name.as_str()).ok();
     let groups = groups.and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok());
     let groups = groups.map_or_else(
@@ -84,6 +86,12 @@ pub fn reader(configured: Option<&str>) -> Option<Reader> {
         |all| all.iter().map(|it| it.as_raw()).collect(),
     );
     Some(Reader { name, uid, groups })
+}
+
+/// The number of a group, by name or number.
+pub fn group_number(name: &str) -> Option<u32> {
+    let entry = Group::from_name(name).ok().flatten();
+    entry.map_or_else(|| name.parse().ok(), |group| Some(group.gid.as_raw()))
 }
 
 /// User and group that a process started as root becomes, by number; `None` if it stays who it is.

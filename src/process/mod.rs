@@ -21,7 +21,8 @@ use rustix::process::{
 };
 
 pub use identity::{
-    FALLBACK_USER, PREFERRED_USER, Reader, becomes, group_of, ids_of, is_user, reader,
+    FALLBACK_USER, PREFERRED_USER, Reader, becomes, group_number, group_of, is_user, reader,
+    reader_of,
 };
 pub use sandbox::{Openings, Sandbox};
 

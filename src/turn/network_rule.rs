@@ -142,7 +142,10 @@ impl NetworkRuleError {
                 network.addr()
             ),
             Self::Mapped(network) => match network.addr().to_ipv4_mapped() {
-                Some(ip) if network.prefix_len() >= 96 => {
+                Some(_) if network.prefix_len() == 96 => {
+                    "remove it, unless all of IPv4 is meant, which is \"0.0.0.0/0\"".to_owned()
+                }
+                Some(ip) if network.prefix_len() > 96 => {
                     format!("write \"{ip}/{}\"", network.prefix_len() - 96)
                 }
                 _ => "write it as IPv4, without ::ffff:".to_owned(),
@@ -309,6 +312,7 @@ mod tests {
             ("10.0.0.5:6-5", "5-6"),
             ("10.1.0.0/8:5", "\"10.0.0.0/8\""),
             ("::ffff:10.0.0.0/104", "\"10.0.0.0/8\""),
+            ("::ffff:0:0/96", "remove it, unless all of IPv4 is meant"),
             ("[::ffff:10.0.0.1]:5", "\"10.0.0.1/32\""),
             ("[10.0.0.5]:5", "address/length"),
             ("[fd00::1", "address/length"),

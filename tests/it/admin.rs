@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use turnstone::admin::api::BODY_LEN_MAX;
 use turnstone::admin::{CONNECTIONS_MAX, DEADLINE_S_MAX};
 
-use crate::harness::{Client, DEADLINE, Peer, Process, eventually, own_ipv4};
+use crate::harness::{Client, DEADLINE, Peer, Process, ask_tcp, eventually, own_ipv4};
 
 const TOKEN: &str = "a-token-that-nobody-else-knows";
 
@@ -183,7 +183,7 @@ fn every_question_while_a_call_goes_on() {
     assert_eq!(info["allocations"], 2);
     assert_eq!(info["relay_ports"]["live"], 2);
     assert_eq!(info["relay"]["ports"], "20000-29999");
-    let udp = json!({"transport": "udp", "address": server.process.udp[0]});
+    let udp = json!({"transport": "udp", "address": server.process.udp[0], "leaving": false});
     assert_eq!(info["listeners"][0], udp);
     assert_eq!(info["draining"], Value::Null);
 
@@ -392,6 +392,56 @@ fn the_socket_is_private_and_survives_the_server() {
     }
 }
 
+/// ADM-05: a token that leaked is changed without ending calls, and who comes with the old one shows.
+#[test]
+fn another_token_counts_at_once() {
+    let more = |token: &str| {
+        config(&format!(
+            "admin.listen = \"127.0.0.1:0\"\nadmin.token = \"{token}\""
+        ))
+    };
+    let mut process = Process::start(&more(TOKEN));
+    let call = Call::start(Client::udp_to(process.udp[0]));
+    let line = process.wait_for("operators are answered address");
+    let address: SocketAddr = line
+        .split_once("address=")
+        .unwrap()
+        .1
+        .trim()
+        .parse()
+        .unwrap();
+    let ask = |token: &str| {
+        let fields = [("Authorization", format!("Bearer {token}"))];
+        let fields = fields
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        ask_tcp(address, "GET", "/v1/info", &fields, "").status
+    };
+    let other = "another-token-that-nobody-knows";
+    assert_eq!((ask(TOKEN), ask(other)), (200, 401));
+    let line = process.wait_for("HTTP request without the right key");
+    assert!(
+        line.contains("service=\"admin\" client=127.0.0.1:"),
+        "{line}"
+    );
+    let new = fs::read_to_string(process.home().join("turnserver.toml")).unwrap();
+    let line = process.reload(&new.replace(TOKEN, other));
+    assert!(line.contains("changed=\"admin.token\""), "{line}");
+    assert_eq!((ask(TOKEN), ask(other)), (401, 200));
+    let page = ask_tcp(process.metrics.unwrap(), "GET", "/metrics", &[], "").body;
+    for (result, number) in [("success", 2), ("unauthorized", 2)] {
+        let sample = format!(
+            "turnstone_http_requests_total{{result=\"{result}\",service=\"admin\"}} {number}"
+        );
+        let other = format!(
+            "turnstone_http_requests_total{{service=\"admin\",result=\"{result}\"}} {number}"
+        );
+        assert!(page.contains(&sample) || page.contains(&other), "{page}");
+    }
+    call.assert_goes_on();
+    call.end();
+}
+
 /// ADM-05: over TCP nobody is answered who does not know the token.
 #[test]
 fn tcp_needs_the_token() {
@@ -547,8 +597,17 @@ fn commands_say_what_the_server_says() {
     for expected in ["PERMISSION", "127.0.0.1", "0x4000", "to peers", "bit/s"] {
         assert!(full.contains(expected), "{full}");
     }
-    let raw: Value = serde_json::from_str(&server.stdout(&["show", id, "--json"])).unwrap();
-    assert_eq!(raw["id"], id);
+    let json = |command: &[&str]| -> Value {
+        let command = [command, &["--json"]].concat();
+        serde_json::from_str(&server.stdout(&command)).unwrap()
+    };
+    assert_eq!(json(&["show", id])["id"], id);
+    assert_eq!(json(&["log-level"])["level"], "info");
+    server.process.let_read();
+    assert_eq!(json(&["reload"])["changed"], json!([]));
+    assert!(json(&["drain"])["draining"].is_object());
+    assert!(json(&["drain", "--undo"])["draining"].is_null());
+    assert_eq!(json(&["end", "--user", "nobody"])["ended"], 0);
     assert!(server.stdout(&["info"]).contains("example.org"));
     assert_eq!(server.stdout(&["log-level"]), "info\n");
     assert_eq!(server.stdout(&["log-level", "trace"]), "trace\n");
@@ -568,6 +627,16 @@ fn commands_say_what_the_server_says() {
         server.stdout(&["end", "--user", "alice"]),
         "1 allocation ended\n"
     );
+    // The file that is broken is the one that a reload would tell of.
+    let broken = server.process.home().join("broken.toml");
+    let text = format!("admin.socket = {:?}\nlisten.udp = 1\n", server.socket);
+    fs::write(&broken, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_turnstone"))
+        .arg("info")
+        .env("TURNSERVER_CONFIG", &broken)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
     let gone = run(&["info"], Path::new("/nonexistent/admin.sock"));
     assert!(
         String::from_utf8(gone.stderr)

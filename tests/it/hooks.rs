@@ -15,11 +15,12 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use turnstone::hooks::{
-    BATCH_EVENTS_MAX, Event, Hooks, Kind, QUEUE_EVENTS_MAX, Settings, Statistics, Timing,
-};
+use turnstone::hooks::{BATCH_EVENTS_MAX, Event, Hooks, Kind, QUEUE_EVENTS_MAX, Settings, Timing};
+use turnstone::metrics::HookEvents;
 
-use crate::harness::{Client, DEADLINE, Packet, Peer, Process, method, own_ipv4, unix_s};
+use crate::harness::{
+    Client, DEADLINE, Packet, Peer, Process, ask_tcp, eventually, method, own_ipv4, unix_s,
+};
 
 const SECRET: &str = "a-secret-that-server-and-receiver-share";
 
@@ -241,10 +242,11 @@ fn a_revocation_is_told() {
         panic!("{events:#?}")
     };
     assert_eq!(
-        (&told["name"], &told["ended"]),
+        (&told["user"], &told["ended"]),
         (&"alice".into(), &1.into())
     );
     assert!(told["until_unix_s"].is_null());
+    assert!(told.get("username").is_none());
 }
 
 /// HOOK-01, HOOK-02, HOOK-05: every event of a call once, with its usage, in requests that are signed.
@@ -405,6 +407,31 @@ fn a_receiver_that_is_not_there_costs_nothing() {
     assert!(!log.contains("secret-path") && !log.contains(SECRET));
 }
 
+/// HOOK-04: what became of events is among the metrics.
+#[test]
+fn lost_events_are_counted() {
+    let refuses = Reaction::Answer("HTTP/1.1 400 Bad Request\r\n\r\n");
+    let receiver = Receiver::start(&[refuses, OK]);
+    let mut process = server(&receiver.url(), "hooks.events = \"allocation_ended\"");
+    let metrics = process.metrics.unwrap();
+    let are = |sent: u64, failed: u64| {
+        let page = ask_tcp(metrics, "GET", "/metrics", &[], "").body;
+        let has = |sample: String| page.lines().any(|it| it == sample);
+        has(format!(
+            "turnstone_hook_events_total{{result=\"sent\"}} {sent}"
+        )) && has(format!(
+            "turnstone_hook_events_total{{result=\"failed\"}} {failed}"
+        )) && has("turnstone_hook_events_total{result=\"dropped\"} 0".to_owned())
+            && has("turnstone_hook_events_queued 0".to_owned())
+    };
+    assert!(are(0, 0));
+    call(&process, 1);
+    process.wait_for("refused with 400");
+    assert!(are(0, 1));
+    call(&process, 1);
+    eventually("an event that is counted as sent", || are(1, 1));
+}
+
 /// HOOK-03: what the receiver refuses is not sent again, and the next batch tells how much it was.
 /// Redirects are not followed.
 #[test]
@@ -475,6 +502,21 @@ fn write_ca(directory: &Path, pem: &str) -> String {
     format!("hooks.ca_file = \"{}\"", path.display())
 }
 
+/// HOOK-06: certificates elsewhere do not keep a server that has given up its files from a reload.
+#[test]
+fn certificates_in_another_directory_can_be_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(directory.path(), everybody).unwrap();
+    let (_, ca) = certificates();
+    let more = write_ca(directory.path(), &ca);
+    let mut process = server("https://localhost:1/", &more);
+    let file = process.home().join("turnserver.toml");
+    let text = fs::read_to_string(file).unwrap() + "server.software = \"changed\"\n";
+    let line = process.reload(&text);
+    assert!(line.contains("changed=\"server.software\""), "{line}");
+}
+
 /// HOOK-07: https, to a name, by a process that opens no file any more and connects to one port.
 #[test]
 fn https_needs_a_certificate_of_the_authority() {
@@ -521,7 +563,8 @@ fn settings(url: String, timing: Timing) -> Settings {
 
 fn revoked(name: &str) -> Event<'_> {
     Event::CredentialRevoked {
-        name,
+        user: None,
+        username: Some(name),
         until_unix_s: None,
         ended: 1,
     }
@@ -549,10 +592,10 @@ fn an_outage_costs_what_does_not_fit() {
         for number in 0..QUEUE_EVENTS_MAX + 3 {
             handle.send(0, &revoked(&number.to_string()));
         }
-        let full = Statistics {
+        let full = HookEvents {
             queued: QUEUE_EVENTS_MAX as u64,
             dropped: 3,
-            ..Statistics::default()
+            ..HookEvents::default()
         };
         assert_eq!(handle.statistics(), full);
         let sent = async {
@@ -561,10 +604,10 @@ fn an_outage_costs_what_does_not_fit() {
             }
         };
         tokio::time::timeout(DEADLINE, sent).await.unwrap();
-        let expected = Statistics {
+        let expected = HookEvents {
             sent: QUEUE_EVENTS_MAX as u64,
             dropped: 3,
-            ..Statistics::default()
+            ..HookEvents::default()
         };
         assert_eq!(handle.statistics(), expected);
         hooks.finish().await;
@@ -581,7 +624,7 @@ fn an_outage_costs_what_does_not_fit() {
     assert_eq!(dropped.sum::<u64>(), 3);
     let names = requests[1..].iter().flat_map(Request::events);
     let names: Vec<String> = names
-        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .map(|it| it["username"].as_str().unwrap().to_owned())
         .collect();
     let expected: Vec<String> = (0..QUEUE_EVENTS_MAX).map(|it| it.to_string()).collect();
     assert_eq!(names, expected);
@@ -615,9 +658,9 @@ fn a_batch_is_given_up_in_the_end() {
         };
         tokio::time::timeout(DEADLINE, given_up).await.unwrap();
         hooks.finish().await;
-        let expected = Statistics {
+        let expected = HookEvents {
             failed: 1,
-            ..Statistics::default()
+            ..HookEvents::default()
         };
         assert_eq!(handle.statistics(), expected);
     });

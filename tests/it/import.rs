@@ -61,7 +61,7 @@ fn a_file_is_made_for_its_owner_and_never_replaced_unasked() {
         "turnserver.conf:37: log-file: no counterpart: ",
         "turnserver.conf:18: total-quota: differs: ",
         "note: these limits hold",
-        "turnserver.conf: 35 options: 18 translated, 14 not needed, 3 without counterpart, 0 \
+        "turnserver.conf: 35 options: 19 translated, 13 not needed, 3 without counterpart, 0 \
          unknown, 0 with a bad value; 8 lines of comment or nothing\n",
         "next: turnstone check-config turnserver.toml;",
     ] {
@@ -103,6 +103,28 @@ fn a_file_is_made_for_its_owner_and_never_replaced_unasked() {
         "{told}"
     );
     assert_eq!(place.import(&["--force"]).0, 2, "there is nothing to force");
+}
+
+/// Half a file would look like a configuration, and the next import would not replace it.
+#[test]
+fn a_full_disk_leaves_no_half_of_a_file() {
+    let place = Place::with(GUIDE);
+    for option in ["", "--force"] {
+        // No file may be longer than a kilobyte, and to try it is an error, not the end.
+        let script =
+            "trap '' XFSZ; ulimit -f 1; exec \"$0\" import turnserver.conf -o made.toml $1";
+        let output = Command::new("sh")
+            .current_dir(place.directory.path())
+            .args(["-c", script, env!("CARGO_BIN_EXE_turnstone"), option])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.starts_with("made.toml: cannot be written"), "{told}");
+        let left: Vec<_> = fs::read_dir(place.directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+    assert_eq!(place.import(&["-o", "made.toml"]).0, 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use sha1::Sha1;
 
 use crate::harness::attribute as a;
 use crate::harness::{
-    Client, DEADLINE, Packet, Peer, Process, eventually, method, own_ipv4, unix_s,
+    Client, DEADLINE, Packet, Peer, Process, ask_socket, eventually, method, own_ipv4, unix_s,
 };
 
 /// A configuration on an address, with more of it.
@@ -198,6 +198,48 @@ fn the_secret_of_a_first_run_stays() {
     Client::udp_to(process.udp[0]).allocate();
 }
 
+/// RELOAD-01: what an operator set by command stays, unless the file says something else.
+#[test]
+fn a_level_that_was_set_stays() {
+    let ip = own_ipv4();
+    let mut process = start(ip, "server.software = \"0\"");
+    let socket = process.home().join("admin.sock");
+    let level = || ask_socket(&socket, "GET", "/v1/log-level", "").success();
+    let debug = serde_json::json!({ "level": "debug" });
+    ask_socket(&socket, "PUT", "/v1/log-level", &debug.to_string()).success();
+    process.reload(&config(ip, "server.software = \"1\""));
+    assert_eq!(level(), debug);
+    process.reload(&config(ip, "log.level = \"trace\""));
+    assert_eq!(level()["level"], "trace");
+}
+
+/// RELOAD-01: a file that set nothing at the start is read again all the same, though the process has
+/// given up all files that it has not named; and operators see what is in force.
+#[test]
+fn an_empty_file_can_be_filled() {
+    let ip = own_ipv4();
+    let text = config(ip, "");
+    let lines = text.lines().filter_map(|line| line.split_once(" = "));
+    let variables = lines.map(|(key, value)| {
+        let name = key.replace('.', "__").to_uppercase();
+        let value = value
+            .trim_matches(['[', ']', '{', '}', ' '])
+            .replace(['"', ' '], "");
+        format!("export TURNSERVER_{name}='{value}'\n")
+    });
+    let mut process = Process::start_with("# nothing yet\n", &variables.collect::<String>());
+    process.let_read();
+    let socket = process.home().join("admin.sock");
+    let info = || ask_socket(&socket, "GET", "/v1/info", "").success();
+    assert_ne!(info()["limits"]["allocations_per_user"], 7);
+    assert_eq!(info()["config"]["generation"], 1);
+    let line = process.reload("limits.allocations_per_user = 7\n");
+    assert_changed(&line, "limits.allocations_per_user");
+    assert_eq!(info()["limits"]["allocations_per_user"], 7);
+    assert_eq!(info()["config"]["generation"], 2);
+    Call::new(Client::udp_to(process.udp[0])).talk();
+}
+
 /// RELOAD-03: the nonce of the old realm gets a 438 with the new one, and allocations go on with the
 /// key of either.
 #[test]
@@ -278,14 +320,24 @@ fn listeners_come_and_go() {
         format!("listen.udp = [\"{ip}:0\", \"{udp}\"]\nlisten.tcp = [\"{ip}:0\", \"{tcp}\"]");
     let mut process = start(ip, "");
     let mut first = calls(&process);
+    let socket = process.home().join("admin.sock");
+    let is_leaving = || {
+        let info = ask_socket(&socket, "GET", "/v1/info", "").success();
+        let listeners = info["listeners"].as_array().unwrap().iter();
+        let mut here = listeners.filter(|it| it["address"] == udp.to_string());
+        here.next().map(|it| it["leaving"].as_bool().unwrap())
+    };
+    assert_eq!(is_leaving(), None);
     for _ in 0..3 {
         let line = process.reload(&config(ip, &with));
         assert_changed(&line, "listen.udp, listen.tcp");
+        assert_eq!(is_leaving(), Some(false));
         // On several workers.
         let mut added: Vec<Call> = (0..6).map(|_| Call::new(Client::udp_to(udp))).collect();
         let mut stream = Call::new(Client::tcp_to(tcp));
         let line = process.reload(&config(ip, ""));
         assert_changed(&line, "listen.udp, listen.tcp");
+        assert_eq!(is_leaving(), Some(true));
         let refused = TcpStream::connect(tcp).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         let strangers: Vec<UdpSocket> = (0..6)

@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::input::Parameters;
+use super::input::{Named, Parameters};
 use super::{Api, Error};
 use crate::engine::{AllocationDetail, AllocationName, AllocationRecord, Cursor, Filter, PAGE_MAX};
 use crate::turn::{CloseReason, Usage, parse_network};
@@ -244,10 +244,7 @@ fn unknown(id: &str) -> Error {
     Error::not_found(format!("there is no allocation {id}, or not any more"))
 }
 
-async fn show(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Allocation>, Error> {
+async fn show(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Json<Allocation>, Error> {
     let name: AllocationName = id.parse().map_err(|_| unknown(&id))?;
     let detail = || async { api.control.show(name).await?.ok_or_else(|| unknown(&id)) };
     let at = |record: &AllocationRecord| (record.usage, record.age);
@@ -263,7 +260,7 @@ struct Ended {
     ended: usize,
 }
 
-async fn end(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Ended>, Error> {
+async fn end(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Json<Ended>, Error> {
     let name = id.parse().map_err(|_| unknown(&id))?;
     if api.control.end(name, CloseReason::Ended).await? {
         Ok(Json(Ended { ended: 1 }))

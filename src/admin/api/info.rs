@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::Api;
 use crate::admin::Draining;
-use crate::config::Limits;
-use crate::engine::Control;
+use crate::config::{Config, Limits};
+use crate::engine::{Control, Listening};
 use crate::tls::Pair;
 
 /// What does not change while the server runs.
@@ -25,38 +25,36 @@ pub struct Facts {
     pub started: SystemTime,
     /// Threads that relay.
     pub workers: usize,
-    /// The realm of all credentials.
-    pub realm: String,
-    /// Between the parts of time-limited names.
-    pub rest_separator: char,
-    /// Where clients connect.
-    pub listeners: Vec<ListenerAddress>,
-    /// Where peers are talked to.
-    pub relay: RelayFacts,
     /// Where the credential service is, if there is one.
     pub credentials: Option<SocketAddr>,
-    /// How much there may be.
-    pub limits: Limits,
     /// The configuration file, if there is one.
     pub config_file: Option<PathBuf>,
 }
 
-/// Where clients connect.
-#[derive(Clone, Debug, Serialize)]
-pub struct ListenerAddress {
-    /// "udp", "tcp" or "tls".
-    pub transport: &'static str,
-    /// With the port that the kernel chose.
-    pub address: SocketAddr,
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    realm: String,
+    /// Between the parts of time-limited names.
+    pub(super) rest_separator: char,
+    /// Addresses of this machine where peers are talked to, and what clients are told instead.
+    relays: Vec<(IpAddr, IpAddr)>,
+    relay_ports: RangeInclusive<u16>,
+    limits: Limits,
 }
 
-/// Where peers are talked to.
-#[derive(Clone, Debug)]
-pub struct RelayFacts {
-    /// Addresses of this machine, and what clients are told instead.
-    pub addresses: Vec<(IpAddr, IpAddr)>,
-    /// Their ports.
-    pub ports: RangeInclusive<u16>,
+impl From<&Config> for InForce {
+    fn from(config: &Config) -> Self {
+        let relays = config.relay.addresses.iter();
+        let relays = relays.map(|&bound| (bound, config.relay.advertised(bound)));
+        Self {
+            realm: config.realm.clone(),
+            rest_separator: config.auth.rest_separator,
+            relays: relays.collect(),
+            relay_ports: config.relay.ports.clone(),
+            limits: config.limits.clone(),
+        }
+    }
 }
 
 pub(super) fn routes() -> Router<Arc<Api>> {
@@ -80,6 +78,26 @@ struct Info {
     credentials: Option<CredentialService>,
     certificates: Vec<Certificate>,
     limits: Limits,
+}
+
+/// Where clients connect.
+#[derive(Serialize)]
+struct ListenerAddress {
+    transport: String,
+    /// With the port that the kernel chose.
+    address: SocketAddr,
+    /// Whether it is not configured any more, and serves those who are there alone.
+    leaving: bool,
+}
+
+impl From<Listening> for ListenerAddress {
+    fn from(listening: Listening) -> Self {
+        Self {
+            transport: listening.transport.to_string(),
+            address: listening.address,
+            leaving: listening.is_leaving,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -145,7 +163,7 @@ impl From<Draining> for DrainingNow {
 struct Configuration {
     file: Option<String>,
     loaded_unix_s: u64,
-    generation: u32,
+    generation: u64,
 }
 
 #[derive(Serialize)]
@@ -170,19 +188,22 @@ impl RelayPorts {
 
 async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
     let facts = &api.facts;
-    let started_unix_s = unix_s(facts.started);
-    let addresses = facts.relay.addresses.iter();
+    let in_force = api.in_force.borrow().clone();
+    let reloads = api.statistics.metrics().reloads();
+    let addresses = in_force.relays.iter();
     let addresses = addresses.map(|&(bound, advertised)| RelayAddress { bound, advertised });
+    let (low, high) = (in_force.relay_ports.start(), in_force.relay_ports.end());
+    let listeners = api.control.all_listeners().into_iter();
     Json(Info {
         version: env!("CARGO_PKG_VERSION"),
-        started_unix_s,
+        started_unix_s: unix_s(facts.started),
         uptime_s: facts.started.elapsed().map_or(0, |uptime| uptime.as_secs()),
         workers: facts.workers,
-        realm: facts.realm.clone(),
-        listeners: facts.listeners.clone(),
+        realm: in_force.realm,
+        listeners: listeners.map(ListenerAddress::from).collect(),
         relay: Relay {
             addresses: addresses.collect(),
-            ports: format!("{}-{}", facts.relay.ports.start(), facts.relay.ports.end()),
+            ports: format!("{low}-{high}"),
         },
         draining: api.drain.state().map(DrainingNow::from),
         config: Configuration {
@@ -190,8 +211,8 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
                 .config_file
                 .as_ref()
                 .map(|path| path.display().to_string()),
-            loaded_unix_s: started_unix_s,
-            generation: 1,
+            loaded_unix_s: reloads.loaded_unix_s(),
+            generation: 1 + reloads.succeeded(),
         },
         allocations: api.control.shared().quota.total(),
         tcp_connections: api.control.tcp_connections(),
@@ -203,7 +224,7 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
             .iter()
             .map(|pair| Certificate::from(&**pair))
             .collect(),
-        limits: facts.limits.clone(),
+        limits: in_force.limits,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,19 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
                 Err(Error::bad_request(format!("bad parameter: {reason}")))
             }
         }
+    }
+}
+
+/// The part of the path that has a name.
+pub(in crate::admin) struct Named(pub(in crate::admin) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = Path::from_request_parts(parts, state).await;
+        let path = path.map_err(|rejection| Error::bad_request(rejection.body_text()))?;
+        Ok(Self(path.0))
     }
 }
 

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
-pub use info::{Facts, ListenerAddress, RelayFacts};
+pub use info::{Facts, InForce};
 
 use super::reload::ReloadDesk;
 use super::{Drain, RevocationBook, RevokedNotice, Statistics};
@@ -49,6 +49,8 @@ pub struct Api {
     pub certificates: Arc<Certificates>,
     /// What does not change while the server runs.
     pub facts: Facts,
+    /// What does.
+    pub in_force: watch::Receiver<InForce>,
 }
 
 /// Every endpoint.

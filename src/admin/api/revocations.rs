@@ -1,18 +1,19 @@
 //! `/v1/revocations`: credentials that are refused before their time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::input::Body;
+use super::input::{Body, Named};
 use super::{Api, Error};
 use crate::admin::RevokedNotice;
-use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until};
+use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until, opaque_string};
 
 /// Bytes of a name at most: no USERNAME is longer (RFC 5389 §15.3).
 const NAME_LEN_MAX: usize = 763;
@@ -115,17 +116,22 @@ async fn revoke(
         }
         Some(until) => Some(until),
         None if is_user => None,
-        None => default_until(&name, api.facts.rest_separator, now_unix_s),
+        None => {
+            let separator = api.in_force.borrow().rest_separator;
+            default_until(&name, separator, now_unix_s)
+        }
     };
     let told = name.clone();
     let changed = api.revocations.change(move |revocations| {
         revocations.forget_ended(now_unix_s);
-        let revoked = if is_user {
-            RevokedName::User(&name)
-        } else {
-            RevokedName::Username(&name)
-        };
-        revocations.insert(revoked, until)?;
+        for name in spellings(&name) {
+            let revoked = if is_user {
+                RevokedName::User(&name)
+            } else {
+                RevokedName::Username(&name)
+            };
+            revocations.insert(revoked, until)?;
+        }
         let kind = if is_user { "user" } else { "username" };
         tracing::warn!(kind, name, until_unix_s = until, "revoked");
         Ok::<(), Error>(())
@@ -137,6 +143,7 @@ async fn revoke(
     );
     if let Some(revoked) = &api.revoked {
         let notice = RevokedNotice {
+            is_user,
             name: told,
             until_unix_s: until,
             ended: changed.ended,
@@ -151,28 +158,39 @@ async fn revoke(
     }))
 }
 
+/// A name as it is written and, if that is another, as clients and the credential service prepare it
+/// (RFC 8265 §4.2): back ends write names into USERNAME either way.
+fn spellings(name: &str) -> Vec<Cow<'_, str>> {
+    let prepared = opaque_string(name).ok();
+    let prepared = prepared.filter(|prepared| prepared.as_str() != name);
+    let prepared = prepared.map(|prepared| Cow::Owned(prepared.as_str().to_owned()));
+    [Cow::Borrowed(name)].into_iter().chain(prepared).collect()
+}
+
 /// Time-limited names are refused by themselves after their time, others never.
 fn default_until(username: &str, separator: char, now_unix_s: u64) -> Until {
     let name = RestUsername::parse(username, separator)?;
     Some(name.expiry_unix_s.max(now_unix_s + EXPIRED_S))
 }
 
-async fn undo(
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Undone>, Error> {
+async fn undo(State(api): State<Arc<Api>>, Named(name): Named) -> Result<Json<Undone>, Error> {
     let names = {
         let in_force = api.revocations.in_force().await;
-        let names = [RevokedName::User(&name), RevokedName::Username(&name)];
-        let known = |name: &RevokedName<'_>| in_force.iter().any(|(it, _)| it == *name);
-        names.iter().filter(|name| known(name)).count()
+        let spellings = spellings(&name);
+        let spellings = spellings.iter().map(AsRef::as_ref);
+        let names = spellings.flat_map(|it| [RevokedName::User(it), RevokedName::Username(it)]);
+        names
+            .filter(|name| in_force.iter().any(|(it, _)| it == *name))
+            .count()
     };
     if names == 0 {
         return Err(Error::not_found(format!("{name:?} is not revoked")));
     }
     let changed = api.revocations.change(move |revocations| {
-        revocations.remove(RevokedName::User(&name));
-        revocations.remove(RevokedName::Username(&name));
+        for name in spellings(&name) {
+            revocations.remove(RevokedName::User(&name));
+            revocations.remove(RevokedName::Username(&name));
+        }
         tracing::warn!(name, "revocation undone");
         Ok::<(), Error>(())
     });
@@ -191,6 +209,14 @@ fn unix_s() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// REV-01
+    #[test]
+    fn names_are_revoked_however_they_are_spelled() {
+        assert_eq!(spellings("alice"), ["alice"]);
+        assert_eq!(spellings("zoe\u{308}"), ["zoe\u{308}", "zo\u{eb}"]);
+        assert_eq!(spellings("\u{7}"), ["\u{7}"], "no client can prepare it");
+    }
 
     #[test]
     fn revocations_end_with_what_they_revoke() {

@@ -88,7 +88,14 @@ impl Callers {
             .filter(|place| *place < self.keys.len())
     }
 
-    fn admits_address(&self, from: IpAddr) -> bool {
+    /// Whether a request may be looked at. One with a key has the rate of its key: behind a proxy all
+    /// requests are of one address, and strangers must not use up what callers need.
+    fn admits(&self, request: &Request, from: IpAddr) -> bool {
+        let key = given_key(request).and_then(|given| self.find(&given));
+        key.is_some() || self.admits_stranger(from)
+    }
+
+    fn admits_stranger(&self, from: IpAddr) -> bool {
         let mut limiter = self
             .by_address
             .lock()
@@ -127,7 +134,7 @@ fn too_often() -> Error {
     Error::new(StatusCode::TOO_MANY_REQUESTS, text)
 }
 
-/// Refuses an address that asks too often, before anything else is looked at.
+/// Refuses strangers that ask too often.
 pub(super) async fn limit(
     State(service): State<Arc<Service>>,
     request: Request,
@@ -135,7 +142,7 @@ pub(super) async fn limit(
 ) -> Response {
     let from = request.extensions().get::<Option<Remote>>();
     let from = from.and_then(|from| from.map(|Remote(address)| address.ip()));
-    if from.is_some_and(|from| !service.callers.admits_address(from)) {
+    if from.is_some_and(|from| !service.callers.admits(&request, from)) {
         return too_often().into_response();
     }
     next.run(request).await

@@ -66,10 +66,11 @@ impl Issuer {
         now_unix_s: u64,
     ) -> Result<Credentials<'_>, Error> {
         let expiry = now_unix_s + u64::from(ttl_s);
-        let username = match user {
-            None => expiry.to_string(),
-            Some(user) => format!("{expiry}{}{}", self.separator, *prepared(user)?),
+        let user = match user {
+            None => somebody(),
+            Some(user) => prepared(user)?,
         };
+        let username = format!("{expiry}{}{}", self.separator, *user);
         let password = rest_password(self.secret.expose_secret(), username.as_bytes());
         Ok(Credentials {
             username,
@@ -78,6 +79,13 @@ impl Issuer {
             uris: &self.uris,
         })
     }
+}
+
+/// A name of its own for credentials of nobody in particular: otherwise all that are issued in the
+/// same second were one, with one quota.
+fn somebody() -> Zeroizing<String> {
+    let number = getrandom::u64().expect("the system has random numbers");
+    Zeroizing::new(format!("{number:016x}"))
 }
 
 /// The name as clients prepare it before they compute with it (RFC 8265 §4.2).
@@ -132,8 +140,10 @@ mod tests {
         }
         let issuer = issuer(':');
         let issued = issuer.issue(None, 600, 1_767_225_000).unwrap();
-        assert_eq!(issued.username, "1767225600");
-        assert_eq!(*issued.password, "tMggyc2erg9lbM/dASX9Yu09OkM=");
+        let read = RestUsername::parse(&issued.username, ':').unwrap();
+        assert_eq!((read.user.len(), read.expiry_unix_s), (16, 1_767_225_600));
+        let other = issuer.issue(None, 600, 1_767_225_000).unwrap();
+        assert_ne!(issued.username, other.username, "of the same second");
     }
 
     /// CRED-05

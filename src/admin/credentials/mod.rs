@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -27,13 +27,13 @@ pub use issue::{Issuer, USER_LEN_MAX};
 pub use limit::{Rate, SENDERS_MAX};
 
 use super::api::error::{unknown_path, wrong_method};
-use super::api::input::{Body, Parameters};
+use super::api::input::{Body, Named, Parameters};
 use super::api::{BODY_LEN_MAX, Error};
 use crate::config;
 use caller::{Caller, Callers};
 use issue::Credentials;
 
-/// What one address may ask, of IPv6 one /64: a back end asks for all its users, and a proxy too.
+/// What one address may ask without a key that is known, of IPv6 one /64.
 pub const ADDRESS_RATE: Rate = Rate {
     per_s: 50,
     burst: 100,
@@ -85,7 +85,8 @@ pub fn bind(service: &config::CredentialService) -> Result<Option<TcpListener>, 
 /// What the endpoints work with.
 #[derive(Debug)]
 struct Service {
-    issuer: Issuer,
+    /// None after a reload that left nothing to issue them with; then there are no keys either.
+    issuer: Option<Issuer>,
     callers: Callers,
 }
 
@@ -101,12 +102,12 @@ impl FromRef<Desk> for Arc<Service> {
 
 impl Desk {
     /// Issues these credentials to who has one of these keys.
-    pub fn new(issuer: Issuer, keys: Vec<config::ApiKey>) -> Self {
+    pub fn new(issuer: Option<Issuer>, keys: Vec<config::ApiKey>) -> Self {
         Self(Arc::new(RwLock::new(Service::new(issuer, keys))))
     }
 
     /// From here on other credentials are issued, or to others. What is being answered goes on.
-    pub fn replace(&self, issuer: Issuer, keys: Vec<config::ApiKey>) {
+    pub fn replace(&self, issuer: Option<Issuer>, keys: Vec<config::ApiKey>) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *current = Service::new(issuer, keys);
     }
@@ -169,7 +170,7 @@ struct Query {
 }
 
 impl Service {
-    fn new(issuer: Issuer, keys: Vec<config::ApiKey>) -> Arc<Self> {
+    fn new(issuer: Option<Issuer>, keys: Vec<config::ApiKey>) -> Arc<Self> {
         let callers = Callers::new(keys);
         Arc::new(Self { issuer, callers })
     }
@@ -186,7 +187,8 @@ impl Service {
             let text = format!("ttl: {ttl_s} is not 1 to {max} seconds, which this key allows");
             return Err(Error::bad_request(text));
         }
-        let credentials = self.issuer.issue(user, ttl_s, unix_s())?;
+        let issuer = self.issuer.as_ref().expect("there is no key without it");
+        let credentials = issuer.issue(user, ttl_s, unix_s())?;
         tracing::debug!(
             key = caller.key.id,
             username = credentials.username,
@@ -250,7 +252,7 @@ struct IceServers<T> {
 /// Cloudflare's endpoint whose answer has a list.
 async fn generate_ice_servers(
     State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, Error> {
     let credentials = service.generate(&id, request).await?;
@@ -261,7 +263,7 @@ async fn generate_ice_servers(
 /// Its older one, whose answer has one server.
 async fn generate(
     State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, Error> {
     let credentials = service.generate(&id, request).await?;
@@ -312,10 +314,10 @@ mod tests {
             let credentials = service.issue(&caller, None, None).unwrap();
             Some((credentials.username.clone(), credentials.password.clone()))
         };
-        let desk = Desk::new(issuer("north"), vec![key("the-first-key")]);
+        let desk = Desk::new(Some(issuer("north")), vec![key("the-first-key")]);
         let (name, made) = password(&desk, "the-first-key").unwrap();
         assert_eq!(made, crate::auth::rest_password("north", name.as_bytes()));
-        desk.replace(issuer("south"), vec![key("the-second-key")]);
+        desk.replace(Some(issuer("south")), vec![key("the-second-key")]);
         assert_eq!(password(&desk, "the-first-key"), None);
         let (name, made) = password(&desk, "the-second-key").unwrap();
         assert_eq!(made, crate::auth::rest_password("south", name.as_bytes()));

@@ -19,7 +19,7 @@ export class Chart {
   // `series`: name in the statistics, label and class of each line. `format`: a number as text.
   constructor(figure, { title, note = "", series, format, smallest }) {
     Object.assign(this, { series, format, smallest, figure, title, note, at: null, data: null });
-    this.values = series.map(() => element("output"));
+    this.values = series.map(() => element("b"));
     this.time = element("span", { className: "muted time" });
     const legend = series.map(({ label, kind }, index) =>
       element("span", { className: `key ${kind}` }, element("i"), label, " ", this.values[index]));

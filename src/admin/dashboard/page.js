@@ -430,20 +430,24 @@ byId("filter-user").oninput = () => {
 // ---- the test from this browser ----
 
 // Where this browser probably reaches a listener. Of a listener on all addresses it is what clients
-// are told of the relay.
+// are told of the relay; null if they are told nothing of its family.
 function reachable(address) {
   const [, host, port] = /^(.*):(\d+)$/.exec(address);
   const isV6 = host.startsWith("[");
   const known = info.relay.addresses.find(({ bound }) => `[${bound}]` === host || bound === host);
   const any = info.relay.addresses.find(({ bound }) => bound.includes(":") === isV6);
-  const told = host === "0.0.0.0" || host === "[::]" ? any?.advertised : known?.advertised;
+  const isAny = host === "0.0.0.0" || host === "[::]";
+  const told = isAny ? any?.advertised : known?.advertised;
+  if (isAny && !told) return null;
   return `${told ? (isV6 ? `[${told}]` : told) : host}:${port}`;
 }
 
 function fillTest() {
-  const urls = info.listeners.map(({ transport, address }) => `turn:${reachable(address)}?transport=${transport}`);
+  const open = info.listeners.filter(({ address, leaving }) => !leaving && reachable(address));
+  const urls = open.map(({ transport, address }) => `turn:${reachable(address)}?transport=${transport}`);
   byId("test-urls").value = [...new Set(urls)].join("\n");
-  if (info.credentials) byId("test-service").value = `http://${reachable(info.credentials.listen)}/ice-servers`;
+  const service = info.credentials && reachable(info.credentials.listen);
+  if (service) byId("test-service").value = `http://${service}/ice-servers`;
   byId("test-urls").rows = Math.max(2, urls.length);
 }
 

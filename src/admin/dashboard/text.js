@@ -79,7 +79,7 @@ const MEANINGS = {
   revoked: "Revoked by an operator",
   foreign_nonce: "Nonce of another client or server",
   stale_nonce: "Nonce too old: usual, the client asks again",
-  too_many_failures: "Failed too often; not answered",
+  too_many_failures: "Failed too often: refused, whatever the password",
   allocations_per_user: "Allocations of one user",
   allocations_per_address: "Allocations of one client address",
   allocations_total: "Allocations of the server",

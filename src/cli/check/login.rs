@@ -27,6 +27,10 @@ const TRIES_MAX: usize = 7;
 /// The span is narrow enough once its end is not above its beginning by more than this.
 const NARROW: f64 = 1.25;
 
+/// What a 401 does not tell from a wrong password.
+const REVOKED: &str =
+    "the credential or its user is revoked (turnstone revoke --list on the server)";
+
 /// What the measurements say about a 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Diagnosis {
@@ -183,18 +187,26 @@ fn wrong_password(context: &Context<'_>, credentials: &Credentials) -> String {
             "the credential has expired by the server's clock, which {}; set both clocks (NTP)",
             relation(ahead_s)
         ),
-        Some(expiry) => format!(
-            "wrong password for this user name, so another secret, or the server's clock differs: \
-             the credential expires at {}, and here it is {}",
-            utc(expiry),
-            utc(now_unix_s)
-        ),
+        Some(expiry) => {
+            let or_clock = match context.ahead_s {
+                Some(_) if expiry > now_unix_s.saturating_add_signed(ahead_s) + CLOSE_S => {
+                    format!("; it is not the clock: the server's {}", relation(ahead_s))
+                }
+                _ => format!(
+                    "; or the server's clock differs: the credential expires at {}, and here it is {}",
+                    utc(expiry),
+                    utc(now_unix_s)
+                ),
+            };
+            format!("wrong password for this user name, so another secret; or {REVOKED}{or_clock}")
+        }
         None => {
-            "wrong user or password (turnstone: auth.users; coturn: user, with lt-cred-mech and \
-                 without use-auth-secret); a key kept in the place of the password is good in one \
-                 realm only, and after many failures the right password is refused for a minute, \
-                 too (turnstone: limits.failed_authentications_per_minute)"
-                .to_owned()
+            format!(
+                "wrong user or password (turnstone: auth.users; coturn: user, with lt-cred-mech and \
+                 without use-auth-secret); or {REVOKED}; a key kept in the place of the password is \
+                 good in one realm only, and after many failures the right password is refused for a \
+                 minute, too (turnstone: limits.failed_authentications_per_minute)"
+            )
         }
     }
 }

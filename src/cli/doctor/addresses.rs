@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::listeners::{self, Listener};
 use super::machine::Machine;
 use super::report::Finding;
 use crate::config::{Config, is_private};
-use crate::turn::Transport;
 
 const LISTENERS: &str = "addresses.listeners";
 const RELAY: &str = "addresses.relay";
@@ -21,33 +21,12 @@ pub(super) fn examine(config: &Config, machine: &Machine) -> Vec<Finding> {
 }
 
 fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
-    let udp = config.listen.udp.iter().map(|a| (Transport::Udp, *a));
-    let tcp = config.listen.of_tcp().map(|a| (Transport::Tcp, *a));
-    let missing = udp.chain(tcp).filter(|(_, address)| {
+    let missing = listeners::all(config).into_iter().filter(|listener| {
+        let address = listener.address;
         let any = address.ip().is_unspecified() && (address.is_ipv4() || machine.network.ipv6);
         !any && !machine.network.addresses.contains(&address.ip())
     });
-    let findings: Vec<Finding> = missing
-        .map(|(transport, address)| {
-            if address.ip().is_unspecified() {
-                return Finding::warn(
-                    LISTENERS,
-                    format!("{address}/{transport}: this machine has no IPv6"),
-                )
-                .why("the server leaves this listener out")
-                .fix(format!(
-                    "switch IPv6 on, or remove it from listen.{transport}"
-                ));
-            }
-            let found = format!("{address}/{transport}: this machine does not have the address");
-            Finding::fail(LISTENERS, found)
-                .why("the server does not start")
-                .fix(format!(
-                    "correct listen.{transport}: 0.0.0.0 and [::] listen on every address, and \
-                     \"ip addr\" shows those there are"
-                ))
-        })
-        .collect();
+    let findings: Vec<Finding> = missing.map(missing_address).collect();
     if findings.is_empty() {
         return vec![Finding::ok(
             LISTENERS,
@@ -55,6 +34,37 @@ fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
         )];
     }
     findings
+}
+
+fn missing_address(listener: Listener) -> Finding {
+    let Listener { key, address, .. } = listener;
+    if address.ip().is_unspecified() {
+        let found = format!("{listener}: this machine has no IPv6");
+        let fix = format!("switch IPv6 on, or remove it from {key}");
+        return if listener.is_for_clients {
+            Finding::warn(LISTENERS, found).why("the server leaves this listener out")
+        } else {
+            Finding::fail(LISTENERS, found).why("the server does not start")
+        }
+        .fix(fix);
+    }
+    let found = format!("{listener}: this machine does not have the address");
+    if !listener.is_needed {
+        return Finding::warn(LISTENERS, found)
+            .why("the server starts without it")
+            .fix(format!("set {key}"));
+    }
+    let fix = if listener.is_for_clients {
+        format!(
+            "correct {key}: 0.0.0.0 and [::] listen on every address, and \"ip addr\" shows those \
+             there are"
+        )
+    } else {
+        format!("correct {key}: write an address that \"ip addr\" shows, or 127.0.0.1")
+    };
+    Finding::fail(LISTENERS, found)
+        .why("the server does not start")
+        .fix(fix)
 }
 
 fn relay(config: &Config, machine: &Machine) -> Vec<Finding> {
@@ -207,6 +217,37 @@ mod tests {
         let mut machine = well();
         machine.network.ipv6 = false;
         expect(&listeners(&with_v6, &machine), Status::Warn, "no IPv6");
+    }
+
+    /// Without one of these `run` ends too.
+    #[test]
+    fn listeners_of_http_need_an_address() {
+        for key in ["metrics.listen", "admin.listen", "credentials.listen"] {
+            let mut config = config(&[]);
+            config.metrics.is_default = false;
+            let listen = match key {
+                "admin.listen" => &mut config.admin.listen,
+                "credentials.listen" => &mut config.credentials.listen,
+                _ => &mut config.metrics.listen,
+            };
+            *listen = "198.51.100.7:9000".parse().ok();
+            let found = listeners(&config, &well());
+            expect(
+                &found,
+                Status::Fail,
+                &format!("198.51.100.7:9000/tcp ({key})"),
+            );
+        }
+        let everywhere = config(&[("metrics.listen", "[::]:9000")]);
+        let mut machine = well();
+        machine.network.ipv6 = false;
+        expect(&listeners(&everywhere, &machine), Status::Fail, "no IPv6");
+        machine
+            .network
+            .addresses
+            .retain(|address| !address.is_loopback());
+        let found = listeners(&config(&[]), &machine);
+        expect(&found, Status::Warn, "127.0.0.1:9641/tcp (metrics.listen)");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::firewall::Listing;
-use super::machine::Unit;
+use super::machine::{Unit, UnitSecrets};
 
 /// How long a program may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,6 +20,24 @@ const COMPLAINT_MAX: u64 = 4096;
 
 /// Where administrators' programs are, which the path of an ordinary user lacks.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What systemd is asked of the unit.
+const PROPERTIES: &str = "--property=LoadState,User,Group,SupplementaryGroups,LimitNOFILE,\
+                          AmbientCapabilities,MemoryMax";
+
+const UNIT: &str = "turnstone.service";
+
+/// The credential by which a unit gives the server a secret.
+const CREDENTIAL: &str = "static_auth_secret";
+
+/// The variables that do, and those that begin like them.
+const VARIABLES: [&str; 2] = [
+    "TURNSERVER_AUTH__STATIC_AUTH_SECRET",
+    "TURNSERVER_AUTH__USERS",
+];
+
+/// Names a configuration, which may be another one than that of the doctor.
+const CONFIG: &str = "TURNSERVER_CONFIG=";
 
 /// What a program prints.
 pub(super) fn listing(program: &str, arguments: &[&str]) -> Listing {
@@ -80,11 +98,20 @@ fn within(timeout: Duration, output_max: u64, program: &str, arguments: &[&str])
 
 /// The unit turnstone.service with its drop-ins, as systemd has it.
 pub(super) fn unit() -> Option<Unit> {
-    let properties = "--property=LoadState,User,LimitNOFILE,AmbientCapabilities,MemoryMax";
-    match listing("systemctl", &["show", "turnstone.service", properties]) {
-        Listing::Text(text) => parse_unit(&text),
-        Listing::Missing | Listing::Failed(_) => None,
-    }
+    let text = match listing("systemctl", &["show", UNIT, PROPERTIES]) {
+        Listing::Text(text) => text,
+        Listing::Missing | Listing::Failed(_) => return None,
+    };
+    let mut unit = parse_unit(&text)?;
+    // Of credentials show tells nothing.
+    unit.secrets = match listing("systemctl", &["cat", UNIT]) {
+        Listing::Text(text) => secrets(&text),
+        Listing::Missing | Listing::Failed(_) => UnitSecrets {
+            perhaps: vec!["systemctl cat fails".to_owned()],
+            ..UnitSecrets::default()
+        },
+    };
+    Some(unit)
 }
 
 fn parse_unit(text: &str) -> Option<Unit> {
@@ -99,9 +126,13 @@ fn parse_unit(text: &str) -> Option<Unit> {
         return None;
     }
     let number = |name| property(name).and_then(|text| text.parse().ok());
+    let groups = [property("Group"), property("SupplementaryGroups")].into_iter();
+    let groups = groups.flatten().flat_map(str::split_ascii_whitespace);
     let capabilities = property("AmbientCapabilities").unwrap_or_default();
     Some(Unit {
         user: property("User").unwrap_or_default().to_owned(),
+        groups: groups.map(str::to_owned).collect(),
+        secrets: UnitSecrets::default(),
         // "infinity" is no number, and is as much as can be written in one.
         files: number("LimitNOFILE").or_else(|| property("LimitNOFILE").map(|_| u64::MAX)),
         capabilities: capabilities
@@ -110,6 +141,50 @@ fn parse_unit(text: &str) -> Option<Unit> {
             .collect(),
         memory: number("MemoryMax").filter(|bytes| *bytes != u64::MAX),
     })
+}
+
+/// What gives the server a secret, in the files of a unit (systemd.syntax(7)) one after the other.
+fn secrets(text: &str) -> UnitSecrets {
+    let mut secrets = UnitSecrets::default();
+    let unfolded = text.replace("\\\n", " ");
+    let lines = unfolded
+        .lines()
+        .filter(|line| !line.trim_start().starts_with(['#', ';']));
+    for (key, value) in lines.filter_map(|line| line.split_once('=')) {
+        let (key, value) = (key.trim(), value.trim());
+        let of_key = format!("{key}=");
+        match key {
+            // An empty value takes back what was said before.
+            _ if value.is_empty() => {
+                secrets
+                    .given
+                    .retain(|setting| !setting.starts_with(&of_key));
+                secrets
+                    .perhaps
+                    .retain(|setting| !setting.starts_with(&of_key));
+            }
+            "LoadCredential"
+            | "LoadCredentialEncrypted"
+            | "SetCredential"
+            | "SetCredentialEncrypted"
+                if value.split(':').next() == Some(CREDENTIAL) =>
+            {
+                secrets.given.push(format!("{key}={CREDENTIAL}"));
+            }
+            "Environment" => {
+                let given = VARIABLES.iter().filter(|name| value.contains(**name));
+                secrets
+                    .given
+                    .extend(given.map(|name| format!("{of_key}{name}")));
+                if value.contains(CONFIG) {
+                    secrets.perhaps.push(format!("{of_key}{CONFIG}"));
+                }
+            }
+            "EnvironmentFile" | "ImportCredential" => secrets.perhaps.push(of_key),
+            _ => {}
+        }
+    }
+    secrets
 }
 
 #[cfg(test)]
@@ -129,6 +204,51 @@ mod tests {
         let never = run(Duration::from_millis(50), 9, "exec sleep 1000");
         assert_eq!(never, failed("no answer within 0 s"));
         assert_eq!(listing("no-such-program-here", &[]), Listing::Missing);
+    }
+
+    /// The unit that the README recommends has its secret by LoadCredential=.
+    #[test]
+    fn the_units_own_secret_is_found() {
+        for text in [
+            "# /etc/systemd/system/turnstone.service\n[Service]\nUser=turnstone\n\
+             LoadCredential=static_auth_secret:/etc/turnstone/secret\n",
+            "LoadCredentialEncrypted = static_auth_secret",
+            "SetCredential=static_auth_secret:hush",
+            "SetCredentialEncrypted=static_auth_secret: \\\n    hush",
+            "Environment=TURNSERVER_REALM=x \\\n  TURNSERVER_AUTH__STATIC_AUTH_SECRET=hush",
+            "Environment=\"TURNSERVER_AUTH__USERS=a=hush\"",
+        ] {
+            let secrets = secrets(text);
+            assert_eq!(secrets.given.len(), 1, "{text}");
+            assert!(!secrets.given[0].contains("hush"), "{secrets:?}");
+        }
+        for text in [
+            "EnvironmentFile=-/etc/default/turnstone",
+            "ImportCredential=static_*",
+            "Environment=TURNSERVER_CONFIG=/x",
+        ] {
+            let secrets = secrets(text);
+            let is_perhaps = secrets.given.is_empty() && secrets.perhaps.len() == 1;
+            assert!(is_perhaps, "{text}: {secrets:?}");
+        }
+        for text in [
+            "#   LoadCredential=static_auth_secret:/etc/turnstone/secret",
+            "LoadCredential=nonce_secret:/x",
+            "LoadCredential=static_auth_secret:/x\n# a drop-in\n[Service]\nLoadCredential=",
+            "EnvironmentFile=/x\nEnvironmentFile=",
+            "Environment=PATH=/x",
+        ] {
+            assert_eq!(secrets(text), UnitSecrets::default(), "{text}");
+        }
+        let packaged = include_str!("../../../systemd/turnstone.service");
+        assert_eq!(secrets(packaged), UnitSecrets::default());
+    }
+
+    /// By a group of the unit its server may read what its user may not.
+    #[test]
+    fn the_units_groups_are_found() {
+        let unit = parse_unit("LoadState=loaded\nGroup=a\nSupplementaryGroups=b c\n").unwrap();
+        assert_eq!(unit.groups, ["a", "b", "c"]);
     }
 
     #[test]

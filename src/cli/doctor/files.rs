@@ -1,11 +1,10 @@
 //! Facts in files of `/proc` and `/sys`, below any root, so that tests can make up a machine.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::machine::{Conntrack, Memory, Rights, Unreadable};
+use super::machine::{Conntrack, Memory, Rights};
 
 /// Bits of `CapEff` (capabilities(7)).
 const NET_BIND_SERVICE: u32 = 10;
@@ -15,10 +14,6 @@ const SYS_RESOURCE: u32 = 24;
 /// A limit of memory beyond this is none: version 1 of control groups writes the largest number of
 /// pages.
 const NO_LIMIT: u64 = 1 << 60;
-
-/// Bits of one class of a file's mode (inode(7)).
-const READ: u32 = 0o4;
-const ENTER: u32 = 0o1;
 
 /// The directory that the machine's files are below.
 pub(super) struct Root(PathBuf);
@@ -159,63 +154,9 @@ impl Root {
     }
 }
 
-/// What keeps a user from reading a file, by modes and owners. Lists of access rights (acl(5)) are not
-/// looked at, nor are further groups of the user.
-pub(super) fn unreadable(file: &Path, uid: u32, gid: u32) -> Option<Unreadable> {
-    let file = fs::canonicalize(file).ok()?;
-    let mut above: Vec<&Path> = file.ancestors().collect();
-    above.reverse();
-    let barred = above.into_iter().find(|path| {
-        let wanted = if *path == file { READ } else { ENTER };
-        fs::metadata(path).is_ok_and(|metadata| !grants(&metadata, wanted, uid, gid))
-    });
-    let because = barred?.to_owned();
-    Some(Unreadable { file, because })
-}
-
-/// The kernel asks the first class that fits only: owner, group, others.
-fn grants(metadata: &Metadata, wanted: u32, uid: u32, gid: u32) -> bool {
-    let shift = match (metadata.uid() == uid, metadata.gid() == gid) {
-        (true, _) => 6,
-        (false, true) => 3,
-        (false, false) => 0,
-    };
-    metadata.mode() >> shift & wanted != 0
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
-
-    /// A user who is in no class but others is asked about.
-    #[test]
-    fn files_and_the_directories_above_them_may_be_closed() {
-        let directory = tempfile::tempdir().unwrap();
-        let directory = fs::canonicalize(directory.path()).unwrap();
-        let file = directory.join("secret");
-        fs::write(&file, "secret").unwrap();
-        let own = fs::metadata(&file).unwrap();
-        let mode = |path: &Path, mode| {
-            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        };
-        let because = |uid, gid| unreadable(&file, uid, gid).map(|found| found.because);
-        let (other, others) = (own.uid() + 1, own.gid() + 1);
-        mode(&directory, 0o701);
-        mode(&file, 0o604);
-        assert_eq!(because(other, others), None);
-        mode(&file, 0o640);
-        assert_eq!(because(other, others).as_ref(), Some(&file));
-        mode(&directory, 0o710);
-        assert_eq!(because(other, own.gid()), None);
-        assert_eq!(because(own.uid(), others), None);
-        assert_eq!(because(other, others), Some(directory.clone()));
-        mode(&file, 0o244);
-        assert_eq!(because(own.uid(), own.gid()), Some(file.clone()));
-        assert_eq!(unreadable(&directory.join("none"), other, others), None);
-    }
 
     fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
         let directory = tempfile::tempdir().unwrap();

@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
 use super::firewall::Firewall;
 use super::timex::Clock;
+use crate::config::Unreadable;
 use crate::engine::port_owner::Taken;
 
 /// Facts, found out once.
@@ -95,12 +95,25 @@ pub(super) struct Rights {
 pub(super) struct Unit {
     /// `User=`; empty is root.
     pub(super) user: String,
+    /// `Group=` and `SupplementaryGroups=`
+    pub(super) groups: Vec<String>,
+    /// What gives the server a secret or users that the configuration here has not.
+    pub(super) secrets: UnitSecrets,
     /// `LimitNOFILE=`
     pub(super) files: Option<u64>,
     /// `AmbientCapabilities=`, in lower case.
     pub(super) capabilities: Vec<String>,
     /// `MemoryMax=` in bytes.
     pub(super) memory: Option<u64>,
+}
+
+/// What a unit gives its server beside the configuration: settings, as they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct UnitSecrets {
+    /// Those with a secret or users.
+    pub(super) given: Vec<String>,
+    /// Those that may have one, and cannot be looked into.
+    pub(super) perhaps: Vec<String>,
 }
 
 impl Unit {
@@ -140,14 +153,6 @@ pub(super) struct Users {
     pub(super) configured: bool,
     /// Whether there is the user turnstone.
     pub(super) preferred: bool,
-}
-
-/// A file that a user cannot read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
-    pub(super) file: PathBuf,
-    /// What keeps the user out: the file itself, or a directory above it.
-    pub(super) because: PathBuf,
 }
 
 /// What the kernel can do.
@@ -198,7 +203,9 @@ pub(super) mod testing {
         };
         Machine {
             network: Network {
-                addresses: vec!["203.0.113.10".parse().unwrap()],
+                addresses: ["203.0.113.10", "127.0.0.1"]
+                    .map(|ip| ip.parse().unwrap())
+                    .to_vec(),
                 routes: vec!["203.0.113.10".parse().unwrap()],
                 ipv6: true,
             },

@@ -11,6 +11,7 @@ mod commands;
 mod files;
 mod firewall;
 mod limits;
+mod listeners;
 mod machine;
 mod ports;
 mod probe;
@@ -61,7 +62,8 @@ impl Args {
         let config = &loaded.config;
         let machine = probe::machine(config, &host, &loaded.files);
         let file = sources.file.map(|file| file.display().to_string());
-        let mut findings = settings::examine(config, file.as_deref(), &loaded.warnings);
+        let (file, unit) = (file.as_deref(), machine.unit.as_ref());
+        let mut findings = settings::examine(config, file, &loaded.warnings, unit);
         findings.extend(settings::readable(&machine));
         findings.extend(certificates::examine(config, unix_s()));
         findings.extend(addresses::examine(config, &machine));

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use super::listeners::{self, Listener};
 use super::machine::{Machine, Ports};
 use super::report::Finding;
 use crate::config::Config;
@@ -41,19 +42,16 @@ pub(super) fn is_server(taken: &Taken) -> bool {
 }
 
 fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
-    let ports = &machine.ports;
-    let lists = [
-        (Transport::Udp, &config.listen.udp, &ports.udp),
-        (Transport::Tcp, &config.listen.tcp, &ports.tcp),
-        (Transport::Tcp, &config.listen.tls, &ports.tcp),
-    ];
     let (mut findings, mut free) = (vec![], vec![]);
-    for (transport, listeners, taken) in lists {
-        for &address in listeners.iter().filter(|listener| listener.port() != 0) {
-            match Ports::in_the_way(taken, address) {
-                None => free.push(format!("{address}/{transport}")),
-                Some(taken) => findings.push(listener_taken(transport, address, taken)),
-            }
+    let listeners = listeners::all(config).into_iter();
+    for listener in listeners.filter(|listener| listener.address.port() != 0) {
+        let taken = match listener.transport {
+            Transport::Udp => &machine.ports.udp,
+            Transport::Tcp | Transport::Tls => &machine.ports.tcp,
+        };
+        match Ports::in_the_way(taken, listener.address) {
+            None => free.push(listener.to_string()),
+            Some(taken) => findings.push(listener_taken(listener, taken)),
         }
     }
     if !free.is_empty() {
@@ -62,25 +60,33 @@ fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-fn listener_taken(transport: Transport, address: SocketAddr, taken: &Taken) -> Finding {
-    let shown = format!("{address}/{transport}");
+fn listener_taken(listener: Listener, taken: &Taken) -> Finding {
+    let (key, is_needed) = (listener.key, listener.is_needed);
+    let failing = match is_needed {
+        true => Finding::fail,
+        false => Finding::warn,
+    };
     match &taken.owner {
         Some(owner) if is_server(taken) => {
-            Finding::ok(LISTENERS, format!("{shown}: {owner} runs and has it"))
+            Finding::ok(LISTENERS, format!("{listener}: {owner} runs and has it"))
         }
-        Some(owner) => Finding::fail(LISTENERS, format!("{shown}: taken by {owner}"))
-            .why("the server does not start")
-            .fix(format!(
-                "stop that program for good, or set listen.{transport}"
-            ))
+        Some(owner) => failing(LISTENERS, format!("{listener}: taken by {owner}"))
+            .why(match is_needed {
+                true => "the server does not start",
+                false => "the server starts without it",
+            })
+            .fix(format!("stop that program for good, or set {key}"))
             .command(match owner.name.as_str() {
                 "turnserver" => "systemctl disable --now coturn".to_owned(),
                 _ => format!("systemctl status {}   # shows the unit to stop", owner.pid),
             }),
         None => {
-            let found = format!("{shown}: taken by a process that this user may not look at");
+            let found = format!("{listener}: taken by a process that this user may not look at");
             Finding::warn(LISTENERS, found)
-                .why("unless it is turnstone itself, the server does not start")
+                .why(match is_needed {
+                    true => "unless it is turnstone itself, the server does not start",
+                    false => "unless it is turnstone itself, the server starts without it",
+                })
                 .fix("run the doctor as root to see whose it is")
         }
     }
@@ -99,9 +105,10 @@ fn privileged(config: &Config, machine: &Machine) -> Finding {
         .fix("lower net.ipv4.ip_unprivileged_port_start, or raise relay.ports")
         .command("sysctl -w net.ipv4.ip_unprivileged_port_start=1024");
     }
-    let listeners = config.listen.udp.iter().chain(config.listen.of_tcp());
+    let listeners = listeners::all(config).into_iter();
     let low = listeners
-        .map(SocketAddr::port)
+        .filter(|listener| listener.is_needed)
+        .map(|listener| listener.address.port())
         .find(|&port| port != 0 && port < unprivileged);
     let Some(port) = low else {
         return Finding::ok(
@@ -222,9 +229,19 @@ fn local_range(config: &Config, machine: &Machine) -> Finding {
 }
 
 fn relay_size(config: &Config) -> Finding {
-    let size = u32::try_from(config.relay.ports.len()).unwrap_or(u32::MAX);
+    // Every address has the whole range. Clients may ask for either family, or for both.
+    let addresses = |v4: bool| {
+        let relays = config.relay.addresses.iter();
+        relays.filter(|ip| ip.is_ipv4() == v4).count()
+    };
+    let families = [addresses(true), addresses(false)].into_iter();
+    let addresses = families.filter(|count| *count > 0).min().unwrap_or(0);
+    let size = u32::try_from(config.relay.ports.len() * addresses).unwrap_or(u32::MAX);
     let total = config.limits.allocations_total;
-    let shown = shown(&config.relay.ports);
+    let shown = match addresses {
+        0 | 1 => shown(&config.relay.ports),
+        many => format!("{} of {many} addresses", shown(&config.relay.ports)),
+    };
     if size >= total {
         return Finding::ok(
             SIZE,
@@ -315,6 +332,33 @@ mod tests {
             Status::Ok,
             "free: 203",
         );
+    }
+
+    /// Of them `run` leaves out none but the default page of the metrics.
+    #[test]
+    fn the_port_of_a_listener_of_http_may_be_taken() {
+        let mut machine = well();
+        machine.ports.tcp = vec![taken("127.0.0.1:9641", Some("other"))];
+        let found = examine(&config(&[]), &machine);
+        let metrics = "127.0.0.1:9641/tcp (metrics.listen): taken by other";
+        expect(&found, LISTENERS, Status::Warn, metrics);
+        let mut config = config(&[("metrics.listen", "127.0.0.1:9641")]);
+        config.admin.listen = "0.0.0.0:8479".parse().ok();
+        config.credentials.listen = "127.0.0.1:8478".parse().ok();
+        machine.ports.tcp.extend(
+            ["127.0.0.1:8478", "127.0.0.1:8479"].map(|address| taken(address, Some("other"))),
+        );
+        let found = examine(&config, &machine);
+        expect(&found, LISTENERS, Status::Fail, metrics);
+        for text in [
+            "0.0.0.0:8479/tcp (admin.listen)",
+            "127.0.0.1:8478/tcp (credentials.listen)",
+        ] {
+            expect(&found, LISTENERS, Status::Fail, text);
+        }
+        config.admin.listen = "127.0.0.1:80".parse().ok();
+        machine.rights.low_ports = false;
+        expect(&examine(&config, &machine), LOW, Status::Fail, "port 80");
     }
 
     #[test]
@@ -460,5 +504,26 @@ mod tests {
             ("limits.allocations_total", "100"),
         ]);
         expect(&examine(&small, &well()), SIZE, Status::Warn, "99 ports");
+    }
+
+    /// Each address has the range to itself, and the family with fewer addresses is full first.
+    #[test]
+    fn several_relay_addresses_have_as_many_ports_each() {
+        let of = |addresses| {
+            let config = config(&[
+                ("relay.addresses", addresses),
+                ("relay.ports", "50000-50009"),
+                ("limits.allocations_total", "20"),
+            ]);
+            relay_size(&config)
+        };
+        let two = of("203.0.113.10,203.0.113.11");
+        let is_two = two
+            .found
+            .contains("50000-50009 of 2 addresses has 20 ports");
+        assert!(two.status == Status::Ok && is_two, "{two:?}");
+        let mixed = of("203.0.113.10,203.0.113.11,2001:db8::10");
+        let is_one = mixed.found.contains("50000-50009 has 10 ports");
+        assert!(mixed.status == Status::Warn && is_one, "{mixed:?}");
     }
 }

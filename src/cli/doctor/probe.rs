@@ -10,12 +10,13 @@ use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::commands::{listing, unit};
-use super::files::{Root, unreadable};
+use super::files::Root;
 use super::firewall::{Firewall, Listings};
+use super::listeners;
 use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Users};
 use super::ports::is_server;
 use super::timex::Clock;
-use crate::config::{Config, Host};
+use crate::config::{Config, Host, unreadable};
 use crate::engine::port_owner::{Owner, taken};
 use crate::engine::{RECEIVE_BUFFER, udp};
 use crate::process::{self, Openings, PREFERRED_USER, Sandbox};
@@ -50,10 +51,15 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
         conntrack: root.conntrack(),
         rights: root.rights(rustix::process::geteuid().is_root()),
         unreadable: unit.as_ref().map_or_else(Vec::new, |unit| {
-            let ids = process::ids_of(&unit.user).filter(|(uid, _)| *uid != 0);
-            let ids = ids.into_iter();
-            ids.flat_map(|(uid, gid)| read.iter().filter_map(move |f| unreadable(f, uid, gid)))
-                .collect()
+            let Some(mut reader) = process::reader_of(&unit.user) else {
+                return vec![];
+            };
+            let groups = unit.groups.iter();
+            reader
+                .groups
+                .extend(groups.filter_map(|name| process::group_number(name)));
+            let files = read.iter();
+            files.filter_map(|file| unreadable(file, &reader)).collect()
         }),
         unit,
         files,
@@ -84,10 +90,10 @@ fn running<'a>(config: &Config, ports: &'a Ports) -> Option<&'a Owner> {
 }
 
 fn network(config: &Config, host: &Host) -> Network {
-    let listeners = config.listen.udp.iter().chain(config.listen.of_tcp());
+    let listeners = listeners::all(config).into_iter();
+    let listeners = listeners.map(|listener| listener.address.ip());
     let external = config.relay.external.iter().map(|(_, outside)| *outside);
     let asked = listeners
-        .map(SocketAddr::ip)
         .chain(config.relay.addresses.iter().copied())
         .chain(external);
     let bindable = asked.filter(|ip| !ip.is_unspecified() && (host.bindable)(*ip));
@@ -102,15 +108,18 @@ fn network(config: &Config, host: &Host) -> Network {
 }
 
 fn ports(config: &Config, root: &Root) -> Ports {
+    let listeners = listeners::all(config);
+    let is_one = |transport, port| {
+        let mut listeners = listeners.iter();
+        listeners.any(|it| it.transport == transport && it.address.port() == port)
+    };
     let unprivileged = root.sysctl("net/ipv4/ip_unprivileged_port_start");
     let unprivileged = unprivileged.and_then(|port| u16::try_from(port).ok());
     Ports {
         udp: taken(Transport::Udp, |port| {
-            config.relay.ports.contains(&port) || config.listen.udp.iter().any(|a| a.port() == port)
+            config.relay.ports.contains(&port) || is_one(Transport::Udp, port)
         }),
-        tcp: taken(Transport::Tcp, |port| {
-            config.listen.of_tcp().any(|a| a.port() == port)
-        }),
+        tcp: taken(Transport::Tcp, |port| is_one(Transport::Tcp, port)),
         local: root.local_ports(),
         reserved: root.reserved_ports(),
         unprivileged: unprivileged.unwrap_or(UNPRIVILEGED_PORT_START),

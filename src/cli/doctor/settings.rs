@@ -1,27 +1,52 @@
 //! The configuration by itself, and its secrets: what loading it has found.
 
-use super::machine::{Machine, Unreadable};
+use super::machine::{Machine, Unit, UnitSecrets};
 use super::report::Finding;
-use crate::config::{Config, Problem};
+use crate::config::{Config, Origin, Problem, SECRET_KEYS, Unreadable};
 
 const LOADS: &str = "configuration.loads";
 const READABLE: &str = "configuration.readable";
 const SECRETS: &str = "configuration.secrets";
 
-/// Keys whose warnings are about secrets. A problem of the file as a whole has no key.
-const SECRET_KEYS: [&str; 3] = ["auth.", "tls.key", "tls.additional.key"];
+/// Keys that name files which are secrets, beside those that hold one.
+const SECRET_FILES: [&str; 2] = ["tls.key", "tls.additional.key"];
+
+/// What whoever has or guesses a secret can do, by the beginning of its key.
+const CONSEQUENCES: [(&str, &str); 6] = [
+    (
+        "auth.",
+        "whoever has or guesses a secret can relay as any user",
+    ),
+    (
+        "admin.",
+        "whoever has or guesses the token can end every call",
+    ),
+    (
+        "credentials.",
+        "whoever has or guesses a key gets credentials, and can relay",
+    ),
+    (
+        "hooks.",
+        "whoever has or guesses the secret can make events up",
+    ),
+    ("tls.", "whoever has the key can pass for this server"),
+    ("", "whoever changes the file decides who relays, and what"),
+];
 
 /// Warnings about these are told by examinations that know more.
 const ELSEWHERE: [&str; 3] = ["relay.addresses", "tls.cert", "tls.additional.cert"];
 
-pub(super) fn examine(config: &Config, file: Option<&str>, warnings: &[Problem]) -> Vec<Finding> {
+pub(super) fn examine(
+    config: &Config,
+    file: Option<&str>,
+    warnings: &[Problem],
+    unit: Option<&Unit>,
+) -> Vec<Finding> {
     let warnings = warnings
         .iter()
         .filter(|warning| !ELSEWHERE.contains(&warning.key.as_str()));
-    let (secret, other): (Vec<&Problem>, Vec<&Problem>) = warnings.partition(|warning| {
-        let mut keys = SECRET_KEYS.into_iter();
-        keys.any(|key| warning.key.starts_with(key))
-    });
+    let (secret, other): (Vec<&Problem>, Vec<&Problem>) =
+        warnings.partition(|warning| is_about_secrets(warning));
     let mut findings: Vec<Finding> = other
         .into_iter()
         .map(|warning| found(LOADS, warning))
@@ -34,16 +59,22 @@ pub(super) fn examine(config: &Config, file: Option<&str>, warnings: &[Problem])
         ));
     }
     if secret.is_empty() {
-        findings.push(Finding::ok(SECRETS, secrets(config)));
+        findings.push(secrets(config, unit));
     }
     findings.extend(secret.into_iter().map(|warning| {
-        let why = match warning.key.starts_with("tls.") {
-            true => "whoever has the key can pass for this server",
-            false => "whoever has or guesses a secret can relay as any user",
-        };
-        found(SECRETS, warning).why(why)
+        let mut consequences = CONSEQUENCES.iter();
+        let why = consequences.find(|(start, _)| warning.key.starts_with(start));
+        found(SECRETS, warning).why(why.map_or("", |(_, why)| why))
     }));
     findings
+}
+
+/// Whether a secret can be guessed, or its file be read or changed. Whoever can change the
+/// configuration itself needs no secret: such a problem is one of the whole file.
+fn is_about_secrets(Problem { origin, key, .. }: &Problem) -> bool {
+    let is_whole_file = key.is_empty() && matches!(origin, Origin::File { line: 0, .. });
+    let mut secrets = SECRET_KEYS.iter().chain(&SECRET_FILES);
+    is_whole_file || secrets.any(|secret| key.starts_with(secret))
 }
 
 /// Whether the server of the unit can read what this user could.
@@ -94,24 +125,40 @@ fn found(check: &'static str, warning: &Problem) -> Finding {
     }
 }
 
-fn secrets(config: &Config) -> String {
+fn secrets(config: &Config, unit: Option<&Unit>) -> Finding {
     let (secrets, users) = (
         config.auth.static_auth_secrets.len(),
         config.auth.users.len(),
     );
-    if secrets + users == 0 {
-        return "no secret or user: run makes a secret and keeps it".to_owned();
+    let own = "run makes a secret and keeps it";
+    if secrets + users > 0 {
+        let found = "no short secret, no exposed file";
+        let found = format!("{secrets} shared secrets and {users} users; {found}");
+        return Finding::ok(SECRETS, found);
     }
-    format!("{secrets} shared secrets and {users} users; no short secret, no exposed file")
+    match unit.map(|unit| &unit.secrets) {
+        Some(UnitSecrets { given, .. }) if !given.is_empty() => {
+            let given = given.join(", ");
+            let found = format!("no secret or user here; turnstone.service brings one: {given}");
+            Finding::ok(SECRETS, found)
+        }
+        Some(UnitSecrets { perhaps, .. }) if !perhaps.is_empty() => {
+            let found = format!(
+                "no secret or user here; turnstone.service may bring one, which cannot be seen: {}; \
+                 if it does not, {own}",
+                perhaps.join(", ")
+            );
+            Finding::unknown(SECRETS, found)
+        }
+        _ => Finding::ok(SECRETS, format!("no secret or user: {own}")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::Unit;
     use super::super::machine::testing::{config, well};
     use super::super::report::Status;
     use super::*;
-    use crate::config::Origin;
 
     fn warning(key: &str, what: &str, remedy: &str) -> Problem {
         Problem {
@@ -125,12 +172,12 @@ mod tests {
 
     #[test]
     fn a_quiet_configuration_is_well() {
-        let found = examine(&config(&[]), Some("turnserver.toml"), &[]);
+        let found = examine(&config(&[]), Some("turnserver.toml"), &[], None);
         assert!(found.iter().all(|f| f.status == Status::Ok), "{found:?}");
         assert!(found[0].found.starts_with("turnserver.toml"));
         assert!(found[1].found.starts_with("1 shared secrets"));
         assert!(
-            examine(&config(&[]), None, &[])[0]
+            examine(&config(&[]), None, &[], None)[0]
                 .found
                 .contains("defaults")
         );
@@ -141,10 +188,73 @@ mod tests {
         let mut config = config(&[]);
         config.auth.static_auth_secrets.clear();
         assert!(
-            examine(&config, None, &[])[1]
+            examine(&config, None, &[], None)[1]
                 .found
                 .contains("makes a secret")
         );
+    }
+
+    /// The unit's credential is not in the environment of who asks.
+    #[test]
+    fn a_secret_of_the_unit_is_not_said_to_be_made() {
+        let mut config = config(&[]);
+        config.auth.static_auth_secrets.clear();
+        let with = |given: &[&str], perhaps: &[&str]| {
+            let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let unit = Unit {
+                secrets: UnitSecrets {
+                    given: own(given),
+                    perhaps: own(perhaps),
+                },
+                ..Unit::default()
+            };
+            examine(&config, None, &[], Some(&unit)).remove(1)
+        };
+        let given = with(
+            &["LoadCredential=static_auth_secret"],
+            &["EnvironmentFile="],
+        );
+        assert_eq!(given.status, Status::Ok);
+        let is_named = given
+            .found
+            .ends_with("brings one: LoadCredential=static_auth_secret");
+        assert!(is_named, "{given:?}");
+        let perhaps = with(&[], &["EnvironmentFile="]);
+        let is_named = perhaps.found.contains("cannot be seen: EnvironmentFile=;");
+        assert!(perhaps.status == Status::Unknown && is_named, "{perhaps:?}");
+        assert!(with(&[], &[]).found.contains("makes a secret"));
+    }
+
+    /// Every kind of secret that the configuration warns of is one here too.
+    #[test]
+    fn no_weak_or_exposed_secret_is_passed_over() {
+        let exposed = |key: &str| warning(key, "everybody can read /x/s", "chmod 640 /x/s");
+        for key in SECRET_KEYS {
+            for key in [key.to_owned(), format!("{key}_file")] {
+                let found = examine(&config(&[]), None, &[exposed(&key)], None);
+                assert_eq!(found.len(), 2, "{found:?}");
+                assert_eq!(
+                    (found[0].check, found[0].status),
+                    (LOADS, Status::Ok),
+                    "{key}"
+                );
+                assert_eq!((found[1].check, found[1].status), (SECRETS, Status::Warn));
+                assert!(
+                    found[1]
+                        .why
+                        .as_deref()
+                        .is_some_and(|why| why.starts_with("whoever "))
+                );
+            }
+        }
+        // Who can change the file can write a secret of his own to it.
+        let mut whole = exposed("");
+        whole.origin = Origin::File {
+            path: "turnserver.toml".into(),
+            line: 0,
+        };
+        let found = examine(&config(&[]), None, &[whole], None);
+        assert_eq!((found[1].check, found[1].status), (SECRETS, Status::Warn));
     }
 
     #[test]
@@ -186,7 +296,7 @@ mod tests {
             warning("peers.allow", "is useless", "remove it"),
             warning("relay.addresses", "is private", "map it"),
         ];
-        let found = examine(&config(&[]), None, &warnings);
+        let found = examine(&config(&[]), None, &warnings, None);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(
             found[2]

@@ -58,7 +58,7 @@ fn quota(draft: &mut Draft<'_>, name: &'static str, key: &'static str, default: 
     };
     let is_lifted = draft.settings.iter().any(|setting| setting.key == key);
     if number == 0 && is_lifted {
-        draft.translated(line, "0 is no quota");
+        draft.translated(line, "");
     } else if number == 0 {
         let what = format!(
             "0 is no quota in coturn, and here there always is one: {key} = {default} by default"
@@ -228,7 +228,7 @@ fn software(draft: &mut Draft<'_>) {
     if let Some(line) = draft.last("software-attribute") {
         match line.is_on() {
             Some(false) => hidden.push(line),
-            Some(true) => draft.translated(line, "without a version, which is the default"),
+            Some(true) => draft.needless(line, "it is the default, without a version"),
             None => draft.not_a_switch(line),
         }
     }

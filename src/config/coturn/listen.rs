@@ -90,12 +90,7 @@ fn listeners(
         is_default = number == DEFAULT_PORT;
     }
     if let Some((line, _)) = port {
-        let note = if is_default {
-            "which is the default"
-        } else {
-            ""
-        };
-        draft.translated(line, note);
+        draft.translated(line, "");
         for listener in &mut listeners {
             listener.lines.push(line.number);
         }

@@ -583,8 +583,8 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing(
         "redis-statsdb",
         "log",
-        "set `log.format` to \"json\" and read the lines allocation created and allocation closed, \
-         which have the usage",
+        "let hooks.url receive the events, of which allocation_ended has the usage (docs/hooks.md), \
+         or set `log.format` to \"json\" and read the lines allocation created and allocation closed",
     )
     .secret(),
     // The process.

@@ -19,8 +19,17 @@ const PRIVATE_CLOSED: &str = "coturn relays to private networks (10.0.0.0/8, 172
     them. If your clients talk to machines there, a media server for example, write their networks \
     to peers.allow; clients who reach each other through this server need nothing";
 
-const OWN_ADDRESS: &str = "clients of this server reach each other anyway; only if they talk to \
-    another service of this machine, write its address and port to peers.allow";
+const OWN_CLOSED: &str = "coturn relays to other services of its own machine unless the address is \
+    denied, turnstone only where peers.allow has the very address, and never to its listeners. If your \
+    clients talk to such a service, a media server for example, write its address and port to \
+    peers.allow; clients who reach each other through this server need nothing";
+
+const OWN_OPENED: &str = "it opens every service of this machine at the address but the listeners of \
+    turnstone, as it did in coturn: write the port of yours behind it, or remove it if it was meant \
+    for clients who reach each other through this server, who need nothing";
+
+/// Lists that guides hand around deny them, for servers that would take them for IPv4.
+const MAPPED: &str = "IPv4-mapped addresses are never peers";
 
 /// The ranges of a line.
 struct Listed<'a> {
@@ -40,8 +49,10 @@ pub(super) fn translate(draft: &mut Draft<'_>, own: &[IpAddr]) {
     let denied = listed(draft, "denied-peer-ip");
     let exceptions = allow(draft, &allowed, &denied, own);
     deny(draft, &exceptions, &denied);
+    draft.note("peers", OWN_CLOSED);
     let private = PRIVATE.map(|text| Range::from(text.parse::<IpNet>().expect("a network")));
-    let covered = denied.iter().map(|denied| denied.range).collect::<Vec<_>>();
+    let mut covered = exceptions;
+    covered.extend(denied.iter().map(|denied| denied.range));
     if private
         .iter()
         .any(|range| !range.without(&covered).is_empty())
@@ -50,9 +61,20 @@ pub(super) fn translate(draft: &mut Draft<'_>, own: &[IpAddr]) {
     }
 }
 
+/// Lines of each option that are read. Every one of the one may cut every one of the other.
+const LINES_MAX: usize = 1000;
+
+/// Networks of `peers.deny` at most; each is tried on the configuration's own checks.
+const NETWORKS_MAX: usize = 4096;
+
 fn listed<'a>(draft: &mut Draft<'a>, name: &'static str) -> Vec<Listed<'a>> {
     let mut listed = Vec::new();
-    for line in draft.all(name) {
+    for (index, line) in draft.all(name).into_iter().enumerate() {
+        if index >= LINES_MAX {
+            let what = format!("only {LINES_MAX} such lines are read");
+            draft.invalid(line, what, "write larger ranges, and fewer of them");
+            continue;
+        }
         let text = line.bare();
         if let Ok(network) = text.parse::<IpNet>() {
             listed.push(Listed {
@@ -93,13 +115,15 @@ fn allow(
     let (mut elements, mut exceptions) = (Vec::new(), Vec::new());
     for Listed { line, range, note } in allowed {
         let is_cut = denied.iter().any(|denied| denied.range.overlaps(range));
-        if range.single().is_some_and(|ip| own.contains(&ip)) {
-            draft.needless(line, OWN_ADDRESS);
-            exceptions.push(*range);
+        if range.is_mapped() {
+            let instead = "write the IPv4 addresses, of which the public ones are open anyway";
+            draft.missing(line, format!("{MAPPED}; {instead}"));
             continue;
         }
         let networks = range.networks();
-        let closed: Vec<&IpNet> = networks.iter().filter(|n| !is_open(n)).collect();
+        let is_own = range.single().is_some_and(|ip| own.contains(&ip));
+        let closed = networks.iter().filter(|n| is_own || !is_open(n));
+        let closed: Vec<&IpNet> = closed.collect();
         if closed.is_empty() {
             if is_cut {
                 draft.translated(line, "public addresses are open anyway");
@@ -116,7 +140,7 @@ fn allow(
             draft.missing(line, format!("{}; {}", problem.what, problem.remedy));
             continue;
         }
-        draft.translated(line, *note);
+        draft.translated(line, if is_own { OWN_OPENED } else { note });
         exceptions.push(*range);
         elements.extend(closed.into_iter().map(|network| element(network, line)));
     }
@@ -129,6 +153,10 @@ fn allow(
 fn deny(draft: &mut Draft<'_>, exceptions: &[Range], denied: &[Listed<'_>]) {
     let mut elements = Vec::new();
     for Listed { line, range, note } in denied {
+        if range.is_mapped() {
+            draft.needless(line, MAPPED);
+            continue;
+        }
         let has_exception = exceptions.iter().any(|allowed| allowed.overlaps(range));
         let networks = range.networks();
         if has_exception && networks.iter().all(is_closed) {
@@ -140,7 +168,16 @@ fn deny(draft: &mut Draft<'_>, exceptions: &[Range], denied: &[Listed<'_>]) {
             continue;
         }
         let left = range.without(exceptions);
-        let networks: Vec<IpNet> = left.iter().flat_map(Range::networks).collect();
+        let networks = left.iter().flat_map(Range::networks);
+        let networks: Vec<IpNet> = networks
+            .filter(|network| !Range::from(*network).is_mapped())
+            .collect();
+        if elements.len() + networks.len() > NETWORKS_MAX {
+            let what = format!("with it peers.deny would have more than {NETWORKS_MAX} networks");
+            let remedy = "have fewer lines of allowed-peer-ip, which cut it into pieces";
+            draft.invalid(line, what, remedy);
+            continue;
+        }
         let problem = networks
             .iter()
             .find_map(|network| check(&format!("peers.deny = \"{network}\"")).err());

@@ -28,6 +28,12 @@ impl Range {
         (self.first == self.last).then_some(self.first)
     }
 
+    /// Whether it is of IPv4-mapped addresses alone.
+    pub(super) fn is_mapped(&self) -> bool {
+        let is_mapped = |ip| matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        is_mapped(self.first) && is_mapped(self.last)
+    }
+
     /// What is left of this range when others are cut out.
     pub(super) fn without(self, others: &[Self]) -> Vec<Self> {
         let mut others: Vec<&Self> = others.iter().filter(|o| o.overlaps(&self)).collect();

@@ -49,7 +49,10 @@ pub(super) fn translate(draft: &mut Draft<'_>, listening: &[IpAddr]) -> Vec<IpAd
         .flat_map(|&(_, inside, outside)| [inside, outside]);
     let relays = relays.iter().map(|relay| relay.ip);
     let listening = listening.iter().copied();
-    let own = relays.chain(outside).chain(listening);
+    // Those that are picked where none is named, if the import is made where the server runs.
+    let host = draft.host.route_sources.iter();
+    let host = host.chain(&draft.host.interface_addresses).copied();
+    let own = relays.chain(outside).chain(listening).chain(host);
     own.filter(|ip| !ip.is_unspecified()).collect()
 }
 

@@ -51,39 +51,21 @@ impl Resolver<'_> {
 
     fn admin_listen(&mut self, has_token: bool) -> Option<SocketAddr> {
         let key = "admin.listen";
-        let item = self.text(key).filter(|item| !item.text.is_empty())?;
-        let Ok(address) = item.text.parse::<SocketAddr>() else {
-            let what = format!("{:?} is not an address with a port", *item.text);
-            let remedy = "write an address like \"127.0.0.1:8479\", or \"\" for none";
-            self.refuse(&item.origin, key, what, remedy);
-            return None;
-        };
-        self.check_admin_address(item, address, has_token);
-        has_token.then_some(address)
-    }
-
-    /// Whoever reaches the address and knows the token can do all that operators can.
-    fn check_admin_address(&mut self, item: &Item, address: SocketAddr, has_token: bool) {
-        let key = "admin.listen";
-        let ip = address.ip();
-        if !ip.is_unspecified() && !(self.host.bindable)(ip) {
-            let what = format!("{address} is not an address of this machine");
-            let remedy = "write an address that \"ip addr\" shows, or 127.0.0.1";
-            self.refuse(&item.origin, key, what, remedy);
-        } else if !ip.is_loopback() {
+        let item = self.text(key)?;
+        // Whoever reaches the address and knows the token can do all that operators can.
+        let address = self.http_address(key, item, "127.0.0.1:8479", |address| {
             let what = format!("the token travels to {address} without encryption");
             let remedy = "listen on 127.0.0.1, and come by a tunnel or a proxy with TLS";
-            self.warn(&item.origin, key, what, remedy);
-        }
-        let has_problem = self
-            .problems
-            .iter()
-            .any(|it| it.key.contains("admin.token"));
+            Some((what, remedy))
+        })?;
+        let mut problems = self.problems.iter();
+        let has_problem = problems.any(|it| it.key.contains("admin.token"));
         if !has_token && !has_problem {
             let what = "needs a token: whoever reaches the address could end every call";
             let remedy = "set admin.token_file to a file with one, e.g. from: openssl rand -hex 32";
             self.refuse(&item.origin, key, what, remedy);
         }
+        has_token.then_some(address)
     }
 
     fn admin_token(&mut self) -> Option<SecretString> {
@@ -119,9 +101,9 @@ impl Resolver<'_> {
         };
         let text = token.expose_secret();
         let what = if text.len() < ADMIN_TOKEN_MIN {
-            format!("the token is shorter than {ADMIN_TOKEN_MIN} characters")
+            format!("is shorter than {ADMIN_TOKEN_MIN} characters")
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            "the token has characters that no HTTP header can hold".to_owned()
+            "has characters that no HTTP header can hold".to_owned()
         } else {
             return Some(token);
         };

@@ -1,5 +1,6 @@
 //! `[auth]`: secrets and users. Nothing here may quote a value in a message.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,16 @@ use crate::config::{environment, files, schema};
 
 /// RFC 8489 section 14.3 ends USERNAME before 509 bytes.
 const USERNAME_BYTES: usize = 508;
+
+/// Keys whose values are secrets. Those of files with one end in `_file`.
+pub const SECRET_KEYS: [&str; 6] = [
+    "auth.static_auth_secret",
+    "auth.users",
+    "auth.nonce_secret",
+    "admin.token",
+    "credentials.keys",
+    "hooks.secret",
+];
 
 impl Resolver<'_> {
     pub(super) fn auth(&mut self) -> Auth {
@@ -129,6 +140,7 @@ impl Resolver<'_> {
     fn users(&mut self) -> Vec<(String, Credential)> {
         let key = "auth.users";
         let mut users: Vec<(String, Credential)> = Vec::new();
+        let mut known = HashSet::new();
         let forms = "write a name and a password: { alice = \"password\" } in the file, \
             alice=password in the environment, alice:password after --user";
         for (name, item) in self.map(key) {
@@ -150,7 +162,7 @@ impl Resolver<'_> {
             } else if opaque_string(name).is_err() {
                 let what = format!("user name {name:?} has control or invisible characters");
                 self.refuse(&item.origin, key, what, "use visible characters and spaces");
-            } else if users.iter().any(|(known, _)| known == name) {
+            } else if !known.insert(name.as_str()) {
                 let what = format!("user {name:?} is listed twice");
                 self.refuse(&item.origin, key, what, "remove one of the two");
             } else if let Some(credential) = self.credential(name, item) {
@@ -228,15 +240,7 @@ impl Resolver<'_> {
             };
             self.warn(&origin, "", what, remedy);
         }
-        let secret_keys = [
-            "auth.static_auth_secret",
-            "auth.users",
-            "auth.nonce_secret",
-            "admin.token",
-            "credentials.keys",
-            "hooks.secret",
-        ];
-        for key in secret_keys {
+        for key in SECRET_KEYS {
             let Some(setting) = self.document.get(key) else {
                 continue;
             };

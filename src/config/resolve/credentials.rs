@@ -37,26 +37,12 @@ impl<'a> Resolver<'a> {
         let Some(item) = self.text(key) else {
             return has_keys.then_some(defaults::CREDENTIALS_LISTEN);
         };
-        if item.text.is_empty() {
-            return None;
-        }
-        let Ok(address) = item.text.parse::<SocketAddr>() else {
-            let what = format!("{:?} is not an address with a port", *item.text);
-            let remedy = "write an address like \"127.0.0.1:8478\", or \"\" for none";
-            self.refuse(&item.origin, key, what, remedy);
-            return None;
-        };
-        let ip = address.ip();
-        if !ip.is_unspecified() && !(self.host.bindable)(ip) {
-            let what = format!("{address} is not an address of this machine");
-            let remedy = "write an address that \"ip addr\" shows, or 127.0.0.1";
-            self.refuse(&item.origin, key, what, remedy);
-        } else if has_keys && !ip.is_loopback() {
+        let usual = defaults::CREDENTIALS_LISTEN.to_string();
+        let address = self.http_address(key, item, &usual, |address| {
             let what = format!("keys and credentials travel to {address} without encryption");
-            let remedy = "listen on 127.0.0.1 behind a proxy with TLS";
-            self.warn(&item.origin, key, what, remedy);
-        }
-        has_keys.then_some(address)
+            has_keys.then_some((what, "listen on 127.0.0.1 behind a proxy with TLS"))
+        });
+        address.filter(|_| has_keys)
     }
 
     fn credential_uris(&mut self) -> Vec<String> {
@@ -89,7 +75,10 @@ impl<'a> Resolver<'a> {
             let remedy = "remove some: one for each back end or application is enough";
             self.refuse(&setting.origin, path, what, remedy);
         }
-        if !tables.is_empty() && auth.static_auth_secrets.is_empty() && !auth.users.is_empty() {
+        let mut problems = self.problems.iter();
+        let has_problem = problems.any(|it| it.key.contains("static_auth_secret"));
+        let has_secret = !auth.static_auth_secrets.is_empty() || has_problem;
+        if !tables.is_empty() && !has_secret && !auth.users.is_empty() {
             let what = "needs a secret: time-limited credentials are made from one";
             let remedy = "set auth.static_auth_secret";
             self.refuse(&setting.origin, path, what, remedy);
@@ -148,7 +137,9 @@ impl<'a> Resolver<'a> {
         let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
         if item.text.is_empty() || item.text.len() > ID_LEN_MAX || !item.text.bytes().all(is_plain)
         {
-            let what = format!("is empty, longer than {ID_LEN_MAX} characters, or has others");
+            let what = format!(
+                "is empty, longer than {ID_LEN_MAX} characters, or has others than letters, digits, '.', '_' and '-'"
+            );
             self.refuse(&item.origin, key, what, remedy);
         }
         Some(item.text.to_string())

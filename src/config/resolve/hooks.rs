@@ -1,6 +1,6 @@
 //! `[hooks]`: who is told of events. No message quotes a secret, or the path of the URL.
 
-use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::Resolver;
 use super::auth::beside;
 use crate::config::document::Item;
-use crate::config::{HookUrl, Hooks, defaults};
+use crate::config::{HookUrl, Hooks, defaults, exposure, files};
 
 /// What a PEM file with certificates has in it (RFC 7468).
 const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
@@ -123,15 +123,22 @@ impl<'a> Resolver<'a> {
         let item = self.filled(key)?;
         let path = beside(&item.origin, Path::new(item.text.as_str()));
         let shown = path.display();
-        let (what, remedy) = match fs::read_to_string(&path) {
-            Ok(text) if text.contains(PEM_CERTIFICATE) => return Some(path),
+        let (what, remedy) = match files::read(&path, files::CONFIGURATION_MAX) {
+            Ok(text) if text.contains(PEM_CERTIFICATE) => {
+                self.files.push(path.clone());
+                return Some(path);
+            }
             Ok(_) => (
                 format!("{shown} holds no certificate"),
                 "write the certificates of the authorities as PEM",
             ),
             Err(error) => (
                 format!("{shown} cannot be read ({error})"),
-                "make the file and let the user of this server read it",
+                match error.kind() {
+                    ErrorKind::InvalidInput => "name a regular file of at most 1 MiB",
+                    ErrorKind::PermissionDenied => exposure::READABLE,
+                    _ => "make the file and let the user of this server read it",
+                },
             ),
         };
         self.refuse(&item.origin, key, what, remedy);

@@ -8,11 +8,13 @@ mod auth;
 mod clients;
 mod credentials;
 mod hooks;
+mod http_address;
 mod metrics;
 mod peers;
 mod tls;
 
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
+pub use auth::SECRET_KEYS;
 pub use credentials::API_KEYS_MAX;
 pub use tls::PAIRS_MAX;
 
@@ -42,7 +44,7 @@ pub(super) fn resolve(
         host,
         problems,
         warnings: Vec::new(),
-        files: document.file().map(PathBuf::from).into_iter().collect(),
+        files: Vec::new(),
         secrets: Vec::new(),
     };
     let auth = resolver.auth();

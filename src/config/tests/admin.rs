@@ -15,12 +15,12 @@ fn nobody_listens_on_tcp_without_a_good_token() {
     let long = "write a long random text, e.g. from: openssl rand -hex 32";
     assert_error(
         &with("token = \"fifteen-letters\""),
-        &format!("turnserver.toml:3: admin.token: the token is shorter than 16 characters; {long}"),
+        &format!("turnserver.toml:3: admin.token: is shorter than 16 characters; {long}"),
     );
     assert_error(
         &with("token = \"sixteen letters, and a space\""),
         &format!(
-            "turnserver.toml:3: admin.token: the token has characters that no HTTP header can \
+            "turnserver.toml:3: admin.token: has characters that no HTTP header can \
              hold; {long}"
         ),
     );

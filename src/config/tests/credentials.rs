@@ -84,7 +84,8 @@ fn what_is_wrong_with_a_key_is_told_with_its_line() {
     assert_key_error(
         "id = \"a/b\"\nkey = \"a-key-of-good-length\"",
         &format!(
-            "5: credentials.keys.id: is empty, longer than 64 characters, or has others; {id}"
+            "5: credentials.keys.id: is empty, longer than 64 characters, or has others than \
+             letters, digits, '.', '_' and '-'; {id}"
         ),
     );
     assert_key_error(
@@ -94,7 +95,7 @@ fn what_is_wrong_with_a_key_is_told_with_its_line() {
     );
     assert_key_error(
         "id = \"a\"\nkey = \"short\"",
-        "6: credentials.keys.key: the token is shorter than 16 characters; write a long random \
+        "6: credentials.keys.key: is shorter than 16 characters; write a long random \
          text, e.g. from: openssl rand -hex 32",
     );
     assert_key_error(

@@ -394,7 +394,7 @@ fn metrics_are_for_this_machine_unless_told() {
     assert_error(
         "metrics.listen = \"9641\"",
         "turnserver.toml:1: metrics.listen: \"9641\" is not an address with a port; write an address \
-         like \"127.0.0.1:9641\", or \"\" for no metrics",
+         like \"127.0.0.1:9641\", or \"\" for none",
     );
     let nowhere = Host {
         bindable: |_| false,

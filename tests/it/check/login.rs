@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use turnstone::auth::{LongTermKey, PasswordAlgorithm, RestUsername, rest_password};
+use turnstone::auth::{
+    LongTermKey, PasswordAlgorithm, RestUsername, Revocations, RevokedName, rest_password,
+};
 use turnstone::wire::{AttributeType, Class, ErrorCode, IntegrityAlgorithm, Message, Method};
 
 use super::fake::{FakeServer, allocation, reply};
 use super::{assert_fails, codes, json, run, unfolded};
+use crate::control::ask;
 use crate::harness::{TestServer, unix_s};
 
 const SECRET: &str = "the secret of the server, of many characters";
@@ -163,7 +166,14 @@ fn credential_that_somebody_made_has_its_end_told() {
         &["the credential has expired by the server's clock, which is "],
     );
     let good = check_as(&server, credentials(now + 86_400));
-    assert_fails(&good, &["wrong password for this user name"]);
+    let clock = "it is not the clock: the server's is 2 h";
+    assert_fails(&good, &["wrong password for this user name", clock]);
+    let (server, _) = shifted(0, Nonce::Plain);
+    let good = check_as(&server, credentials(now + 86_400));
+    assert_fails(
+        &good,
+        &["or the server's clock differs: the credential expires at"],
+    );
 }
 
 #[test]
@@ -175,6 +185,51 @@ fn turnstone_says_as_much_as_any_server() {
     assert_fails(&report, &["wrong secret", clock]);
     let report = run(&[&url, "--user", "alice", "--password", "pw"]);
     assert_fails(&report, &["wrong user or password"]);
+}
+
+/// A server that revokes says 401, and one that is drained 403, as for other causes.
+#[test]
+fn revocation_and_drain_are_among_the_causes() {
+    let server = TestServer::with(|setup| setup.secrets.push(SECRET.to_owned()));
+    let url = format!("turn:{}?transport=udp", server.udp());
+    let name = format!("{}:carol", unix_s() + 3600);
+    let password = rest_password(SECRET, name.as_bytes());
+    let check_as = |user: &str, password: &str| {
+        run(&[
+            &url,
+            "--user",
+            user,
+            "--password",
+            password,
+            "--seconds",
+            "1",
+        ])
+    };
+    let report = check_as(&name, &password);
+    assert!(report.works(), "{report}");
+
+    let mut revocations = Revocations::default();
+    for name in [RevokedName::Username(&name), RevokedName::User("alice")] {
+        revocations.insert(name, Some(unix_s() + 7200)).unwrap();
+    }
+    let control = server.engine.control();
+    ask(control.revoke(&Arc::new(revocations))).unwrap();
+    let revoked = "revoked (turnstone revoke --list on the server)";
+    let report = check_as(&name, &password);
+    assert_fails(
+        &report,
+        &[revoked, "it is not the clock: the server's agrees"],
+    );
+    assert!(!unfolded(&report).contains("clock differs"), "{report}");
+    assert_fails(
+        &check_as("alice", "wonderland"),
+        &["wrong user or password", revoked],
+    );
+
+    ask(control.revoke(&Arc::default())).unwrap();
+    ask(control.drain(true)).unwrap();
+    let drained = "the server is being drained and makes no new allocations (turnstone drain,";
+    assert_fails(&check_as(&name, &password), &["FAIL allocate", drained]);
 }
 
 #[test]

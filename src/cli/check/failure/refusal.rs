@@ -56,8 +56,9 @@ const fn meaning(code: u16, method: Method) -> Option<&'static str> {
              peers.deny; coturn: allowed-peer-ip, denied-peer-ip)"
         }
         (403, _) => {
-            "the server refuses this client, by its address or because it is being drained (coturn \
-             after SIGUSR1)"
+            "the server is being drained and makes no new allocations (turnstone drain, which \
+             turnstone drain --undo ends; coturn after SIGUSR1), or it refuses this client by its \
+             address"
         }
         (437, Method::Allocate) => {
             "the server holds an allocation on this socket's address already, left by an earlier \

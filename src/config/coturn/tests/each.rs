@@ -510,17 +510,22 @@ fn peers() {
             "[]",
             r#"["8.8.0.0/16"]"#,
         ),
-        // Public addresses are open, and this server's own need not be opened for its clients.
+        // Public addresses are open, but for this server's own.
         ("allowed-peer-ip=8.8.8.8", "[]", "[]"),
         (
             "relay-ip=10.0.0.5\ndenied-peer-ip=10.0.0.0-10.255.255.255\nallowed-peer-ip=10.0.0.5",
+            r#"["10.0.0.5/32"]"#,
             "[]",
-            "[]",
+        ),
+        (
+            "listening-ip=8.8.8.8\ndenied-peer-ip=8.8.8.8-8.8.8.9\nallowed-peer-ip=8.8.8.8",
+            r#"["8.8.8.8/32"]"#,
+            r#"["8.8.8.9/32"]"#,
         ),
         (
             "external-ip=203.0.113.10/10.0.0.5\n\
              allowed-peer-ip=10.0.0.5\nallowed-peer-ip=203.0.113.10",
-            "[]",
+            r#"["10.0.0.5/32", "203.0.113.10/32"]"#,
             "[]",
         ),
         // What can never be opened is not cut out either.
@@ -550,11 +555,6 @@ fn peers() {
             "\"example.org\" is not an IP address; write one such as 203.0.113.10: names are \
              not looked up",
         ),
-        (
-            "denied-peer-ip=::ffff:10.0.0.1",
-            "\"::ffff:10.0.0.1/128\" is IPv4 in disguise, and matches nothing; write \
-             \"10.0.0.1/32\"",
-        ),
     ] {
         assert_invalid(text, expected);
     }
@@ -565,20 +565,94 @@ fn peers() {
     );
 }
 
-/// Who relies on open private networks is told, and who has closed them is not.
+/// Guides deny all of them, and no call would work if that closed all of IPv4.
+#[test]
+fn mapped_addresses_that_guides_deny_are_no_bad_value() {
+    for denied in [
+        "::ffff:0.0.0.0-::ffff:255.255.255.255",
+        "::ffff:10.0.0.1",
+        "::ffff:0:0/96",
+    ] {
+        let text = format!("denied-peer-ip={denied}");
+        assert_eq!(finding(&text).0, Verdict::Needless, "{denied}");
+        assert_value(&text, "peers.deny", "[]");
+    }
+    // The part of a range that is more than these addresses is denied.
+    assert_value(
+        "denied-peer-ip=::ffff:0:0-::1:0:0:0",
+        "peers.deny",
+        r#"["::1:0:0:0/128"]"#,
+    );
+    let (verdict, text) = finding("allowed-peer-ip=::ffff:10.0.0.0-::ffff:10.0.0.255");
+    assert!(
+        verdict == Verdict::Missing && text.ends_with("public ones are open anyway"),
+        "{text}"
+    );
+    let (_, text) = finding("allowed-peer-ip=::ffff:0.0.0.0-::ffff:255.255.255.255");
+    assert!(!text.contains("0.0.0.0"), "{text}");
+}
+
+fn is_noted(text: &str, words: &str) -> bool {
+    let (import, _) = imported(text);
+    import.notes.iter().any(|note| note.contains(words))
+}
+
+/// Who relies on open private networks is told, and who has closed or opened them is not.
 #[test]
 fn private_networks_are_told_of() {
-    let told = |text: &str| {
-        let (import, _) = imported(text);
-        import
-            .notes
-            .iter()
-            .any(|note| note.contains("coturn relays to private networks"))
-    };
+    let told = |text: &str| is_noted(text, "coturn relays to private networks");
     let all = "denied-peer-ip=10.0.0.0-10.255.255.255\ndenied-peer-ip=192.168.0.0-192.168.255.255\n\
                denied-peer-ip=172.16.0.0-172.31.255.";
     assert!(told("") && told(&format!("{all}254")));
     assert!(!told(&format!("{all}255")));
+    assert!(!told(&format!(
+        "{all}254\nallowed-peer-ip=172.31.255.0-172.31.255.255"
+    )));
+    assert!(!told("allowed-peer-ip=0.0.0.0-255.255.255.255"));
+    assert!(told("allowed-peer-ip=10.0.0.0-10.255.255.255"));
+}
+
+/// A media server beside coturn is reached without a line, and here only with one.
+#[test]
+fn services_of_the_own_machine_are_told_of() {
+    let told = |text: &str| is_noted(text, "other services of its own machine");
+    let private = "listening-ip=8.8.8.8\ndenied-peer-ip=10.0.0.0-10.255.255.255\n\
+                   denied-peer-ip=172.16.0.0-172.31.255.255\n\
+                   denied-peer-ip=192.168.0.0-192.168.255.255";
+    assert!(told("") && told(private));
+    for allowed in [
+        "listening-ip=8.8.8.8\nallowed-peer-ip=8.8.8.8",
+        "allowed-peer-ip=10.0.0.5",
+    ] {
+        let (import, _) = imported(allowed);
+        let remarks: Vec<String> = import.report().iter().map(ToString::to_string).collect();
+        let remark = "every service of this machine at the address";
+        assert!(
+            remarks.iter().any(|told| told.contains(remark)),
+            "{remarks:?}"
+        );
+    }
+    // What cannot be opened is not lost in silence.
+    let (import, config) = imported("listening-ip=127.0.0.1\nallowed-peer-ip=127.0.0.1");
+    assert_eq!(config.peers.allow, []);
+    assert_eq!(import.count(Verdict::Missing), 1);
+}
+
+/// Real differences are not buried under lines that say what is the default.
+#[test]
+fn what_is_the_default_is_no_difference() {
+    for text in [
+        "listening-port=3478",
+        "user=a:b\nuser-quota=0",
+        "software-attribute",
+    ] {
+        let (import, _) = imported(text);
+        let remarks: Vec<String> = import.report().iter().map(ToString::to_string).collect();
+        assert!(
+            !remarks.iter().any(|told| told.contains("differs")),
+            "{text}: {remarks:?}"
+        );
+    }
 }
 
 #[test]

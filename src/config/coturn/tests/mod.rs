@@ -94,3 +94,31 @@ fn finding(text: &str) -> (Verdict, String) {
     let finding = import.findings.remove(0);
     (finding.verdict, finding.text)
 }
+
+/// Each line of the one option cuts each of the other: neither time nor the result may grow with
+/// their product.
+#[test]
+fn networks_are_bounded() {
+    use std::fmt::Write;
+
+    let mut text = String::new();
+    for number in 0..400_u32 {
+        let [_, _, high, low] = number.to_be_bytes();
+        writeln!(
+            text,
+            "denied-peer-ip=0.0.0.{}-255.255.255.{low}",
+            number % 7
+        )
+        .unwrap();
+        writeln!(text, "allowed-peer-ip=8.{high}.{low}.8").unwrap();
+    }
+    let (import, config) = imported(&text);
+    assert!(config.peers.deny.len() <= 4096);
+    let refused = import.count(Verdict::Invalid);
+    assert!(refused > 0 && !import.is_complete());
+
+    let lines = "allowed-peer-ip=8.8.8.8\n".repeat(1001);
+    let (import, _) = imported(&lines);
+    assert_eq!(import.count(Verdict::Invalid), 1);
+    assert_eq!(import.findings[1000].verdict, Verdict::Invalid);
+}
