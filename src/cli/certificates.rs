@@ -53,6 +53,22 @@ pub(super) fn put_in_force(certificates: &Certificates, metrics: &Metrics, pairs
     metrics.certificates().set_expiries(expiries);
 }
 
+/// What a reload has read, but for pairs that have taken the place of those in force before it: they
+/// were read meanwhile, and nobody would look at their files again.
+pub(super) fn newest(
+    read: &[Arc<Pair>],
+    before: &[Arc<Pair>],
+    now: &[Arc<Pair>],
+) -> Vec<Arc<Pair>> {
+    let is_before = |pair: &Arc<Pair>| before.iter().any(|it| Arc::ptr_eq(it, pair));
+    let of = |read: &Arc<Pair>| {
+        let mut meanwhile = now.iter().filter(|pair| !is_before(pair));
+        let newer = meanwhile.find(|pair| pair.files() == read.files());
+        Arc::clone(newer.unwrap_or(read))
+    };
+    read.iter().map(of).collect()
+}
+
 /// Unix time in seconds.
 pub(super) fn unix_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -346,6 +362,23 @@ mod tests {
         trial.keeper.read_again();
         assert_eq!(trial.in_force(), before);
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 1));
+    }
+
+    /// TLS-03: a reload that takes its time puts no old certificate back.
+    #[test]
+    fn what_is_read_during_a_reload_stays() {
+        let mut trial = Trial::new();
+        let before = trial.keeper.certificates.pairs();
+        let read = [Arc::new(read_pair(&trial.files).unwrap())];
+        let chosen = |trial: &Trial| newest(&read, &before, &trial.keeper.certificates.pairs());
+        assert!(
+            Arc::ptr_eq(&chosen(&trial)[0], &read[0]),
+            "nothing has changed"
+        );
+        trial.made().write(&trial.files);
+        trial.keeper.read_again();
+        assert!(Arc::ptr_eq(&chosen(&trial)[0], &trial.in_force()));
+        assert!(!trial.changes());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use secrecy::SecretString;
 use tokio::sync::{Mutex, watch};
 
-use super::certificates::{Keeper, Tls, put_in_force};
+use super::certificates::{Keeper, Tls, newest, put_in_force};
 use super::serve::notify;
 use super::{file_limit, http, settings};
 use crate::admin::Token;
@@ -100,7 +100,9 @@ impl Reloader {
                 .map_err(|error| vec![error.to_string()])?;
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| vec![error.to_string()])?;
-            put_in_force(&tls.certificates, reloads, new.tls.pairs.clone());
+            let in_use = tls.certificates.pairs();
+            let pairs = newest(&new.tls.pairs, &config.tls.pairs, &in_use);
+            put_in_force(&tls.certificates, reloads, pairs);
             if new.log.level != config.log.level {
                 // Otherwise what an operator has set stays.
                 level.set(new.log.level);
