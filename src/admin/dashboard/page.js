@@ -442,9 +442,18 @@ function reachable(address) {
   return `${told ? (isV6 ? `[${told}]` : told) : host}:${port}`;
 }
 
+// The URL of a listener. Over TLS browsers compare the host with the certificate, so it is a name of the
+// first one, if it has any but wildcards.
+function turnUrl({ transport, address }) {
+  const at = reachable(address);
+  if (transport !== "tls") return `turn:${at}?transport=${transport}`;
+  const name = info.certificates[0]?.names.find((name) => !name.startsWith("*.") && !name.includes(":"));
+  return `turns:${name ? at.replace(/^.*(?=:\d+$)/, name) : at}?transport=tcp`;
+}
+
 function fillTest() {
   const open = info.listeners.filter(({ address, leaving }) => !leaving && reachable(address));
-  const urls = open.map(({ transport, address }) => `turn:${reachable(address)}?transport=${transport}`);
+  const urls = open.map(turnUrl);
   byId("test-urls").value = [...new Set(urls)].join("\n");
   const service = info.credentials && reachable(info.credentials.listen);
   if (service) byId("test-service").value = `http://${service}/ice-servers`;
