@@ -29,12 +29,18 @@ pub mod metrics;
 // Events as signed HTTP requests.
 #[cfg(feature = "server")]
 pub mod hooks;
+// Requests to the servers of others.
+#[cfg(feature = "server")]
+pub mod https;
 // Log lines to standard error.
 #[cfg(feature = "server")]
 pub mod log;
 // What this process may still do once it serves.
 #[cfg(feature = "server")]
 pub mod process;
+// The directories of the server's own files.
+#[cfg(feature = "server")]
+pub mod state;
 // Certificates, and the configuration of TLS.
 #[cfg(feature = "server")]
 pub mod tls;

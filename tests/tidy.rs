@@ -16,8 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "config", "engine", "hooks", "log", "metrics", "process", "tls", "turn",
-            "auth", "wire",
+            "admin", "config", "engine", "hooks", "https", "log", "metrics", "process", "state",
+            "tls", "turn", "auth", "wire",
         ],
     ),
     // An ordinary client, which knows nothing of this server.
@@ -34,9 +34,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     // System calls know addresses and bytes.
     ("engine::udp", &[]),
     // What it sends is the core's events.
-    ("hooks", &["metrics", "turn"]),
+    ("hooks", &["https", "metrics", "turn"]),
+    ("https", &[]),
+    ("state", &[]),
     ("log", &["config"]),
-    ("config", &["turn", "auth", "process", "tls"]),
+    ("config", &["turn", "auth", "process", "state", "tls"]),
     ("process", &[]),
     // Certificates; who reads their files says so.
     ("tls", &[]),

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use crate::admin::RevokedNotice;
 use crate::config::Config;
 use crate::engine::{NoticeSink, Notices, notices};
-use crate::hooks::{Event, Handle, Hooks, Kind, PrepareError, Prepared, Settings, Timing};
+use crate::hooks::{Event, Handle, Hooks, Kind, Prepared, Settings, Timing};
+use crate::https::PrepareError;
 use crate::metrics::Metrics;
 
 /// Revocations that wait to be told. Whoever revokes beyond that waits too.
@@ -38,12 +39,7 @@ pub(super) fn prepare(config: &Config) -> Result<Option<(Configured, NoticeSink)
     let Some(settings) = settings(config) else {
         return Ok(None);
     };
-    let default_port = if settings.url.scheme_str() == Some("https") {
-        443
-    } else {
-        80
-    };
-    let port = settings.url.port_u16().unwrap_or(default_port);
+    let port = settings.target().port();
     let prepared = Hooks::prepare(&settings)?;
     let (sink, notices) = notices();
     let (tell_revoked, revoked) = mpsc::channel(REVOKED_MAX);

@@ -256,10 +256,12 @@ fn start(
         bound = bound.tell(sink);
     }
     let http = Http::bind(config, owner)?;
+    let writable: Vec<_> = revoked.directory().into_iter().collect();
+    let connect_ports: Vec<u16> = hooks.iter().map(|hooks| hooks.port).collect();
     let openings = Openings {
         readable: &plan.files,
-        writable: revoked.directory(),
-        connect_port: hooks.as_ref().map(|hooks| hooks.port),
+        writable: &writable,
+        connect_ports: &connect_ports,
     };
     let confinement = process::confine(user, openings)?;
     for warning in confinement.warnings() {

@@ -1,11 +1,10 @@
 //! The secret of a server that was given none: made once, kept in a file that only its user reads.
 
-use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::{env, fmt};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +12,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::files;
+use crate::state;
 
 /// The file's name in the state directory.
 const FILE: &str = "static-auth-secret";
@@ -97,28 +97,8 @@ pub fn existing() -> Result<Option<FirstRunSecret>, Error> {
     }
 }
 
-/// Where the server keeps what outlives it.
-pub(super) fn state_directory() -> Result<PathBuf, Error> {
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let chosen = choose_directory(&variable).map(|path| path.components().collect());
-    chosen.ok_or_else(|| Error {
-        path: None,
-        source: io::Error::new(
-            ErrorKind::NotFound,
-            "none of STATE_DIRECTORY, XDG_STATE_HOME and HOME is set",
-        ),
-    })
-}
-
-fn choose_directory(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if let Some(directories) = variable("STATE_DIRECTORY") {
-        // systemd joins several by colons.
-        return env::split_paths(&directories).next();
-    }
-    let state_home = variable("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&variable("HOME")?).join(".local/state")))?;
-    Some(state_home.join("turnstone"))
+fn state_directory() -> Result<PathBuf, Error> {
+    state::place().map_err(|source| Error { path: None, source })
 }
 
 fn secret_in(directory: &Path) -> io::Result<FirstRunSecret> {
@@ -249,28 +229,5 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join(FILE), "\n").unwrap();
         assert!(secret_in(home.path()).is_err());
-    }
-
-    #[test]
-    fn prefers_the_directory_that_systemd_made() {
-        let some = |set: &'static [(&str, &str)]| {
-            choose_directory(&|name| {
-                set.iter()
-                    .find(|(known, _)| *known == name)
-                    .map(|(_, value)| value.into())
-            })
-        };
-        let all = &[
-            ("STATE_DIRECTORY", "/var/lib/turnstone:/var/lib/other"),
-            ("XDG_STATE_HOME", "/xdg"),
-            ("HOME", "/users/a"),
-        ];
-        assert_eq!(some(all), Some("/var/lib/turnstone".into()));
-        assert_eq!(some(&all[1..]), Some("/xdg/turnstone".into()));
-        assert_eq!(
-            some(&all[2..]),
-            Some("/users/a/.local/state/turnstone".into())
-        );
-        assert_eq!(some(&[]), None);
     }
 }

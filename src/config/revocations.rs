@@ -4,26 +4,19 @@
 //! system can replace it, and nothing else: the secret of a first run lies beside the directory.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, fchown};
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::first_run;
 use crate::auth::{REVOCATIONS_MAX, Revocations, RevokedName};
+use crate::state::{self, OpenError};
 
 /// In the state directory.
 const DIRECTORY: &str = "revocations";
 
 const FILE: &str = "revocations.json";
-
-/// What the file is while it is written.
-const DRAFT: &str = "revocations.json.new";
 
 /// Bytes of the file at most: each revocation with the longest name, every byte of it escaped.
 const FILE_LEN_MAX: u64 = REVOCATIONS_MAX as u64 * 6 * 1024;
@@ -31,9 +24,7 @@ const FILE_LEN_MAX: u64 = REVOCATIONS_MAX as u64 * 6 * 1024;
 /// The place of the revocations, open for as long as the server runs.
 #[derive(Debug)]
 pub struct RevocationFile {
-    /// Locked as long as it is open, if it is the only server's.
-    directory: File,
-    is_shared: bool,
+    directory: state::Directory,
     path: PathBuf,
 }
 
@@ -95,49 +86,22 @@ impl RevocationFile {
     /// # Errors
     /// If there is no directory and none can be made, or there is one that cannot be opened.
     pub fn open(owner: Option<(u32, u32)>) -> Result<Self, RevocationError> {
-        let state = first_run::state_directory();
+        let state = state::place();
         let state = state.map_err(|error| RevocationError::NoPlace(error.to_string()))?;
         Self::open_in(&state, owner)
     }
 
     fn open_in(state: &Path, owner: Option<(u32, u32)>) -> Result<Self, RevocationError> {
-        let path = state.join(DIRECTORY);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        if let Err(error) = made
-            && fs::symlink_metadata(&path).is_err()
-        {
-            let why = format!("cannot make {} ({error})", path.display());
-            return Err(RevocationError::NoPlace(why));
-        }
-        let unreadable = |error: io::Error| RevocationError::Unreadable {
-            path: path.clone(),
-            why: error.to_string(),
-        };
-        // A link could lead to a directory of somebody else.
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&path, flags, Mode::empty());
-        let directory = directory.map_err(|error| unreadable(error.into()))?;
-        // Each of two servers would write its own revocations over those of the other.
-        let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive);
-        let file = Self {
-            directory: directory.into(),
-            is_shared: locked == Err(Errno::WOULDBLOCK),
-            path: path.join(FILE),
-        };
-        if let Some((user, group)) = owner {
-            file.give_to(user, group).map_err(unreadable)?;
-        }
-        Ok(file)
-    }
-
-    /// In a container that lets root be nobody else the server stays root, and so do its files.
-    /// Whether they can be written then shows in writing them.
-    fn give_to(&self, user: u32, group: u32) -> io::Result<()> {
-        let _ = fchown(&self.directory, Some(user), Some(group));
-        if let Some(file) = self.existing()? {
-            let _ = fchown(file, Some(user), Some(group));
-        }
-        Ok(())
+        let directory = state::Directory::open(state.join(DIRECTORY), owner);
+        let directory = directory.map_err(|error| match error {
+            OpenError::NoPlace(why) => RevocationError::NoPlace(why),
+            OpenError::Unusable(path, error) => RevocationError::Unreadable {
+                path,
+                why: error.to_string(),
+            },
+        })?;
+        let path = directory.path(FILE);
+        Ok(Self { directory, path })
     }
 
     /// The directory, which is to stay writable.
@@ -164,12 +128,10 @@ impl RevocationFile {
 
     fn try_load(&self, now_unix_s: u64) -> io::Result<Revocations> {
         let mut revocations = Revocations::default();
-        let Some(file) = self.existing()? else {
+        let Some(text) = self.directory.read(FILE, FILE_LEN_MAX)? else {
             return Ok(revocations);
         };
-        let mut text = String::new();
-        file.take(FILE_LEN_MAX).read_to_string(&mut text)?;
-        let content: Content = serde_json::from_str(&text)?;
+        let content: Content = serde_json::from_slice(&text)?;
         for entry in content.revocations {
             let name = match (&entry.user, &entry.username) {
                 (Some(user), None) => RevokedName::User(user),
@@ -183,25 +145,12 @@ impl RevocationFile {
         Ok(revocations)
     }
 
-    fn existing(&self) -> io::Result<Option<File>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat(&self.directory, FILE, flags, Mode::empty()) {
-            Ok(file) => Ok(Some(file.into())),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Replaces what is kept. Whatever happens meanwhile, the file is the old one or the new one,
     /// whole. It may take as long as the disk.
     ///
     /// # Errors
     /// Of the file system, or if another server has the directory. The old file stays then.
     pub fn save(&self, revocations: &Revocations) -> io::Result<()> {
-        if self.is_shared {
-            let why = "another server keeps its own there; give each a STATE_DIRECTORY";
-            return Err(io::Error::new(ErrorKind::ResourceBusy, why));
-        }
         let entries = revocations.iter().map(|(name, until_unix_s)| {
             let (user, username) = match name {
                 RevokedName::User(name) => (Some(name.to_owned()), None),
@@ -216,16 +165,7 @@ impl RevocationFile {
         let content = Content {
             revocations: entries.collect(),
         };
-        let text = serde_json::to_vec(&content)?;
-        // A process that died here left its draft.
-        let _ = unlinkat(&self.directory, DRAFT, AtFlags::empty());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let draft = openat(&self.directory, DRAFT, flags, Mode::RUSR | Mode::WUSR)?;
-        let mut draft = File::from(draft);
-        draft.write_all(&text)?;
-        draft.sync_all()?;
-        renameat(&self.directory, DRAFT, &self.directory, FILE)?;
-        self.directory.sync_all()
+        self.directory.replace(FILE, &serde_json::to_vec(&content)?)
     }
 }
 
@@ -235,6 +175,7 @@ fn invalid(why: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
@@ -255,8 +196,6 @@ mod tests {
         let mine = fs::metadata(home.path()).unwrap();
         let file = RevocationFile::open_in(&state, Some((mine.uid(), mine.gid()))).unwrap();
         assert_eq!(file.load(5).unwrap(), Revocations::default());
-        file.save(&some()).unwrap();
-        fs::write(state.join(DIRECTORY).join(DRAFT), "of one who died").unwrap();
         file.save(&some()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!(mode(file.path()), 0o600);

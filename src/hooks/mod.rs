@@ -13,7 +13,6 @@ mod event;
 mod queue;
 mod signature;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use tokio::time::timeout;
 pub use event::{Event, Kind, Who};
 pub use queue::{BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
 
+use crate::https::{PrepareError, Target};
 use crate::metrics::HookEvents;
 use client::Client;
 use delivery::Delivery;
@@ -78,41 +78,18 @@ impl Default for Timing {
     }
 }
 
-/// Why hooks cannot be used.
-#[derive(Debug)]
-pub enum PrepareError {
-    /// The file of authorities is not usable.
-    CaFile(PathBuf, String),
-    /// The system has no authorities.
-    NoRoots(String),
-    /// The system does not say how names are resolved.
-    Resolver(String),
-}
-
-impl fmt::Display for PrepareError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CaFile(path, error) => write!(
-                f,
-                "hooks.ca_file: {} has no usable certificates ({error}); write those of the \
-                 authorities as PEM",
-                path.display()
-            ),
-            Self::NoRoots(error) => write!(
-                f,
-                "hooks.url: this system has no certificates of authorities ({error}); install \
-                 ca-certificates, or set hooks.ca_file"
-            ),
-            Self::Resolver(error) => write!(
-                f,
-                "hooks.url: names cannot be resolved ({error}); mend /etc/resolv.conf, or write an \
-                 address"
-            ),
+impl Settings {
+    /// Whom the requests are for.
+    pub fn target(&self) -> Target {
+        Target {
+            url_key: "hooks.url",
+            url: self.url.clone(),
+            ca_key: "hooks.ca_file",
+            ca_file: self.ca_file.clone(),
+            timeout: self.timeout,
         }
     }
 }
-
-impl std::error::Error for PrepareError {}
 
 /// Hooks that have every file that they need, and do nothing yet.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! [`hide_memory`] comes first, before any secret is read. [`confine`] comes when the listeners are
 //! bound and the secrets read. Nothing is needed afterwards that a process without a single right
 //! does not have: relay ports and later listeners are above 1023, and have the system's buffers. No
-//! file is opened again but those that a reload reads, and in one directory, which holds revocations.
+//! file is opened again but those that a reload reads, and in directories of the server's own.
 
 mod capabilities;
 mod identity;

@@ -2,8 +2,8 @@
 //! user is.
 //!
 //! A configuration is read again, and files are replaced rather than written to: so their directories
-//! stay readable, as far as the user may read there. One directory that the server keeps files in is
-//! open, and one TCP port for connecting to. A listener may be added, so binding is open.
+//! stay readable, as far as the user may read there. Directories that the server keeps files in are
+//! open, and few TCP ports for connecting to. A listener may be added, so binding is open.
 
 use std::fmt;
 use std::fs;
@@ -24,7 +24,7 @@ const FILES: ABI = ABI::V8;
 /// readable.
 const SHARED_DEPTH: usize = 1;
 
-/// What is left in the directory of the server's own files: reading them, and putting whole new ones
+/// What is left in the directories of the server's own files: reading them, and putting whole new ones
 /// in their place.
 const OWN_FILES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | WriteFile | Truncate | MakeReg | RemoveFile | ReadDir
@@ -35,10 +35,10 @@ const OWN_FILES: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 pub struct Openings<'a> {
     /// Files to be read again, and what takes their place in their directories.
     pub readable: &'a [PathBuf],
-    /// The one directory in which files can be made, read and replaced.
-    pub writable: Option<BorrowedFd<'a>>,
-    /// The one TCP port that can be connected to.
-    pub connect_port: Option<u16>,
+    /// The directories in which files can be made, read and replaced.
+    pub writable: &'a [BorrowedFd<'a>],
+    /// The TCP ports that can be connected to.
+    pub connect_ports: &'a [u16],
 }
 
 /// What Landlock closes.
@@ -51,7 +51,7 @@ pub struct Sandbox {
     lacking: Option<String>,
     abstract_sockets: bool,
     has_own_files: bool,
-    connect_port: Option<u16>,
+    connect_ports: Vec<u16>,
 }
 
 impl Sandbox {
@@ -64,7 +64,7 @@ impl Sandbox {
     /// Not closed, because Landlock has no right for it: connecting by `MSG_FASTOPEN`; Multipath TCP; Unix sockets by
     /// path, of which systemd's is one; new namespaces and other system calls.
     ///
-    /// `connect_port` stays open for `connect`, at whatever address: Landlock knows ports only.
+    /// `connect_ports` stay open for `connect`, at whatever address: Landlock knows ports only.
     ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
@@ -72,20 +72,23 @@ impl Sandbox {
         let Openings {
             readable: files,
             writable,
-            connect_port,
+            connect_ports,
         } = openings;
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
         let mut readable = readable(files);
-        let restricted = restrict(abstract_sockets, &readable, writable, connect_port);
+        let restricted = restrict(abstract_sockets, &readable, writable, connect_ports);
         let has_openings = restricted.is_ok();
-        let has_own_files = has_openings && writable.is_some();
-        let connect_port = connect_port.filter(|_| has_openings);
+        let has_own_files = has_openings && !writable.is_empty();
+        let mut connect_ports: Vec<u16> = connect_ports.to_vec();
+        connect_ports.sort_unstable();
+        connect_ports.dedup();
+        connect_ports.retain(|_| has_openings);
         // Where the call that makes exceptions is filtered, there are none.
         let restricted = restricted.or_else(|_| {
             readable.clear();
-            restrict(abstract_sockets, &[], None, None)
+            restrict(abstract_sockets, &[], &[], &[])
         });
         let (version, lacking) = match restricted {
             Ok(status) => outcome(&status),
@@ -97,7 +100,7 @@ impl Sandbox {
             lacking,
             abstract_sockets,
             has_own_files,
-            connect_port,
+            connect_ports,
         }
     }
 
@@ -110,7 +113,7 @@ impl Sandbox {
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
             has_own_files: false,
-            connect_port: None,
+            connect_ports: vec![],
         }
     }
 
@@ -139,9 +142,15 @@ impl fmt::Display for Sandbox {
             })?;
         }
         if version >= 4 {
-            match self.connect_port {
-                None => f.write_str(", no TCP connect")?,
-                Some(port) => write!(f, ", TCP connect to port {port} only")?,
+            match &self.connect_ports[..] {
+                [] => f.write_str(", no TCP connect")?,
+                [first, others @ ..] => {
+                    write!(f, ", TCP connect to port {first}")?;
+                    for port in others {
+                        write!(f, " and {port}")?;
+                    }
+                    f.write_str(" only")?;
+                }
             }
         }
         if version >= 6 {
@@ -178,8 +187,8 @@ fn readable(files: &[PathBuf]) -> Vec<PathBuf> {
 fn restrict(
     abstract_sockets: bool,
     readable: &[PathBuf],
-    writable: Option<BorrowedFd<'_>>,
-    connect_port: Option<u16>,
+    writable: &[BorrowedFd<'_>],
+    connect_ports: &[u16],
 ) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
@@ -193,10 +202,10 @@ fn restrict(
         // One that this user cannot reach is left out.
         rules = rules.add_rules(path_beneath_rules(readable, AccessFs::ReadFile))?;
     }
-    if let Some(directory) = writable {
+    for directory in writable {
         rules = rules.add_rule(PathBeneath::new(directory, OWN_FILES))?;
     }
-    if let Some(port) = connect_port {
+    for &port in connect_ports {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self()
@@ -364,7 +373,7 @@ mod tests {
         let confined = std::thread::spawn(move || {
             let directory = File::open(&own).unwrap();
             let sandbox = Sandbox::enter(Openings {
-                writable: Some(directory.as_fd()),
+                writable: &[directory.as_fd()],
                 ..Openings::default()
             });
             fs::write(own.join("draft"), "whole").unwrap();
@@ -396,7 +405,7 @@ mod tests {
         let [open, closed] = listeners.each_ref().map(|it| it.local_addr().unwrap());
         let confined = std::thread::spawn(move || {
             let sandbox = Sandbox::enter(Openings {
-                connect_port: Some(open.port()),
+                connect_ports: &[open.port()],
                 ..Openings::default()
             });
             let Some(4..) = sandbox.version else {
