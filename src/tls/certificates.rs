@@ -7,33 +7,45 @@ use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::challenges::Challenges;
 use super::names::Fit;
 use super::pair::Pair;
 
 /// The pairs in force, in the operator's order. A handshake takes those that are in force when it
 /// chooses; connections that there are have chosen.
 #[derive(Debug)]
-pub struct Certificates(ArcSwap<Vec<Arc<Pair>>>);
+pub struct Certificates {
+    pairs: ArcSwap<Vec<Arc<Pair>>>,
+    challenges: Arc<Challenges>,
+}
 
 impl Certificates {
     /// Those to begin with. Without any, every handshake is refused.
     pub fn new(pairs: Vec<Arc<Pair>>) -> Self {
-        Self(ArcSwap::from_pointee(pairs))
+        Self {
+            pairs: ArcSwap::from_pointee(pairs),
+            challenges: Arc::default(),
+        }
     }
 
     /// Puts others in their place, all at once.
     pub fn replace(&self, pairs: Vec<Arc<Pair>>) {
-        self.0.store(Arc::new(pairs));
+        self.pairs.store(Arc::new(pairs));
     }
 
     /// Those in force.
     pub fn pairs(&self) -> Arc<Vec<Arc<Pair>>> {
-        self.0.load_full()
+        self.pairs.load_full()
+    }
+
+    /// What authorities are shown.
+    pub const fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
     }
 
     /// For a client that names a server, and verifies signatures of these kinds.
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let pairs = self.0.load();
+        let pairs = self.pairs.load();
         let fit = |pair: &Pair| name.and_then(|name| pair.fit(name));
         let can_verify = |pair: &Pair| pair.certified().key.choose_scheme(schemes).is_some();
         // Whoever asks for none of the names may still know the address by another way, and whoever
@@ -53,6 +65,9 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if Challenges::is_asked(&client) {
+            return self.challenges.choose(client.server_name());
+        }
         self.choose(client.server_name(), client.signature_schemes())
     }
 }

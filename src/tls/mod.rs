@@ -6,6 +6,7 @@
 //! is made once a process. Nothing here opens a file, waits, or logs.
 
 mod certificates;
+mod challenges;
 mod names;
 mod pair;
 mod server;
@@ -13,5 +14,6 @@ mod server;
 pub(crate) mod testing;
 
 pub use certificates::Certificates;
+pub use challenges::{ALPN_ACME, Challenges};
 pub use pair::{Files, Flaw, Pair, PairError, Part, Stamp};
 pub use server::{ConfigError, server_config};

@@ -246,6 +246,11 @@ impl Pair {
         &self.addresses
     }
 
+    /// The beginning of its time, in Unix seconds.
+    pub const fn not_before_unix_s(&self) -> i64 {
+        self.not_before_unix_s
+    }
+
     /// The end of its time, in Unix seconds.
     pub const fn not_after_unix_s(&self) -> i64 {
         self.not_after_unix_s

@@ -8,6 +8,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 
 use super::certificates::Certificates;
+use super::challenges::ALPN_ACME;
 
 /// The application protocol of TURN (RFC 7443 section 3).
 const ALPN_TURN: &[u8] = b"stun.turn";
@@ -44,7 +45,9 @@ pub fn server_config(certificates: &Arc<Certificates>) -> Result<Arc<ServerConfi
         .map_err(ConfigError)?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![ALPN_TURN.to_vec(), ALPN_NAT_DISCOVERY.to_vec()];
+    // An authority offers its protocol alone, and gets a certificate while it is asked to look.
+    let protocols = [ALPN_TURN, ALPN_NAT_DISCOVERY, ALPN_ACME];
+    config.alpn_protocols = protocols.map(<[u8]>::to_vec).to_vec();
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // Off as the library has them, which is not ours to rely on: what a client sends early could be
@@ -258,6 +261,45 @@ mod tests {
         assert_eq!(ask(&both), Ok(Some(ALPN_TURN.to_vec())));
         let discovery = Some(ALPN_NAT_DISCOVERY.to_vec());
         assert_eq!(ask(&[ALPN_NAT_DISCOVERY]), Ok(discovery));
+    }
+
+    /// ACME-06: an authority gets the certificate of the name that it looks for, and others do not.
+    #[test]
+    fn challenges_are_for_authorities() {
+        let authority = Authority::new();
+        let pair = authority.issue(&["turn.example.org"]).pair();
+        let certificates = Arc::new(Certificates::new(vec![Arc::clone(&pair)]));
+        let config = server_config(&certificates).unwrap();
+        let ask = |offered: &[&[u8]], name: &str| {
+            let mut client = client_of(&authority, aws_lc_rs::default_provider());
+            client.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
+            let met = meet(&Arc::new(client), &config, name)?;
+            Ok::<_, Error>((shown(&met.0), met.0.alpn_protocol().map(<[u8]>::to_vec)))
+        };
+        assert!(
+            ask(&[ALPN_ACME], "turn.example.org").is_err(),
+            "none is looked for"
+        );
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["turn.example.org".to_owned()]).unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let challenges = certificates.challenges();
+        challenges
+            .add("turn.example.org", cert.der().to_vec(), key.serialize_der())
+            .unwrap();
+        assert!(challenges.add("x", vec![], vec![1]).is_err(), "no key");
+        let choose = |name: &str| challenges.choose(Some(name)).map(|it| it.cert[0].clone());
+        assert_eq!(choose("TURN.example.org").as_ref(), Some(cert.der()));
+        assert_eq!(choose("example.org"), None);
+        assert!(challenges.choose(None).is_none());
+        assert!(ask(&[ALPN_ACME], "example.org").is_err(), "not looked for");
+        let (client_gets, protocol) = ask(&[ALPN_TURN], "turn.example.org").unwrap();
+        assert_eq!(
+            (client_gets, protocol.as_deref()),
+            (der(&pair), Some(ALPN_TURN))
+        );
+        challenges.clear();
+        assert!(choose("turn.example.org").is_none());
     }
 
     /// By tickets, in both versions.

@@ -42,6 +42,9 @@ const ALERT_MAX: usize = 64;
 /// What a client asks for by ALPN that wants to know its address and no more (RFC 7443).
 const NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
 
+/// What an authority asks for that looks who is behind a name (RFC 8737).
+const ACME: &[u8] = b"acme-tls/1";
+
 /// Where a worker makes records, whichever connection they are for.
 #[derive(Clone)]
 pub(super) struct Workbench(Rc<RefCell<Box<[u8]>>>);
@@ -301,10 +304,18 @@ impl Session {
                 }
             };
             used += discard;
-            if let Some(progress) = progress {
-                return Ok((progress, used));
+            match progress {
+                // The handshake was all that it wanted, and nothing else is for it.
+                Some(_) if self.has_been_looked_at() => return Ok((Progress::Closed, used)),
+                Some(progress) => return Ok((progress, used)),
+                None => {}
             }
         }
+    }
+
+    /// Whether an authority has seen who is behind a name.
+    fn has_been_looked_at(&self) -> bool {
+        !self.rustls.is_handshaking() && self.rustls.alpn_protocol() == Some(ACME)
     }
 
     /// Takes the alert that says what was wrong.
