@@ -11,6 +11,9 @@ pub mod wire;
 
 // What touches the operating system.
 
+// Certificates from an ACME server.
+#[cfg(feature = "server")]
+pub mod acme;
 // HTTP for operators.
 #[cfg(feature = "server")]
 pub mod admin;

@@ -16,8 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "config", "engine", "hooks", "https", "log", "metrics", "process", "state",
-            "tls", "turn", "auth", "wire",
+            "acme", "admin", "config", "engine", "hooks", "https", "log", "metrics", "process",
+            "state", "tls", "turn", "auth", "wire",
         ],
     ),
     // An ordinary client, which knows nothing of this server.
@@ -35,6 +35,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine::udp", &[]),
     // What it sends is the core's events.
     ("hooks", &["https", "metrics", "turn"]),
+    // What it gets is a pair for a store that it does not know.
+    ("acme", &["https", "metrics", "state", "tls"]),
     ("https", &[]),
     ("state", &[]),
     ("log", &["config"]),

@@ -5,6 +5,7 @@
 //! others may look ([`Metrics`]). A scrape sums those copies; it asks no worker. No label is of a
 //! client's choosing, so the number of time series is fixed.
 
+mod acme;
 mod block;
 mod certificates;
 mod collector;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use acme::{Acme, AcmeState};
 pub use certificates::Certificates;
 pub use http::{HttpRequests, HttpService};
 pub use process::Process;
@@ -65,6 +67,7 @@ pub struct Metrics {
     certificates: Certificates,
     http: HttpRequests,
     hooks: HookSource,
+    acme: Acme,
     start: Instant,
     started: SystemTime,
 }
@@ -81,6 +84,7 @@ impl Metrics {
             certificates: Certificates::default(),
             http: HttpRequests::default(),
             hooks: HookSource::default(),
+            acme: Acme::default(),
             start: Instant::now(),
             started,
         }
@@ -151,6 +155,11 @@ impl Metrics {
 
     fn hook_events(&self) -> HookEvents {
         self.hooks.0.get().map(|ask| ask()).unwrap_or_default()
+    }
+
+    /// What became of orders for certificates.
+    pub const fn acme(&self) -> &Acme {
+        &self.acme
     }
 
     /// Everything as OpenMetrics text.

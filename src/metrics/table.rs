@@ -221,6 +221,17 @@ metrics! {
     Gauge "turnstone_hook_events_queued" []
         "Events that wait for the receiver of hooks"
         => |it, out| out.number(&[], it.metrics.hook_events().queued);
+    Counter "turnstone_acme_orders_total" ["result"]
+        "Attempts to get a certificate from the ACME server"
+        => |it, out| {
+            out.number(&["success"], it.metrics.acme.succeeded())?;
+            out.number(&["failure"], it.metrics.acme.failed())
+        };
+    Gauge "turnstone_acme_next_attempt_timestamp_seconds" []
+        "Unix time of the next attempt to get a certificate; 0 without an ACME server, or while one is under way"
+        => |it, out| {
+            out.number(&[], it.metrics.acme.state().next_attempt_unix_s.unwrap_or(0))
+        };
     Gauge "process_start_time_seconds" []
         "Unix time at which the server started"
         => |it, out| out.number(&[], unix_s(it.metrics.started));

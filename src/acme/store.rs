@@ -1,0 +1,280 @@
+//! What outlives the process: the account, the certificate with its key, and when orders were made.
+//!
+//! The files are named after what they are for: another authority has another account, and other
+//! names have another certificate.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use instant_acme::AccountCredentials;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::schedule::ATTEMPTS_PER_HOUR;
+use crate::state::Directory;
+use crate::tls::{Files, Pair, Stamp};
+
+/// Bytes of a file at most: a chain of ten certificates has less than a tenth.
+const FILE_LEN_MAX: u64 = 1 << 20;
+
+/// Bytes of the hash in names.
+const HASH_LEN: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: Directory,
+    account: String,
+    certificate: String,
+    attempts: String,
+    domains: Vec<String>,
+}
+
+/// An account with an authority.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptAccount {
+    /// Where the authority may write to, as it was last told.
+    pub(super) email: Option<String>,
+    pub(super) credentials: AccountCredentials,
+}
+
+/// When orders were made, the last ones.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Attempts {
+    unix_s: Vec<u64>,
+}
+
+impl Store {
+    pub(super) fn new(directory: Directory, authority: &str, domains: &[String]) -> Self {
+        let mut sorted = domains.to_vec();
+        sorted.sort();
+        let of_account = hash(&[authority]);
+        let of_domains = hash(&[authority, &sorted.join(",")]);
+        let first = domains.first().map_or("", String::as_str);
+        Self {
+            directory,
+            account: format!("account-{of_account}.json"),
+            certificate: format!("{first}-{of_domains}.pem"),
+            attempts: format!("attempts-{of_domains}.json"),
+            domains: domains.to_vec(),
+        }
+    }
+
+    pub(super) const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Where the certificate is, with its key in the same file.
+    pub(super) fn certificate_path(&self) -> PathBuf {
+        self.directory.path(&self.certificate)
+    }
+
+    /// The account, if there is one.
+    pub(super) fn account(&self) -> Option<KeptAccount> {
+        let read = self.directory.read(&self.account, FILE_LEN_MAX);
+        let parsed = read.and_then(|bytes| {
+            let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(io::Error::from);
+            bytes.map(|bytes| parse(&bytes)).transpose()
+        });
+        parsed.unwrap_or_else(|error| {
+            self.set_aside(&self.account, "account", &error.to_string());
+            None
+        })
+    }
+
+    pub(super) fn keep_account(&self, account: &KeptAccount) -> io::Result<()> {
+        let text = zeroize::Zeroizing::new(serde_json::to_vec(account)?);
+        self.directory.replace(&self.account, &text)
+    }
+
+    /// An account that the authority does not know.
+    pub(super) fn forget_account(&self, why: &str) {
+        self.set_aside(&self.account, "account", why);
+    }
+
+    /// The certificate, if there is one that can be used, or could: it may have expired.
+    pub(super) fn certificate(&self) -> Option<Arc<Pair>> {
+        let read = self.directory.read(&self.certificate, FILE_LEN_MAX);
+        let pair = match read {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => self.check(&bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        match pair {
+            Ok(pair) => Some(Arc::new(pair)),
+            Err(error) => {
+                self.set_aside(&self.certificate, "certificate", &error);
+                None
+            }
+        }
+    }
+
+    /// What came from an authority, with its key, if it can be used.
+    ///
+    /// # Errors
+    /// Why not, to be read after what it is.
+    pub(super) fn check(&self, pem: &[u8]) -> Result<Pair, String> {
+        let path = self.certificate_path();
+        let files = Files {
+            cert: path.clone(),
+            key: path,
+        };
+        let stamp = Stamp::of(&files);
+        let pair = Pair::from_pem(files, stamp, pem, pem).map_err(|error| error.what)?;
+        match self.domains.iter().find(|domain| !pair.covers(domain)) {
+            Some(domain) => Err(format!("is not for {domain}")),
+            None => Ok(pair),
+        }
+    }
+
+    /// Keeps a certificate with its key, and returns it as it is kept.
+    pub(super) fn keep_certificate(&self, pem: &[u8]) -> io::Result<Arc<Pair>> {
+        self.directory.replace(&self.certificate, pem)?;
+        self.check(pem).map(Arc::new).map_err(io::Error::other)
+    }
+
+    /// When the last orders were made, in Unix seconds.
+    pub(super) fn attempts(&self) -> Vec<u64> {
+        let read = self.directory.read(&self.attempts, FILE_LEN_MAX);
+        // They bound orders, and are good for nothing else: one that is lost is one order more.
+        let bytes = read.ok().flatten().unwrap_or_default();
+        let attempts: Attempts = serde_json::from_slice(&bytes).unwrap_or_default();
+        attempts.unix_s
+    }
+
+    /// Adds one.
+    pub(super) fn note_attempt(&self, unix_s: u64) -> io::Result<()> {
+        let mut attempts = self.attempts();
+        attempts.push(unix_s);
+        let surplus = attempts.len().saturating_sub(ATTEMPTS_PER_HOUR);
+        attempts.drain(..surplus);
+        let text = serde_json::to_vec(&Attempts { unix_s: attempts })?;
+        self.directory.replace(&self.attempts, &text)
+    }
+
+    fn set_aside(&self, name: &str, what: &str, why: &str) {
+        let path = self.directory.path(name);
+        let path = path.display();
+        match self.directory.set_aside(name) {
+            Ok(aside) => tracing::warn!(
+                "ACME: the {what} in {path} cannot be used ({why}); it is now {}, and a new one is \
+                 asked for",
+                aside.display()
+            ),
+            Err(error) => tracing::warn!(
+                "ACME: the {what} in {path} cannot be used ({why}), nor be set aside ({error}); \
+                 remove it"
+            ),
+        }
+    }
+}
+
+fn hash(parts: &[&str]) -> String {
+    let digest = Sha256::digest(parts.join("\n"));
+    digest[..HASH_LEN]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::tls::testing::{Authority, Made};
+
+    const CA: &str = "https://ca.example/directory";
+
+    fn store(home: &tempfile::TempDir, authority: &str, domains: &[&str]) -> Store {
+        let directory = Directory::open(home.path().join("acme"), None).unwrap();
+        let domains: Vec<String> = domains.iter().map(|&it| it.to_owned()).collect();
+        Store::new(directory, authority, &domains)
+    }
+
+    fn pem(made: &Made) -> Vec<u8> {
+        format!("{}{}", made.key, made.cert).into_bytes()
+    }
+
+    /// ACME-02: what is kept is found again, by who asks for the same.
+    #[test]
+    fn a_certificate_is_kept_for_its_names_and_authority() {
+        let home = tempfile::tempdir().unwrap();
+        let names = ["a.example.org", "b.example.org"];
+        let kept = store(&home, CA, &names);
+        assert!(kept.certificate().is_none());
+        let made = Authority::new().issue(&names);
+        let pair = kept.keep_certificate(&pem(&made)).unwrap();
+        assert_eq!(kept.certificate().unwrap(), pair);
+        let file = kept.certificate_path();
+        assert!(
+            file.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("a.example.org-")
+        );
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o7777, 0o600);
+        for other in [
+            store(&home, "https://other.example/", &names),
+            store(&home, CA, &names[..1]),
+        ] {
+            assert!(other.certificate().is_none());
+        }
+    }
+
+    /// ACME-02: what is broken is neither used nor lost.
+    #[test]
+    fn what_is_broken_is_set_aside() {
+        let home = tempfile::tempdir().unwrap();
+        let store = store(&home, CA, &["a.example.org"]);
+        let authority = Authority::new();
+        let whole = pem(&authority.issue(&["a.example.org"]));
+        let foreign = pem(&authority.issue(&["b.example.org"]));
+        let mixed = [
+            authority.issue(&["a.example.org"]).key.into_bytes(),
+            whole[300..].to_vec(),
+        ];
+        for broken in [
+            &b""[..],
+            b"\xff",
+            &whole[..whole.len() / 2],
+            &foreign,
+            &mixed.concat(),
+        ] {
+            store.directory.replace(&store.certificate, broken).unwrap();
+            assert!(store.certificate().is_none());
+            let aside = store
+                .directory
+                .path(&format!("{}.broken", store.certificate));
+            assert_eq!(fs::read(aside).unwrap(), broken);
+            assert!(!store.certificate_path().exists());
+        }
+        for broken in ["", "{}", "[1]", "{\"id\":\"x\",\"key_pkcs8\":\"%\"}"] {
+            store
+                .directory
+                .replace(&store.account, broken.as_bytes())
+                .unwrap();
+            assert!(store.account().is_none(), "{broken}");
+            assert!(!store.directory.path(&store.account).exists());
+        }
+    }
+
+    /// ACME-04
+    #[test]
+    fn attempts_are_remembered() {
+        let home = tempfile::tempdir().unwrap();
+        let store = store(&home, CA, &["a.example.org"]);
+        assert!(store.attempts().is_empty());
+        for unix_s in 1..=5 {
+            store.note_attempt(unix_s).unwrap();
+        }
+        assert_eq!(store.attempts(), [3, 4, 5]);
+        store.directory.replace(&store.attempts, b"broken").unwrap();
+        assert!(store.attempts().is_empty());
+    }
+}
