@@ -1,6 +1,7 @@
 //! The certificates of a server that runs: read again when their files change, or when somebody asks
 //! for it, and watched for their end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -89,15 +90,22 @@ struct Seen {
 pub(super) struct Keeper {
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
+    /// The file of one that somebody else looks after.
+    issued: Option<PathBuf>,
     seen: Vec<Seen>,
     tell_expiry_at_unix_s: i64,
 }
 
 impl Keeper {
-    pub(super) fn new(certificates: Arc<Certificates>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        certificates: Arc<Certificates>,
+        metrics: Arc<Metrics>,
+        issued: Option<PathBuf>,
+    ) -> Self {
         Self {
             certificates,
             metrics,
+            issued,
             seen: Vec::new(),
             tell_expiry_at_unix_s: 0,
         }
@@ -124,10 +132,20 @@ impl Keeper {
         self.seen
             .retain(|seen| pairs.iter().any(|pair| *pair.files() == seen.files));
         for pair in pairs.iter() {
-            if self.is_due(pair) {
+            if !self.is_issued(pair) && self.is_due(pair) {
                 self.read(pair);
             }
         }
+    }
+
+    /// Whether who looks after it need not be told: it may have been made for a few days.
+    fn is_renewed_in_time(&self, pair: &Pair, now_unix_s: i64) -> bool {
+        let life = pair.not_after_unix_s() - pair.not_before_unix_s();
+        self.is_issued(pair) && pair.not_after_unix_s() - now_unix_s > life / 4
+    }
+
+    fn is_issued(&self, pair: &Pair) -> bool {
+        self.issued.as_ref() == Some(&pair.files().cert)
     }
 
     /// Whether a pair is to be read: its files are what they were a look ago, and have not been tried
@@ -155,6 +173,7 @@ impl Keeper {
     /// Reads every pair because somebody wants it, and says what came of it.
     fn read_again(&self) {
         let pairs = self.certificates.pairs();
+        let pairs: Vec<_> = pairs.iter().filter(|pair| !self.is_issued(pair)).collect();
         if pairs.is_empty() {
             tracing::warn!("SIGUSR2 ignored: there are no certificates to read again");
             return;
@@ -200,7 +219,7 @@ impl Keeper {
         self.tell_expiry_at_unix_s = now_unix_s + EXPIRY_INTERVAL_S;
         for pair in self.certificates.pairs().iter() {
             let left = pair.days_left(now_unix_s);
-            if left < EXPIRY_DAYS {
+            if left < EXPIRY_DAYS && !self.is_renewed_in_time(pair, now_unix_s) {
                 let (file, names) = (pair.files().cert.display(), pair.names().join(", "));
                 let expires = days(left);
                 tracing::warn!(file = %file, names, expires, "a certificate is due for renewal");
@@ -254,7 +273,7 @@ mod tests {
             let shared = Arc::new(Shared::new(PortPool::new(&[], 50_000..=50_009, &[])));
             let metrics = Arc::new(Metrics::new(1, shared, Process::open()));
             Self {
-                keeper: Keeper::new(certificates, metrics),
+                keeper: Keeper::new(certificates, metrics, None),
                 files,
                 authority,
                 _home: home,
@@ -362,6 +381,19 @@ mod tests {
         trial.keeper.read_again();
         assert_eq!(trial.in_force(), before);
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 1));
+    }
+
+    /// A certificate of ACME may be for some days, and is renewed with a third of them left.
+    #[test]
+    fn what_is_renewed_in_time_is_not_told_of() {
+        let mut trial = Trial::new();
+        let pair = trial.in_force();
+        let life = pair.not_after_unix_s() - pair.not_before_unix_s();
+        let late = pair.not_after_unix_s() - life / 4;
+        assert!(!trial.keeper.is_renewed_in_time(&pair, late - 1));
+        trial.keeper.issued = Some(trial.files.cert.clone());
+        assert!(trial.keeper.is_renewed_in_time(&pair, late - 1));
+        assert!(!trial.keeper.is_renewed_in_time(&pair, late));
     }
 
     /// TLS-03: a reload that takes its time puts no old certificate back.

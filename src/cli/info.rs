@@ -30,6 +30,7 @@ struct Info {
     tcp_connections: u64,
     relay_ports: RelayPorts,
     certificates: Vec<Certificate>,
+    acme: Option<Acme>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +69,14 @@ struct Draining {
 struct Configuration {
     file: Option<String>,
     generation: u64,
+}
+
+#[derive(Deserialize)]
+struct Acme {
+    domains: Vec<String>,
+    has_certificate: bool,
+    next_attempt_unix_s: Option<u64>,
+    last_error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +127,12 @@ fn table(info: &Info) -> Table {
             format!("{names} ({algorithm}), {verb} {left}"),
         );
     }
+    if let Some(acme) = &info.acme {
+        row("ACME", of_acme(acme, now));
+        if let Some(error) = &acme.last_error {
+            row("", error.clone());
+        }
+    }
     for RelayAddress { bound, advertised } in &info.relay.addresses {
         let address = match bound == advertised {
             true => bound.clone(),
@@ -148,4 +163,21 @@ fn table(info: &Info) -> Table {
     };
     row("draining", draining);
     table
+}
+
+fn of_acme(acme: &Acme, now_unix_s: i64) -> String {
+    let names = acme.domains.join(", ");
+    let what = match (acme.has_certificate, &acme.last_error) {
+        (_, Some(_)) => "the last attempt failed",
+        (true, None) => "has a certificate",
+        (false, None) => "has no certificate yet",
+    };
+    let next = match acme.next_attempt_unix_s {
+        None => "an attempt is under way".to_owned(),
+        Some(at) => {
+            let left = (at as i64).saturating_sub(now_unix_s).max(0);
+            format!("next attempt in {}", duration(left as u64))
+        }
+    };
+    format!("{names}: {what}, {next}")
 }

@@ -3,6 +3,7 @@
 //!
 //! A further command is a file here, a variant of `Command` and an arm in [`main`].
 
+mod acme;
 mod admin_client;
 mod allocations;
 mod certificates;

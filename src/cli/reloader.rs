@@ -1,5 +1,6 @@
 //! Reading the configuration again while the server serves.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
@@ -8,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::certificates::{Keeper, Tls, newest, put_in_force};
 use super::serve::notify;
-use super::{file_limit, http, settings};
+use super::{acme, file_limit, http, settings};
 use crate::admin::Token;
 use crate::admin::api::InForce;
 use crate::admin::credentials::Desk;
@@ -33,6 +34,8 @@ pub(super) struct Parts {
     pub(super) tls: Tls,
     /// What operators who come by TCP have to know.
     pub(super) token: Option<Token>,
+    /// The file of the certificate that is of no file of the configuration.
+    pub(super) issued: Option<PathBuf>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
     /// Where operators see what is in force.
@@ -56,8 +59,14 @@ impl Reloader {
 
     /// Who looks after the certificates between reloads.
     pub(super) fn keeper(&self) -> Keeper {
-        let Parts { tls, reloads, .. } = &self.parts;
-        Keeper::new(Arc::clone(&tls.certificates), Arc::clone(reloads))
+        let Parts {
+            tls,
+            issued,
+            reloads,
+            ..
+        } = &self.parts;
+        let certificates = Arc::clone(&tls.certificates);
+        Keeper::new(certificates, Arc::clone(reloads), issued.clone())
     }
 
     /// Reads the sources again and has what changed come into force. Allocations go on.
@@ -76,12 +85,13 @@ impl Reloader {
             desk,
             tls,
             token,
+            issued,
             reloads,
             in_force,
         } = &self.parts;
         let mut config = self.config.lock().await;
         // They may have been replaced since.
-        config.tls.pairs = tls.certificates.pairs().to_vec();
+        config.tls.pairs = acme::configured(&tls.certificates, issued.as_deref());
         let host = host.again();
         let loaded = load(Arc::clone(sources), host.clone()).await?;
         let mut new = loaded.config;
@@ -89,11 +99,10 @@ impl Reloader {
             let kept = kept_secret.clone().ok_or_else(no_credentials)?;
             new.auth.static_auth_secrets.push(kept);
         }
-        let differences = config::differences(&config, &new);
-        let (restart, changed): (Vec<_>, Vec<_>) = differences
-            .into_iter()
-            .partition(|(_, when)| *when == When::Restart);
+        let mut restart = config::differences(&config, &new);
+        restart.retain(|(_, when)| *when == When::Restart);
         let new = new.kept_from(&config);
+        let changed = config::differences(&config, &new);
         if !changed.is_empty() {
             let files = file_limit::raise_file_limit(&new);
             let settings = settings::settings(&new, &host, files, own_nonce_key, tls)
@@ -101,7 +110,8 @@ impl Reloader {
             let exchanged = control.exchange(settings).await;
             exchanged.map_err(|error| vec![error.to_string()])?;
             let in_use = tls.certificates.pairs();
-            let pairs = newest(&new.tls.pairs, &config.tls.pairs, &in_use);
+            let mut pairs = newest(&new.tls.pairs, &config.tls.pairs, &in_use);
+            pairs.extend(acme::issued(&tls.certificates, issued.as_deref()));
             put_in_force(&tls.certificates, reloads, pairs);
             if new.log.level != config.log.level {
                 // Otherwise what an operator has set stays.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::field::{DisplayValue, display};
 
+use super::acme;
 use super::certificates::{Tls, put_in_force};
 use super::file_limit::raise_file_limit;
 use super::hooks;
@@ -73,25 +74,11 @@ pub(super) fn serve(
             return code;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    // Before anybody can know that there is a process to stop.
+    let (runtime, signals) = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!("cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    // Before anybody can know that there is a process to stop.
-    let signals = {
-        let _context = runtime.enter();
-        Signals::new()
-    };
-    let signals = match signals {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("cannot wait for signals: {error}");
+            tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
@@ -105,6 +92,7 @@ pub(super) fn serve(
         http,
         revocations,
         hooks,
+        acme,
     } = match started {
         Ok(started) => started,
         Err(error) => {
@@ -117,6 +105,9 @@ pub(super) fn serve(
         engine.metrics(),
         config.tls.pairs.clone(),
     );
+    if let Some(acme) = &acme {
+        acme.put_in_force(&tls.certificates, engine.metrics());
+    }
     tell_serving(config, &plan.secrets, &engine, &http);
     http.tell(config);
     when_ready(config);
@@ -135,6 +126,7 @@ pub(super) fn serve(
         certificates: Arc::clone(&tls.certificates),
     };
     let api = http::api(&engine, config, told);
+    let certificates = Arc::clone(&tls.certificates);
     let mut parts = Parts {
         sources: Arc::new(plan.sources),
         host: plan.host,
@@ -145,12 +137,16 @@ pub(super) fn serve(
         desk: None,
         tls,
         token: None,
+        issued: acme.as_ref().map(acme::Configured::file),
         reloads: Arc::clone(engine.metrics()),
         in_force,
     };
     let config = plan.config;
     runtime.block_on(async {
         let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
+        if let Some(acme) = acme {
+            acme.start(&certificates, engine.metrics());
+        }
         let http::Serving { page, desk, token } = http.serve(&engine, &api, &config);
         (parts.desk, parts.token) = (desk, token);
         let reloader = Arc::new(Reloader::new(parts, config));
@@ -174,6 +170,20 @@ fn prepare(
     let settings = settings(config, host, files, own_nonce_key, &tls)
         .map_err(|error| (error.into(), ExitCode::from(super::BAD_CONFIGURATION)))?;
     Ok((tls, settings))
+}
+
+/// The runtime of the main thread, and the signals that come to it.
+fn runtime() -> Result<(Runtime, Signals), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new()
+    };
+    let signals = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
+    Ok((runtime, signals))
 }
 
 /// The way to watch what the host takes for its own, and a warning if that is not known.
@@ -237,6 +247,7 @@ struct Started {
     http: Http,
     revocations: Arc<RevocationBook>,
     hooks: Option<hooks::Configured>,
+    acme: Option<acme::Configured>,
 }
 
 /// Binds the listeners, gives up every right that was needed for them, and starts the workers.
@@ -256,8 +267,11 @@ fn start(
         bound = bound.tell(sink);
     }
     let http = Http::bind(config, owner)?;
-    let writable: Vec<_> = revoked.directory().into_iter().collect();
-    let connect_ports: Vec<u16> = hooks.iter().map(|hooks| hooks.port).collect();
+    let acme = acme::prepare(config, owner)?;
+    let own = acme.as_ref().map(acme::Configured::directory);
+    let writable: Vec<_> = revoked.directory().into_iter().chain(own).collect();
+    let ports = hooks.iter().map(|hooks| hooks.port);
+    let connect_ports: Vec<u16> = ports.chain(acme.iter().map(|acme| acme.port)).collect();
     let openings = Openings {
         readable: &plan.files,
         writable: &writable,
@@ -277,6 +291,7 @@ fn start(
         http,
         revocations,
         hooks,
+        acme,
     })
 }
 

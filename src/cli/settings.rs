@@ -44,7 +44,7 @@ pub(super) fn settings(
         tls_listeners: config.listen.tls.clone(),
         strict_listeners: config.listen.strict.clone(),
         // Without a certificate every handshake would fail.
-        tls: (!config.tls.pairs.is_empty()).then(|| Arc::clone(&tls.config)),
+        tls: config.tls.is_on().then(|| Arc::clone(&tls.config)),
         workers: config.server.workers,
         relay_addresses,
         relay_ports: config.relay.ports.clone(),

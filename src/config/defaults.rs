@@ -13,6 +13,25 @@ pub const LISTEN: [&str; 2] = ["0.0.0.0:3478", "[::]:3478"];
 /// certificate.
 pub const LISTEN_TLS: [&str; 2] = ["0.0.0.0:5349", "[::]:5349"];
 
+/// Let's Encrypt: free, trusted everywhere, and what most operators mean.
+pub const ACME_DIRECTORY: &str = "letsencrypt";
+
+/// The directories that have a name.
+pub const ACME_DIRECTORIES: [(&str, &str); 2] = [
+    (
+        "letsencrypt",
+        "https://acme-v02.api.letsencrypt.org/directory",
+    ),
+    (
+        "letsencrypt-staging",
+        "https://acme-staging-v02.api.letsencrypt.org/directory",
+    ),
+];
+
+/// Where the authority of a certificate looks by HTTP (RFC 8555 section 8.3), on every address; the
+/// second one where there is no IPv6.
+pub const ACME_HTTP_LISTEN: [&str; 2] = ["[::]:80", "0.0.0.0:80"];
+
 /// The dynamic ports, which RFC 8656 section 7.2 tells servers to use.
 pub const RELAY_PORTS: RangeInclusive<u16> = 49152..=65535;
 

@@ -250,7 +250,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Takes the keys of the root (`section` is empty) or of a section.
+    /// Takes the keys of the root (`section` is empty) or of a section, and those of sections in it.
     fn table(&mut self, section: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let path = match section {
@@ -258,7 +258,7 @@ impl Reader<'_> {
                 section => format!("{section}.{}", name.get_ref()),
             };
             match value.get_ref() {
-                DeValue::Table(inner) if section.is_empty() && schema::is_section(&path) => {
+                DeValue::Table(inner) if schema::is_section(&path) => {
                     self.table(&path, inner);
                 }
                 _ => self.entry(&path, (self.origin)(&name.span()), value),

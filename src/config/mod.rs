@@ -39,7 +39,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -56,7 +56,9 @@ pub use host::{Host, is_private};
 pub use load::{Flag, Loaded, Sources, admin_socket, load, system_file};
 pub use local_networks::{LocalNetwork, LocalRoutes};
 pub use reload::{When, differences};
-pub use resolve::{ADMIN_TOKEN_MIN, API_KEYS_MAX, PAIRS_MAX, SECRET_KEYS, SOCKET_PATH_MAX};
+pub use resolve::{
+    ACME_DOMAINS_MAX, ADMIN_TOKEN_MIN, API_KEYS_MAX, PAIRS_MAX, SECRET_KEYS, SOCKET_PATH_MAX,
+};
 pub use revocations::{RevocationError, RevocationFile};
 pub use secret_source::{SecretPlace, SecretSource};
 
@@ -117,19 +119,78 @@ impl Listen {
 }
 
 /// What clients of TLS are shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tls {
     /// Where certificates and their keys are, at most [`PAIRS_MAX`]. The first is for clients that
     /// ask for no name, or for none of any.
     pub files: Vec<Files>,
     /// What is there. TLS is not spoken when there is nothing; on another machine there may be.
     pub pairs: Vec<Arc<Pair>>,
+    /// Who issues one more.
+    pub acme: Acme,
+}
+
+/// Who issues certificates by ACME, and for which names.
+#[derive(Clone, Debug, Serialize)]
+pub struct Acme {
+    /// The names of the certificate, in lower case, at most [`ACME_DOMAINS_MAX`]; none is asked for
+    /// when there are none. With them the terms are agreed to.
+    pub domains: Vec<String>,
+    /// Where the authority may write to; nowhere when empty.
+    pub email: String,
+    /// The authority's directory: a URL with a host.
+    #[serde(serialize_with = "as_text")]
+    pub directory: hyper::Uri,
+    /// PEM certificates of the only authorities that the directory's certificate may be of. `None` is
+    /// those of the system.
+    #[serde(serialize_with = "as_path")]
+    pub ca_file: Option<PathBuf>,
+    /// How the authority looks whether the names are ours.
+    pub challenge: AcmeChallenge,
+    /// Where it looks by HTTP.
+    pub http_listen: SocketAddr,
+    /// Whether the operator has agreed to the terms of the authority.
+    pub terms_of_service_agreed: bool,
+    /// The name of an account with the authority that there is outside of ACME; empty is none.
+    pub eab_key_id: String,
+    /// Where the key of that account is, in base64url.
+    #[serde(serialize_with = "as_path")]
+    pub eab_key_file: Option<PathBuf>,
+    /// That key, decoded; there is one if the account has a name.
+    #[serde(skip)]
+    pub eab_key: Option<SecretSlice<u8>>,
+}
+
+impl Acme {
+    /// Where the authority is answered by HTTP, if it looks by that.
+    pub fn http_listener(&self) -> Option<SocketAddr> {
+        let is_needed = !self.domains.is_empty() && self.challenge == AcmeChallenge::Http01;
+        is_needed.then_some(self.http_listen)
+    }
+}
+
+/// How an authority looks whether a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum AcmeChallenge {
+    /// By TLS at port 443 (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// By HTTP at port 80 (RFC 8555 section 8.3).
+    #[serde(rename = "http-01")]
+    Http01,
+}
+
+impl Tls {
+    /// Whether there is, or will be, a certificate to speak TLS with.
+    pub fn is_on(&self) -> bool {
+        !self.pairs.is_empty() || !self.acme.domains.is_empty()
+    }
 }
 
 impl Serialize for Tls {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let files = self.files.first();
-        let mut tls = to.serialize_struct("Tls", 3)?;
+        let mut tls = to.serialize_struct("Tls", 4)?;
         let path =
             |path: Option<&PathBuf>| path.map_or(String::new(), |it| it.display().to_string());
         tls.serialize_field("cert", &path(files.map(|files| &files.cert)))?;
@@ -139,6 +200,7 @@ impl Serialize for Tls {
             count => format!("(set: {})", count - 1),
         };
         tls.serialize_field("additional", &additional)?;
+        tls.serialize_field("acme", &self.acme)?;
         tls.end()
     }
 }
@@ -479,6 +541,10 @@ fn as_url<S: Serializer>(url: &Option<HookUrl>, to: S) -> Result<S::Ok, S::Error
         Some(url) => to.collect_str(url),
         None => to.serialize_str(""),
     }
+}
+
+fn as_text<S: Serializer>(url: &hyper::Uri, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(url)
 }
 
 fn as_texts<S: Serializer>(rules: &[NetworkRule], to: S) -> Result<S::Ok, S::Error> {

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret;
 
-use super::{Config, Credential};
+use super::{Acme, Config, Credential};
 
 /// When a changed key counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,29 @@ const ROWS: &[Row] = &[
         key: "tls.additional",
         when: When::ForNew,
         differs: |a, b| a.tls.pairs.iter().skip(1).ne(b.tls.pairs.iter().skip(1)),
+    },
+    row!("tls.acme.domains", Restart, tls.acme.domains),
+    row!("tls.acme.email", Restart, tls.acme.email),
+    row!("tls.acme.directory", Restart, tls.acme.directory),
+    row!("tls.acme.ca_file", Restart, tls.acme.ca_file),
+    row!("tls.acme.challenge", Restart, tls.acme.challenge),
+    row!("tls.acme.http_listen", Restart, tls.acme.http_listen),
+    row!(
+        "tls.acme.terms_of_service_agreed",
+        Restart,
+        tls.acme.terms_of_service_agreed
+    ),
+    row!("tls.acme.eab_key_id", Restart, tls.acme.eab_key_id),
+    Row {
+        key: "tls.acme.eab_key_file",
+        when: When::Restart,
+        differs: |a, b| {
+            let key = |config: &Config| {
+                let key = config.tls.acme.eab_key.as_ref();
+                key.map(|key| key.expose_secret().to_vec())
+            };
+            a.tls.acme.eab_key_file != b.tls.acme.eab_key_file || key(a) != key(b)
+        },
     },
     row!("relay.ports", ForNew, relay.ports),
     row!("relay.addresses", ForNew, relay.addresses),
@@ -268,6 +291,12 @@ impl Config {
         self.admin.token = token.or(self.admin.token);
         self.metrics = started.metrics.clone();
         self.hooks = started.hooks.clone();
+        let asks = |acme: &Acme| !acme.domains.is_empty();
+        if asks(&self.tls.acme) != asks(&started.tls.acme) && self.tls.pairs.is_empty() {
+            // They come or go with the certificate that the next process will ask for, or will not.
+            self.listen.tls.clone_from(&started.listen.tls);
+        }
+        self.tls.acme = started.tls.acme.clone();
         self.credentials.listen = started.credentials.listen;
         self.log.format = started.log.format;
         self.server.workers = started.server.workers;
@@ -342,7 +371,10 @@ mod tests {
 
     fn comes_with_others(key: &str) -> bool {
         let is_file = key.ends_with("secret_file") || key == "admin.token_file";
-        is_file || COME_WITH_CERTIFICATES.contains(&key) || COME_WITH_OTHERS.contains(&key)
+        is_file
+            || key.starts_with("tls.acme.")
+            || COME_WITH_CERTIFICATES.contains(&key)
+            || COME_WITH_OTHERS.contains(&key)
     }
 
     /// RELOAD-02: every key can differ, which its value in a variable shows.

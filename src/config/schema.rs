@@ -60,6 +60,15 @@ pub(super) const KEYS: &[Key] = &[
     key("tls.cert", Shape::Text),
     key("tls.key", Shape::Text),
     key("tls.additional", Shape::Tables(PAIR)),
+    key("tls.acme.domains", Shape::List),
+    key("tls.acme.email", Shape::Text),
+    key("tls.acme.directory", Shape::Text),
+    key("tls.acme.ca_file", Shape::Text),
+    key("tls.acme.challenge", Shape::Text),
+    key("tls.acme.http_listen", Shape::Text),
+    key("tls.acme.terms_of_service_agreed", Shape::Switch),
+    key("tls.acme.eab_key_id", Shape::Text),
+    key("tls.acme.eab_key_file", Shape::Text),
     key("relay.ports", Shape::Text),
     key("relay.addresses", Shape::List),
     key("relay.external", Shape::Map),
@@ -147,14 +156,14 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
         .find(|key| key.path == path)
 }
 
-/// Whether `name` is a section, such as `relay`.
+/// Whether `name` is a section, such as `relay` or `tls.acme`.
 pub(super) fn is_section(name: &str) -> bool {
     sections().any(|section| section == name)
 }
 
 fn sections() -> impl Iterator<Item = &'static str> {
     KEYS.iter()
-        .filter_map(|key| Some(key.path.split_once('.')?.0))
+        .filter_map(|key| Some(key.path.rsplit_once('.')?.0))
 }
 
 /// What somebody who wrote the unknown key `path` should do about it.

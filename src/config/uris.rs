@@ -30,10 +30,12 @@ impl Config {
         Some(format!("turns:{host}:{port}?transport=tcp"))
     }
 
-    /// What the first certificate is for: the realm, which is a domain by convention, or else the
+    /// What the first certificate is for, or will be: the realm, which is a domain by convention, or else the
     /// first of its names that is no wildcard, or else an address.
     fn tls_host(&self) -> Option<String> {
-        let pair = self.tls.pairs.first()?;
+        let Some(pair) = self.tls.pairs.first() else {
+            return self.tls.acme.domains.first().cloned();
+        };
         if pair.covers(&self.realm) {
             return Some(self.realm.to_ascii_lowercase());
         }

@@ -265,6 +265,7 @@ fn every_examination_is_documented() {
     let document = fs::read_to_string(format!("{root}/docs/doctor.md")).unwrap();
     let mut in_source = vec![];
     let sources = [
+        "acme",
         "addresses",
         "certificates",
         "firewall/mod",

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod acme;
 mod admin;
 mod allocate;
 mod attacks;

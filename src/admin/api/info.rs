@@ -16,6 +16,7 @@ use super::Api;
 use crate::admin::Draining;
 use crate::config::{Config, Limits};
 use crate::engine::{Control, Listening};
+use crate::metrics::AcmeState;
 use crate::tls::Pair;
 
 /// What does not change while the server runs.
@@ -77,6 +78,7 @@ struct Info {
     relay_ports: RelayPorts,
     credentials: Option<CredentialService>,
     certificates: Vec<Certificate>,
+    acme: Option<Acme>,
     limits: Limits,
 }
 
@@ -117,6 +119,29 @@ impl From<&Pair> for Certificate {
             algorithm: pair.algorithm(),
             not_after_unix_s: pair.not_after_unix_s(),
         }
+    }
+}
+
+/// How it stands with certificates from an ACME server.
+#[derive(Serialize)]
+struct Acme {
+    domains: Vec<String>,
+    /// Whether there is a certificate.
+    has_certificate: bool,
+    /// `None` while an attempt is under way.
+    next_attempt_unix_s: Option<u64>,
+    last_error: Option<String>,
+}
+
+impl Acme {
+    fn of(state: AcmeState) -> Option<Self> {
+        let is_on = !state.domains.is_empty();
+        is_on.then_some(Self {
+            domains: state.domains,
+            has_certificate: state.expires_unix_s.is_some(),
+            next_attempt_unix_s: state.next_attempt_unix_s,
+            last_error: state.last_error,
+        })
     }
 }
 
@@ -224,6 +249,7 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
             .iter()
             .map(|pair| Certificate::from(&**pair))
             .collect(),
+        acme: Acme::of(api.statistics.metrics().acme().state()),
         limits: in_force.limits,
     })
 }

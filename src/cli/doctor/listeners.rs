@@ -40,6 +40,11 @@ pub(super) fn all(config: &Config) -> Vec<Listener> {
         ("metrics.listen", metrics.listen, !metrics.is_default),
         ("admin.listen", config.admin.listen, true),
         ("credentials.listen", config.credentials.listen, true),
+        (
+            "tls.acme.http_listen",
+            config.tls.acme.http_listener(),
+            true,
+        ),
     ];
     all.extend(http.into_iter().filter_map(|(key, address, is_needed)| {
         Some(Listener {

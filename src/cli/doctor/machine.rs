@@ -27,6 +27,8 @@ pub(super) struct Machine {
     pub(super) users: Users,
     /// Files of the configuration that the unit's user cannot read.
     pub(super) unreadable: Vec<Unreadable>,
+    /// Why ACME has no place for its files, if it has none.
+    pub(super) no_place: Option<String>,
     pub(super) kernel: Kernel,
     pub(super) memory: Memory,
     /// CPUs that this process may use.
@@ -183,6 +185,7 @@ pub(super) mod testing {
     use crate::cli::doctor::firewall::{Listing, Listings};
     use crate::cli::doctor::report::{Finding, Status};
     use crate::config::{Config, Environment, Flag, Host, Sources, load};
+    use crate::engine::port_owner::Owner;
     use zeroize::Zeroizing;
 
     /// Fails unless a finding says so.
@@ -245,6 +248,7 @@ pub(super) mod testing {
                 preferred: true,
             },
             unreadable: vec![],
+            no_place: None,
             kernel: Kernel {
                 release: Some("6.12.1".to_owned()),
                 landlock: "Landlock ABI 6: no files".to_owned(),
@@ -258,6 +262,17 @@ pub(super) mod testing {
                 group: None,
             },
             cpus: 2,
+        }
+    }
+
+    /// A socket of a program, if that is known.
+    pub(in crate::cli::doctor) fn taken(address: &str, name: Option<&str>) -> Taken {
+        Taken {
+            address: address.parse().unwrap(),
+            owner: name.map(|name| Owner {
+                name: name.to_owned(),
+                pid: 7,
+            }),
         }
     }
 

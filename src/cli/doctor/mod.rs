@@ -5,6 +5,7 @@
 //! one file a group of examinations. A further examination is a field of [`machine::Machine`], a
 //! function that returns findings, and a row of `docs/doctor.md`.
 
+mod acme;
 mod addresses;
 mod certificates;
 mod commands;
@@ -66,6 +67,7 @@ impl Args {
         let mut findings = settings::examine(config, file, &loaded.warnings, unit);
         findings.extend(settings::readable(&machine));
         findings.extend(certificates::examine(config, unix_s()));
+        findings.extend(acme::examine(config, &machine));
         findings.extend(addresses::examine(config, &machine));
         findings.extend(ports::examine(config, &machine));
         findings.extend(firewall::examine(config, &machine));

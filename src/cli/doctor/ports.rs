@@ -271,19 +271,9 @@ fn shown(ports: &RangeInclusive<u16>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::machine::Unit;
-    use super::super::machine::testing::{config, well};
+    use super::super::machine::testing::{config, taken, well};
     use super::super::report::Status;
     use super::*;
-
-    fn taken(address: &str, name: Option<&str>) -> Taken {
-        Taken {
-            address: address.parse().unwrap(),
-            owner: name.map(|name| Owner {
-                name: name.to_owned(),
-                pid: 7,
-            }),
-        }
-    }
 
     #[track_caller]
     fn expect(found: &[Finding], check: &str, status: Status, text: &str) {

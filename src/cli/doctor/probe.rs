@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -16,6 +17,7 @@ use super::listeners;
 use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Users};
 use super::ports::is_server;
 use super::timex::Clock;
+use crate::cli::acme;
 use crate::config::{Config, Host, unreadable};
 use crate::engine::port_owner::{Owner, taken};
 use crate::engine::{RECEIVE_BUFFER, udp};
@@ -73,6 +75,7 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
             configured: configured.is_none_or(process::is_user),
             preferred: process::is_user(PREFERRED_USER),
         },
+        no_place: no_place(),
         kernel: kernel(&root),
         memory: root.memory(),
         cpus: host.cpus,
@@ -124,6 +127,21 @@ fn ports(config: &Config, root: &Root) -> Ports {
         reserved: root.reserved_ports(),
         unprivileged: unprivileged.unwrap_or(UNPRIVILEGED_PORT_START),
     }
+}
+
+/// Why the directory of ACME's files cannot be made or written to, by what there is of it.
+fn no_place() -> Option<String> {
+    let place = match acme::place() {
+        Ok(place) => place,
+        Err(error) => return Some(error.to_string()),
+    };
+    let nearest = place.ancestors().find(|path| path.exists())?;
+    let access = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK);
+    let error = access.err()?;
+    Some(format!(
+        "{} cannot be written to ({error})",
+        nearest.display()
+    ))
 }
 
 /// What a socket gets that asks as a listener does.

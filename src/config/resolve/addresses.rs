@@ -14,7 +14,8 @@ const NAT_REMEDY: &str = "write an address that \"ip addr\" shows; if this one i
 
 impl Resolver<'_> {
     pub(super) fn listen(&mut self) -> Listen {
-        let has_certificate = self.filled("tls.cert").is_some();
+        let has_names = matches!(self.list("tls.acme.domains"), Some(([_, ..], _)));
+        let has_certificate = has_names || self.filled("tls.cert").is_some();
         let tcp = self.listeners("listen.tcp", &defaults::LISTEN);
         let tls: &[&str] = match has_certificate {
             true => &defaults::LISTEN_TLS,
@@ -23,7 +24,7 @@ impl Resolver<'_> {
         let tls = self.listeners("listen.tls", tls);
         if !has_certificate && let Some((items @ [_, ..], origin)) = self.list("listen.tls") {
             let what = format!("there is no certificate for {}", *items[0].text);
-            let remedy = "set tls.cert and tls.key, or remove it";
+            let remedy = "set tls.cert and tls.key, or tls.acme.domains, or remove it";
             self.refuse(origin, "listen.tls", what, remedy);
         }
         self.refuse_in_both(&tcp);

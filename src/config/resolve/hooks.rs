@@ -23,7 +23,7 @@ impl<'a> Resolver<'a> {
             events: self.hook_events(),
             // A receiver that takes longer has no business to answer within the request.
             timeout_s: self.number("hooks.timeout_s", 1..=60, defaults::HOOK_TIMEOUT_S),
-            ca_file: self.hook_ca_file(),
+            ca_file: self.ca_file("hooks.ca_file"),
         };
         if let Some(item) = self.filled("hooks.url")
             && self.filled("hooks.secret").is_none()
@@ -118,8 +118,8 @@ impl<'a> Resolver<'a> {
         events
     }
 
-    fn hook_ca_file(&mut self) -> Option<PathBuf> {
-        let key = "hooks.ca_file";
+    /// A file with certificates of authorities.
+    pub(super) fn ca_file(&mut self, key: &str) -> Option<PathBuf> {
         let item = self.filled(key)?;
         let path = beside(&item.origin, Path::new(item.text.as_str()));
         let shown = path.display();

@@ -2,6 +2,7 @@
 //!
 //! Every check adds to one list and goes on with the default, so that one run finds all errors.
 
+mod acme;
 mod addresses;
 mod admin;
 mod auth;
@@ -13,6 +14,7 @@ mod metrics;
 mod peers;
 mod tls;
 
+pub use acme::ACME_DOMAINS_MAX;
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 pub use auth::SECRET_KEYS;
 pub use credentials::API_KEYS_MAX;
@@ -68,6 +70,7 @@ pub(super) fn resolve(
         config.credentials.uris = config.uris();
     }
     if resolver.problems.is_empty() {
+        resolver.warn_of_closed_challenges(&config);
         resolver.warn_of_listeners_among_relay_ports(&config);
         resolver.warn_of_lost_clients(&config);
         resolver.warn_of_useless_rules(&config);

@@ -16,7 +16,11 @@ pub const PAIRS_MAX: usize = 100;
 
 impl<'a> Resolver<'a> {
     pub(super) fn tls(&mut self) -> Tls {
-        let mut tls = Tls::default();
+        let mut tls = Tls {
+            files: Vec::new(),
+            pairs: Vec::new(),
+            acme: self.acme(),
+        };
         let (cert, key) = (self.filled("tls.cert"), self.filled("tls.key"));
         match (cert, key) {
             (Some(cert), Some(key)) => {

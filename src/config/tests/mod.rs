@@ -1,5 +1,6 @@
 //! The configuration as a whole, from text to what `run` gets.
 
+mod acme;
 mod admin;
 mod credentials;
 mod example;

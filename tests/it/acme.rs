@@ -1,0 +1,149 @@
+//! Authorities of certificates that fail. What one that works gives is in `tests/interop`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Instant;
+
+use crate::harness::{Client, DEADLINE, Packet, Process, ask_socket, ask_tcp, own_ipv4};
+
+/// What an authority does.
+#[derive(Clone, Copy)]
+enum Authority {
+    /// Nobody listens.
+    Away,
+    /// It accepts, and says nothing.
+    Hangs,
+    /// It closes what it has accepted.
+    Closes,
+    /// It is something else.
+    Foreign,
+    /// It begins well, and then has had enough.
+    Refuses,
+}
+
+const PROBLEM: &str =
+    "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"too many\"}";
+
+impl Authority {
+    /// Starts it; returns its address, and what keeps it there.
+    fn start(self) -> (SocketAddr, Option<TcpListener>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        match self {
+            Self::Away => (address, None),
+            Self::Hangs => (address, Some(listener)),
+            _ => {
+                // Until the end of the test's process: it waits for connections.
+                std::thread::spawn(move || {
+                    for stream in listener.incoming() {
+                        self.answer(stream.unwrap(), address);
+                    }
+                });
+                (address, None)
+            }
+        }
+    }
+
+    fn answer(self, mut stream: TcpStream, own: SocketAddr) {
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let line = lines.next().and_then(Result::ok).unwrap_or_default();
+        let (head, body) = match (self, line.split(' ').nth(1)) {
+            (Self::Refuses, Some("/dir")) => {
+                let at = |what: &str| format!("\"{what}\":\"http://{own}/{what}\"");
+                let parts = ["newNonce", "newAccount", "newOrder"].map(at);
+                ("200 OK", format!("{{{}}}", parts.join(",")))
+            }
+            (Self::Refuses, Some("/newNonce")) => ("200 OK\r\nReplay-Nonce: AAAA", String::new()),
+            (Self::Refuses, _) => ("429 Too Many\r\nRetry-After: 7200", PROBLEM.to_owned()),
+            (Self::Foreign, _) => ("404 Not Found", "<html>".to_owned()),
+            _ => return,
+        };
+        // The rest of the request, so that closing does not take the answer back.
+        let mut lines = lines.map_while(Result::ok);
+        let _ = lines.by_ref().take_while(|line| !line.is_empty()).count();
+        let length = body.len();
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    }
+}
+
+fn server(directory: SocketAddr) -> Process {
+    let ip = own_ipv4();
+    Process::start(&format!(
+        "realm = \"example.org\"\nauth.users = {{ alice = \"wonderland\" }}\n\
+         listen.udp = [\"{ip}:0\"]\nlisten.tcp = [\"{ip}:0\"]\nlisten.tls = [\"{ip}:0\"]\n\
+         relay.addresses = [\"{ip}\"]\npeers.allow_loopback = true\nserver.workers = 1\n\
+         [tls.acme]\ndomains = [\"turn.example.org\"]\nterms_of_service_agreed = true\n\
+         directory = \"http://{directory}/dir\"\nchallenge = \"http-01\"\n\
+         http_listen = \"127.0.0.1:0\"\n"
+    ))
+}
+
+/// ACME-04, ACME-07: the server serves, says why there is no certificate and what to do, and ends when
+/// it is told to.
+#[test]
+fn an_authority_that_fails_costs_nothing() {
+    for (authority, why) in [
+        (Authority::Away, Some("let this server reach 127.0.0.1")),
+        (Authority::Hangs, None),
+        (Authority::Closes, Some("let this server reach 127.0.0.1")),
+        (
+            Authority::Foreign,
+            Some("it answers 404 Not Found; look whether"),
+        ),
+        (Authority::Refuses, Some("too many (rateLimited); wait")),
+    ] {
+        let (directory, _held) = authority.start();
+        let mut process = server(directory);
+        let reply = Client::udp_to(process.udp[0]).exchange(&Packet::binding());
+        assert_eq!(reply.code(), 0);
+        Client::tcp_to(process.tls[0]).exchange(&Packet::binding());
+        if let Some(why) = why {
+            let line = process.wait_for("ACME: no certificate");
+            assert!(line.contains(why), "{line}");
+            // Not before the authority wants it.
+            let is_later = line.contains("next_attempt_in=\"2h");
+            assert_eq!(is_later, matches!(authority, Authority::Refuses), "{line}");
+            let socket = process.home().join("admin.sock");
+            let info = ask_socket(&socket, "GET", "/v1/info", "").success();
+            let acme = &info["acme"];
+            assert_eq!(acme["domains"][0], "turn.example.org");
+            assert_eq!(acme["has_certificate"], false);
+            assert!(acme["last_error"].as_str().unwrap().contains(why), "{acme}");
+            assert!(acme["next_attempt_unix_s"].is_u64(), "{acme}");
+            let page = ask_tcp(process.metrics.unwrap(), "GET", "/metrics", &[], "").body;
+            let counted = "turnstone_acme_orders_total{result=\"failure\"} 1\n";
+            assert!(page.contains(counted), "{page}");
+        }
+        let began = Instant::now();
+        process.terminate();
+        assert!(process.wait().success());
+        assert!(
+            began.elapsed() < DEADLINE / 2,
+            "the end waits for the authority"
+        );
+    }
+}
+
+/// ACME-05: at its port there is nothing but tokens, of which none is asked for.
+#[test]
+fn only_tokens_are_answered() {
+    let (directory, _held) = Authority::Hangs.start();
+    let mut process = server(directory);
+    let line = process.wait_for("ACME: the authority is answered");
+    let (_, address) = line.split_once("address=").unwrap();
+    let address: SocketAddr = address.trim().parse().unwrap();
+    for target in [
+        "/",
+        "/metrics",
+        "/v1/info",
+        "/.well-known/acme-challenge/token",
+    ] {
+        let answer = ask_tcp(address, "GET", target, &[], "");
+        assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{target}");
+    }
+}
