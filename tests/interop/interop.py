@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import acme
 import check
 import coturn_import
 import dashboard
@@ -425,6 +426,7 @@ def scenarios():
             "import", "uclient", "turnutils_peer", "udp, tcp", apart(coturn_import, lambda bench: (bench.logs,))
         ),
         Scenario("prometheus", "clients", "prometheus", "udp, tcp", apart(prometheus)),
+        Scenario("acme", "openssl", "pebble", "tls", apart(acme)),
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
         *[
             Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", apart(check, lambda _, name=name: (name,)))
