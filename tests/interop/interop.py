@@ -426,7 +426,10 @@ def scenarios():
             "import", "uclient", "turnutils_peer", "udp, tcp", apart(coturn_import, lambda bench: (bench.logs,))
         ),
         Scenario("prometheus", "clients", "prometheus", "udp, tcp", apart(prometheus)),
-        Scenario("acme", "openssl", "pebble", "tls", apart(acme)),
+        *[
+            Scenario(f"acme-{name}", "openssl", "pebble", "tls", apart(acme, lambda _, name=name: (name,)))
+            for name in acme.CASES
+        ],
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
         *[
             Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", apart(check, lambda _, name=name: (name,)))
