@@ -226,7 +226,7 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing(
         "acme-redirect",
         "listen",
-        "HTTP is not answered: let a web server on port 80 answer the certificate authority",
+        "nobody is redirected: let [tls.acme] get the certificate (docs/tls.md), by its own answers at port 443 or 80",
     ),
     missing(
         "respond-http-unsupported",
