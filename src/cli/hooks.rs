@@ -45,7 +45,7 @@ pub(super) fn prepare(config: &Config) -> Result<Option<(Configured, NoticeSink)
     };
     let port = settings.url.port_u16().unwrap_or(default_port);
     let prepared = Hooks::prepare(&settings)?;
-    let (sink, notices) = notices();
+    let (sink, notices) = notices(config.limits.allocations_total);
     let (tell_revoked, revoked) = mpsc::channel(REVOKED_MAX);
     let configured = Configured {
         prepared,
@@ -129,6 +129,7 @@ fn settings(config: &Config) -> Option<Settings> {
         kinds: kinds
             .filter(|kind| hooks.events.contains(&kind.name()))
             .collect(),
+        allocations: config.limits.allocations_total,
         timeout: Duration::from_secs(hooks.timeout_s.into()),
         ca_file: hooks.ca_file.clone(),
         timing: Timing::default(),
