@@ -95,7 +95,7 @@ async fn forward(mut notices: Notices, mut revoked: mpsc::Receiver<RevokedNotice
             }
         };
         let Some(notice) = notice else {
-            return;
+            break;
         };
         if let Some(event) = Event::of_worker(notice.worker, &notice.event) {
             hooks.send(notice.at_unix_ms, &event);
@@ -105,15 +105,21 @@ async fn forward(mut notices: Notices, mut revoked: mpsc::Receiver<RevokedNotice
             lost => hooks.count_lost(lost),
         }
     }
+    // Those that the workers carried out before they ended.
+    revoked.close();
+    while let Some(revoked) = revoked.recv().await {
+        tell_revoked(&revoked, &hooks);
+    }
 }
 
 fn tell_revoked(revoked: &RevokedNotice, hooks: &Handle) {
-    let name = Some(revoked.name.as_str());
+    let RevokedNotice { revocation, ended } = revoked;
+    let name = Some(revocation.name.as_str());
     let event = Event::CredentialRevoked {
-        user: name.filter(|_| revoked.is_user),
-        username: name.filter(|_| !revoked.is_user),
-        until_unix_s: revoked.until_unix_s,
-        ended: revoked.ended as u64,
+        user: name.filter(|_| revocation.is_user),
+        username: name.filter(|_| !revocation.is_user),
+        until_unix_s: revocation.until_unix_s,
+        ended: *ended as u64,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let at_unix_ms = now.map_or(0, |now| now.as_millis() as u64);

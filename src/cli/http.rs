@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use secrecy::SecretString;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::api::{Api, Facts, InForce};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::reload::ReloadDesk;
-use crate::admin::{
-    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics,
-};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, Statistics};
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::log;
@@ -109,7 +107,6 @@ pub(super) struct Told<'a> {
     /// Where credentials are issued.
     pub(super) credentials: Option<SocketAddr>,
     pub(super) revocations: Arc<RevocationBook>,
-    pub(super) revoked: Option<mpsc::Sender<RevokedNotice>>,
     pub(super) reload: ReloadDesk,
     pub(super) in_force: watch::Receiver<InForce>,
     pub(super) log_level: log::Level,
@@ -121,7 +118,6 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         file,
         credentials,
         revocations,
-        revoked,
         reload,
         in_force,
         log_level,
@@ -137,7 +133,6 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         control: engine.control(),
         drain: Drain::new(engine.control()),
         revocations,
-        revoked,
         reload,
         log_level,
         statistics: Arc::new(statistics),

@@ -42,6 +42,9 @@ use crate::process;
 /// while running.
 const BAD_CONFIGURATION: u8 = 2;
 
+/// It is done, and a restart of the server would undo it.
+const NOT_KEPT: u8 = 3;
+
 const AFTER_HELP: &str = "\
 turnstone alone is turnstone run. Without a configuration it listens on port 3478, makes a secret,
 keeps it, and prints what to put into a browser's iceServers.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin_client::{AdminClient, Failure, ServerArgs, encoded, read};
-use super::output;
+use super::{NOT_KEPT, output};
 
 /// Digits of a Unix time since 2001: a name with a part like this is a time-limited one.
 const EXPIRY_DIGITS: usize = 10;
@@ -70,6 +70,11 @@ struct Revocation {
     until_unix_s: Option<u64>,
 }
 
+#[derive(Deserialize)]
+struct Kept {
+    persisted: bool,
+}
+
 const NOT_PERSISTED: &str = "note: this does not survive a restart of the server; its log says why";
 
 impl Args {
@@ -103,7 +108,8 @@ impl Args {
         };
         let text = server.ask_for_text(method, &path, body)?;
         if server.is_json() {
-            return Ok(output::print(text));
+            let is_kept = self.list || read::<Kept>(&text)?.persisted;
+            return Ok(exit(output::print(text), is_kept));
         }
         let (told, is_persisted) = if self.list {
             let list: List = read(&text)?;
@@ -115,12 +121,20 @@ impl Args {
             let revoked: Revoked = read(&text)?;
             (revoked.told(&name), revoked.persisted)
         };
-        let code = output::print(told);
+        let printed = output::print(told);
         if !is_persisted {
             output::complain(NOT_PERSISTED);
         }
-        Ok(code)
+        Ok(exit(printed, self.list || is_persisted))
     }
+}
+
+/// A script is not to take for done what the next start of the server does not know.
+fn exit(printed: ExitCode, is_kept: bool) -> ExitCode {
+    if is_kept || printed != ExitCode::SUCCESS {
+        return printed;
+    }
+    ExitCode::from(NOT_KEPT)
 }
 
 impl Revoked {

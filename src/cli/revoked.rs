@@ -4,8 +4,10 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::credentials::unix_time;
-use crate::admin::RevocationBook;
+use crate::admin::{Place, RevocationBook, RevokedNotice};
 use crate::auth::Revocations;
 use crate::config::{RevocationError, RevocationFile};
 use crate::engine::Control;
@@ -42,8 +44,13 @@ impl Revoked {
         self.file.as_ref().map(RevocationFile::directory)
     }
 
-    /// The rights of the process are those it keeps: what cannot be written now never can be.
-    pub(super) fn into_book(self, control: Control) -> Arc<RevocationBook> {
+    /// The rights of the process are those it keeps: what they do not let it write now they never do.
+    /// Wants to be called in a runtime.
+    pub(super) fn into_book(
+        self,
+        control: Control,
+        told: Option<mpsc::Sender<RevokedNotice>>,
+    ) -> Arc<RevocationBook> {
         let Self { file, revocations } = self;
         if let Some(file) = &file
             && let Err(error) = file.save(&revocations)
@@ -53,6 +60,7 @@ impl Revoked {
                 "new revocations will not survive a restart: cannot write {path} ({error})"
             );
         }
-        RevocationBook::new(control, file.map(Arc::new), revocations)
+        let place = file.map(|file| Arc::new(file) as Arc<dyn Place>);
+        RevocationBook::new(control, place, revocations, told)
     }
 }

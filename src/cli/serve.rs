@@ -34,6 +34,9 @@ use crate::process::{self, Openings};
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
 
+/// How long threads may take to end that read and write files: a disk may never answer.
+const FILES_END_MAX: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether listeners that are to go can.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -120,8 +123,7 @@ pub(super) fn serve(
     let told = http::Told {
         file,
         credentials: service,
-        revocations,
-        revoked: hooks.as_ref().map(hooks::Configured::revoked),
+        revocations: Arc::clone(&revocations),
         reload: reload_desk,
         in_force: reloaded,
         log_level: log.level(),
@@ -139,18 +141,22 @@ pub(super) fn serve(
         in_force,
     };
     let config = plan.config;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
         let page;
         (page, parts.desk) = http.serve(&engine, &api, &config);
         let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
         let code = wait(engine, page, drain, signals, networks, reloader, requests).await;
-        if let Some(hooks) = hooks {
-            hooks.finish().await;
-        }
+        tokio::join!(revocations.finish(), async {
+            if let Some(hooks) = hooks {
+                hooks.finish().await;
+            }
+        });
         code
-    })
+    });
+    runtime.shutdown_timeout(FILES_END_MAX);
+    code
 }
 
 /// The way to watch what the host takes for its own, and a warning if that is not known.
@@ -245,7 +251,10 @@ fn start(
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
     let engine = bound.start()?;
-    let revocations = revoked.into_book(engine.control());
+    let told = hooks.as_ref().map(hooks::Configured::revoked);
+    let revocations = revoked.into_book(engine.control(), told);
+    let book = Arc::clone(&revocations);
+    engine.metrics().watch_revocations(move || book.unsaved());
     Ok(Started {
         engine,
         http,

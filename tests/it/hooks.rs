@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use turnstone::hooks::{
 use turnstone::metrics::HookEvents;
 
 use crate::harness::{
-    Client, DEADLINE, Packet, Peer, Process, ask_tcp, eventually, method, own_ipv4, unix_s,
+    Client, DEADLINE, Packet, Peer, Process, ask_socket, ask_tcp, eventually, method, own_ipv4,
+    unix_s,
 };
 
 const SECRET: &str = "a-secret-that-server-and-receiver-share";
@@ -249,6 +251,53 @@ fn a_revocation_is_told() {
     );
     assert!(told["until_unix_s"].is_null());
     assert!(told.get("username").is_none());
+}
+
+/// HOOK-01: a revocation whose caller hangs up is carried out, logged and told all the same, or not begun.
+#[test]
+fn a_revocation_is_told_although_its_caller_hangs_up() {
+    const ATTEMPTS: usize = 1000;
+    let receiver = Receiver::start(&[OK]);
+    let mut process = server(&receiver.url(), "");
+    let socket = process.home().join("admin.sock");
+    let revoked = || {
+        let list = ask_socket(&socket, "GET", "/v1/revocations", "").success();
+        list["revocations"].as_array().unwrap().len()
+    };
+    let mut attempts = 0;
+    while revoked() < 5 {
+        attempts += 1;
+        assert!(
+            attempts < ATTEMPTS,
+            "the server looks whether somebody waits"
+        );
+        let body = format!(r#"{{"user": "user {attempts}"}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /v1/revocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let mut caller = UnixStream::connect(&socket).unwrap();
+        caller.write_all(request.as_bytes()).unwrap();
+    }
+    ask_socket(
+        &socket,
+        "POST",
+        "/v1/revocations",
+        r#"{"user": "the last"}"#,
+    )
+    .success();
+    let revoked = revoked();
+    process.terminate();
+    assert!(process.wait().success());
+    let events: Vec<Value> = receiver
+        .requests
+        .try_iter()
+        .flat_map(|it| it.events())
+        .collect();
+    assert_eq!(of(&events, "credential_revoked").len(), revoked);
+    let log = process.log.join("\n");
+    let ended = "allocations with revoked credentials ended";
+    assert_eq!(log.matches(ended).count(), revoked, "{log}");
 }
 
 /// HOOK-01, HOOK-02, HOOK-05: every event of a call once, with its usage, in requests that are signed.

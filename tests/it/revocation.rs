@@ -1,18 +1,26 @@
 //! Credentials that the operator withdraws, at a server that relays meanwhile.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use turnstone::admin::api::Error;
+use turnstone::admin::{Place, Revocation, RevocationBook};
 use turnstone::auth::{REVOCATIONS_MAX, Revocations, RevokedName, rest_password};
 
-use crate::control::ask;
+use crate::control::{ask, look_once};
 use crate::harness::attribute::REQUESTED_TRANSPORT;
 use crate::harness::{
-    Client, Packet, Peer, Process, TestServer, ask_socket, eventually, method, own_ipv4, unix_s,
+    Client, DEADLINE, Packet, Peer, Process, TestServer, ask_socket, ask_tcp, eventually, method,
+    own_ipv4, unix_s,
 };
 
 const SECRET: &str = "a-secret-that-nobody-else-knows-at-all";
@@ -378,4 +386,156 @@ fn the_longest_list_costs_no_datagram() {
     assert_eq!(ask(control.revoke(&Arc::default())), Ok(0));
     bobs.echo(20);
     assert_eq!(verdict(&mut alice), 0);
+}
+
+/// A disk that answers when it is told to.
+#[derive(Debug)]
+struct Disk {
+    /// How many revocations are to be saved.
+    asked: UnboundedSender<usize>,
+    answers: Mutex<Receiver<io::Result<()>>>,
+}
+
+impl Place for Disk {
+    fn save(&self, revocations: &Revocations) -> io::Result<()> {
+        self.asked.send(revocations.len()).unwrap();
+        let answers = self.answers.lock().unwrap();
+        answers.recv_timeout(DEADLINE).expect("an answer")
+    }
+
+    fn name(&self) -> String {
+        "a disk of this test".to_owned()
+    }
+}
+
+/// REV-07: while the disk does not answer, revocations take hold and are listed; what fails is tried
+/// again, and in the end the newest are kept.
+#[test]
+fn a_disk_that_does_not_answer_keeps_nobody_from_revoking() {
+    let server = TestServer::with(|setup| setup.workers = 2);
+    let (asked, mut saves) = unbounded_channel();
+    let (answer, answers) = channel();
+    let disk: Arc<dyn Place> = Arc::new(Disk {
+        asked,
+        answers: Mutex::new(answers),
+    });
+    let failure = || Err(io::Error::other("no space left"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let story = async {
+        let control = server.engine.control();
+        let book = RevocationBook::new(control, Some(disk), Arc::default(), None);
+        let revoke = |name: &str| {
+            let revocation = Revocation {
+                is_user: true,
+                name: name.to_owned(),
+                until_unix_s: None,
+            };
+            let book = Arc::clone(&book);
+            // Who asks waits longer than this test does.
+            tokio::spawn(async move { book.revoke::<Error>(revocation, unix_s()).await });
+        };
+        revoke("alice");
+        assert_eq!(saves.recv().await, Some(1));
+        revoke("bob");
+        while book.in_force().len() < 2 {
+            yield_now().await;
+        }
+        assert_eq!(verdict(&mut Client::udp(&server)), 401);
+        let mut bob = Client::udp(&server).with_user("bob", "builder");
+        assert_eq!(verdict(&mut bob), 401);
+        assert_eq!(book.unsaved(), 2);
+        answer.send(failure()).unwrap();
+        assert_eq!(saves.recv().await, Some(2), "the newest");
+        answer.send(failure()).unwrap();
+        assert_eq!(saves.recv().await, Some(2), "again");
+        assert_eq!(book.unsaved(), 2);
+        answer.send(Ok(())).unwrap();
+        while book.unsaved() > 0 {
+            yield_now().await;
+        }
+    };
+    runtime
+        .block_on(async { timeout(DEADLINE, story).await })
+        .expect("nobody waits for the disk");
+}
+
+/// REV-07: a revocation that nobody waits for is told all the same.
+#[test]
+fn a_revocation_that_nobody_waits_for_is_whole() {
+    let server = TestServer::with(|setup| setup.workers = 2);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (sender, mut told) = tokio::sync::mpsc::channel(1);
+        let control = server.engine.control();
+        let book = RevocationBook::new(control, None, Arc::default(), Some(sender));
+        let revocation = Revocation {
+            is_user: true,
+            name: "alice".to_owned(),
+            until_unix_s: None,
+        };
+        // Begun, and then dropped.
+        let begun = look_once(book.revoke::<Error>(revocation.clone(), unix_s()));
+        assert!(begun.await.is_pending());
+        let notice = timeout(DEADLINE, told.recv()).await.unwrap().unwrap();
+        assert_eq!((notice.revocation, notice.ended), (revocation, 0));
+        let begun = look_once(book.undo::<Error>("alice".to_owned()));
+        assert!(begun.await.is_pending());
+        while !book.in_force().is_empty() {
+            yield_now().await;
+        }
+    });
+}
+
+/// REV-07: a file that cannot be written is told to who revokes, by exit code and metric, and written
+/// once it can be.
+#[test]
+fn a_file_that_cannot_be_written_is_told_and_written_later() {
+    let state = state();
+    let mut server = Server::start(state.path());
+    // In the place of the draft, where the server can neither write nor remove it.
+    let obstacle = state.path().join("revocations/revocations.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    let metrics = server.process.metrics.unwrap();
+    let unsaved = |number: u32| {
+        let page = ask_tcp(metrics, "GET", "/metrics", &[], "").body;
+        let sample = format!("turnstone_revocations_unsaved {number}");
+        page.lines().any(|line| line == sample)
+    };
+    assert!(unsaved(0));
+    let output = server.run(&["carol"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("does not survive a restart"), "{told}");
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(server.run(&["bob", "--json"]).status.code(), Some(3));
+    assert!(unsaved(2));
+    let line = server.process.wait_for("will not survive a restart");
+    assert!(line.contains("trying again"), "{line}");
+    let carol = |server: &Server| {
+        let mut carol =
+            Client::udp_to(server.process.udp[0]).with_user("carol", "password-of-carol");
+        verdict(&mut carol)
+    };
+    assert_eq!(carol(&server), 401);
+
+    fs::remove_dir(&obstacle).unwrap();
+    server.process.wait_for("the revocations are written again");
+    assert!(unsaved(0));
+    server.stop();
+    let server = Server::start(state.path());
+    assert_eq!(carol(&server), 401, "kept");
+    assert_eq!(server.run(&["--undo", "carol"]).status.code(), Some(0));
+
+    // What fails until the end is tried once more there.
+    fs::create_dir(&obstacle).unwrap();
+    assert_eq!(server.run(&["carol"]).status.code(), Some(3));
+    fs::remove_dir(&obstacle).unwrap();
+    let log = server.stop().join("\n");
+    assert!(!log.contains("revocations are not kept"), "{log}");
+    assert_eq!(carol(&Server::start(state.path())), 401, "kept at the end");
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Body;
 use super::{Api, Error};
-use crate::admin::RevokedNotice;
+use crate::admin;
 use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until};
 
 /// Bytes of a name at most: no USERNAME is longer (RFC 5389 §15.3).
@@ -84,7 +84,7 @@ impl From<TooManyRevocations> for Error {
 }
 
 async fn list(State(api): State<Arc<Api>>) -> Json<List> {
-    let mut revocations = (*api.revocations.in_force().await).clone();
+    let mut revocations = (*api.revocations.in_force()).clone();
     revocations.forget_ended(unix_s());
     let revocations = revocations.iter();
     let revocations = revocations.map(|(name, until)| Revocation::new(name, until));
@@ -120,34 +120,13 @@ async fn revoke(
             default_until(&name, separator, now_unix_s)
         }
     };
-    let told = name.clone();
-    let changed = api.revocations.change(move |revocations| {
-        revocations.forget_ended(now_unix_s);
-        let revoked = if is_user {
-            RevokedName::User(&name)
-        } else {
-            RevokedName::Username(&name)
-        };
-        revocations.insert(revoked, until)?;
-        let kind = if is_user { "user" } else { "username" };
-        tracing::warn!(kind, name, until_unix_s = until, "revoked");
-        Ok::<(), Error>(())
-    });
+    let revocation = admin::Revocation {
+        is_user,
+        name,
+        until_unix_s: until,
+    };
+    let changed = api.revocations.revoke::<Error>(revocation, now_unix_s);
     let changed = changed.await?;
-    tracing::info!(
-        ended = changed.ended,
-        "allocations with revoked credentials ended"
-    );
-    if let Some(revoked) = &api.revoked {
-        let notice = RevokedNotice {
-            is_user,
-            name: told,
-            until_unix_s: until,
-            ended: changed.ended,
-        };
-        // Without hooks the server is stopping.
-        let _ = revoked.send(notice).await;
-    }
     Ok(Json(Revoked {
         ended: changed.ended,
         until_unix_s: until,
@@ -165,24 +144,11 @@ async fn undo(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Json<Undone>, Error> {
-    let names = {
-        let in_force = api.revocations.in_force().await;
-        let names = [RevokedName::User(&name), RevokedName::Username(&name)];
-        let known = |name: &RevokedName<'_>| in_force.iter().any(|(it, _)| it == *name);
-        names.iter().filter(|name| known(name)).count()
-    };
-    if names == 0 {
-        return Err(Error::not_found(format!("{name:?} is not revoked")));
-    }
-    let changed = api.revocations.change(move |revocations| {
-        revocations.remove(RevokedName::User(&name));
-        revocations.remove(RevokedName::Username(&name));
-        tracing::warn!(name, "revocation undone");
-        Ok::<(), Error>(())
-    });
+    let undone = api.revocations.undo::<Error>(name.clone()).await?;
+    let undone = undone.ok_or_else(|| Error::not_found(format!("{name:?} is not revoked")))?;
     Ok(Json(Undone {
-        undone: names,
-        persisted: changed.await?.is_persisted,
+        undone: undone.undone,
+        persisted: undone.is_persisted,
     }))
 }
 
