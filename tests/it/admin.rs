@@ -13,9 +13,10 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use turnstone::admin::api::BODY_LEN_MAX;
-use turnstone::admin::{CONNECTIONS_MAX, DEADLINE_S_MAX};
+use turnstone::admin::{CONNECTIONS_MAX, DEADLINE_S_MAX, Drain};
 
-use crate::harness::{Client, DEADLINE, Peer, Process, eventually, own_ipv4};
+use crate::control::look_once;
+use crate::harness::{Client, DEADLINE, Peer, Process, TestServer, ask_tcp, eventually, own_ipv4};
 
 const TOKEN: &str = "a-token-that-nobody-else-knows";
 
@@ -476,6 +477,79 @@ fn a_reload_says_what_became_of_it() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("realm"));
     call.assert_goes_on();
     call.end();
+}
+
+/// Asks, and hangs up before there can be an answer.
+fn hang_up(server: &Server, method: &str, path: &str) {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
+    server.connect().write_all(request.as_bytes()).unwrap();
+}
+
+/// ADM-06: a drain whose caller hangs up is one that everybody knows of, or not begun.
+#[test]
+fn a_drain_goes_on_when_its_caller_hangs_up() {
+    const ATTEMPTS: usize = 500;
+    let server = Server::start("");
+    let mut client = server.client();
+    client.allocate();
+    let metrics = server.process.metrics.unwrap();
+    let are_draining = || {
+        let page = ask_tcp(metrics, "GET", "/metrics", &[], "").body;
+        page.lines().any(|line| line == "turnstone_draining 1")
+    };
+    let is_draining = || server.get("/v1/info")["draining"].is_object();
+    let (mut attempts, mut begun) = (0, 0);
+    while begun < 10 {
+        attempts += 1;
+        assert!(
+            attempts < ATTEMPTS,
+            "the server looks whether somebody waits"
+        );
+        hang_up(&server, "POST", "/v1/drain");
+        eventually("agreement", || are_draining() == is_draining());
+        begun += usize::from(is_draining());
+        server.ask("DELETE", "/v1/drain", "");
+    }
+}
+
+/// ADM-06: a drain and its undoing do not interleave, and neither is left half-way.
+#[test]
+fn a_drain_that_nobody_waits_for_is_whole() {
+    let server = TestServer::with(|setup| setup.workers = 3);
+    let drain = Drain::new(server.engine.control());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for _ in 0..20 {
+            // Each is begun, and then dropped.
+            assert!(look_once(drain.begin(None)).await.is_pending());
+            assert!(look_once(drain.undo()).await.is_pending());
+            assert!(look_once(drain.begin(None)).await.is_pending());
+        }
+        assert_eq!(drain.undo().await, Ok(true), "after all of them");
+        assert_eq!(drain.state(), None);
+    });
+    Client::udp(&server).allocate();
+}
+
+/// An operator who hangs up has ended the allocations, and the log says so.
+#[test]
+fn allocations_end_when_who_ends_them_hangs_up() {
+    let mut server = Server::start("");
+    let mut client = server.client();
+    for _ in 0..10 {
+        client.allocate();
+        eventually("the end", || {
+            hang_up(&server, "DELETE", "/v1/allocations?user=alice");
+            client.try_refresh(None).code() == 437
+        });
+        server
+            .process
+            .wait_for("an operator ended allocations ended=1");
+    }
 }
 
 /// ADM-06: a drained server ends with its last allocation.
