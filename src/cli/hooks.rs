@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::admin::RevokedNotice;
@@ -28,6 +28,7 @@ pub(super) struct Configured {
 pub(super) struct Running {
     hooks: Hooks,
     forwarder: JoinHandle<()>,
+    end: oneshot::Sender<()>,
 }
 
 /// Opens what hooks need, if they are configured, and the way for workers to tell them.
@@ -68,27 +69,43 @@ impl Configured {
         let hooks = self.prepared.start();
         let handle = hooks.handle();
         metrics.watch_hooks(move || handle.statistics());
+        let (end, ending) = oneshot::channel();
+        let forwarding = forward(self.notices, self.revoked, ending, hooks.handle());
         Running {
-            forwarder: tokio::spawn(forward(self.notices, self.revoked, hooks.handle())),
+            forwarder: tokio::spawn(forwarding),
             hooks,
+            end,
         }
     }
 }
 
 impl Running {
-    /// Sends what waits, for a bounded time. The workers must have ended.
+    /// Sends what waits, for a bounded time. What workers tell from now on is not sent: those that have
+    /// not ended hang.
     pub(super) async fn finish(self) {
-        // It ends when the workers have, and not by a panic unless there is a bug.
+        let _ = self.end.send(());
+        // Not by a panic, unless there is a bug.
         let _ = self.forwarder.await;
         self.hooks.finish().await;
     }
 }
 
-/// Passes on what the workers tell, for as long as there are any.
-async fn forward(mut notices: Notices, mut revoked: mpsc::Receiver<RevokedNotice>, hooks: Handle) {
+/// Passes on what the workers tell, until the end or for as long as there are any.
+async fn forward(
+    mut notices: Notices,
+    mut revoked: mpsc::Receiver<RevokedNotice>,
+    mut ending: oneshot::Receiver<()>,
+    hooks: Handle,
+) {
+    let mut is_ending = false;
     loop {
         let notice = tokio::select! {
             notice = notices.next() => notice,
+            _ = &mut ending, if !is_ending => {
+                is_ending = true;
+                notices.close();
+                continue;
+            }
             Some(revoked) = revoked.recv() => {
                 tell_revoked(&revoked, &hooks);
                 continue;
@@ -145,7 +162,47 @@ fn settings(config: &Config) -> Option<Settings> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Revocation;
     use crate::config::defaults;
+
+    /// PROC-11, HOOK-06: a worker that hangs still could tell something, and is not waited for; a
+    /// revocation that was carried out is told.
+    #[test]
+    fn the_end_does_not_wait_for_a_worker_that_hangs() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let settings = Settings {
+                url: "http://127.0.0.1:1/".parse().unwrap(),
+                secret: "a-secret".into(),
+                kinds: Kind::ALL.to_vec(),
+                allocations: 0,
+                timeout: Duration::from_secs(1),
+                ca_file: None,
+                timing: Timing::default(),
+            };
+            let hooks = Hooks::prepare(&settings).unwrap().start();
+            let (of_the_worker, notices) = notices(0);
+            let (tell_revoked, revoked) = mpsc::channel(REVOKED_MAX);
+            let (end, ending) = oneshot::channel();
+            let revocation = Revocation {
+                is_user: true,
+                name: "alice".to_owned(),
+                until_unix_s: None,
+            };
+            let notice = RevokedNotice {
+                revocation,
+                ended: 1,
+            };
+            tell_revoked.send(notice).await.unwrap();
+            end.send(()).unwrap();
+            forward(notices, revoked, ending, hooks.handle()).await;
+            assert_eq!(hooks.handle().statistics().queued, 1);
+            drop(of_the_worker);
+        });
+    }
 
     #[test]
     fn the_configuration_knows_every_event() {

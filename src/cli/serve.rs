@@ -34,6 +34,10 @@ use crate::process::{self, Openings};
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
 
+/// How long workers may take to end their allocations: a worker that hangs must not keep the process,
+/// which its supervisor starts again. With the time of hooks and files it is less than TimeoutStopSec.
+const WORKERS_END_MAX: Duration = Duration::from_secs(5);
+
 /// How long threads may take to end that read and write files: a disk may never answer.
 const FILES_END_MAX: Duration = Duration::from_secs(1);
 
@@ -268,7 +272,7 @@ async fn wait(
     page: Option<JoinHandle<()>>,
     drain: Drain,
     mut signals: Signals,
-    mut networks: Option<OwnNetworks>,
+    networks: Option<OwnNetworks>,
     reloader: Arc<Reloader>,
     requests: mpsc::Receiver<reload::Request>,
 ) -> ExitCode {
@@ -282,6 +286,9 @@ async fn wait(
         Arc::clone(&reload_signal),
         requests,
     ));
+    if let Some(networks) = networks {
+        tokio::spawn(own_networks::follow(networks, control.clone()));
+    }
     let leaving = close_left_listeners(&control);
     tokio::pin!(leaving);
     let code = loop {
@@ -308,11 +315,6 @@ async fn wait(
                 break ExitCode::FAILURE;
             }
             () = watchdog.due() => watchdog.report(&engine.heartbeats()),
-            networks = own_networks::next(&mut networks) => {
-                if control.set_own_networks(networks).await == Ok(true) {
-                    tracing::info!("this machine's addresses have changed; none of them is a peer");
-                }
-            }
         }
     };
     notify(&[NotifyState::Stopping]);
@@ -321,8 +323,13 @@ async fn wait(
         page.abort();
         let _ = page.await;
     }
-    engine.stop();
-    code
+    match engine.stop(WORKERS_END_MAX).await {
+        Ok(()) => code,
+        Err(unresponsive) => {
+            tracing::error!("{unresponsive}; the server ends without them");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Reloads whenever a signal or an operator asks for it.

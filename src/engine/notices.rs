@@ -90,6 +90,11 @@ impl Notices {
         self.receiver.recv().await
     }
 
+    /// From here on only those come that were told before.
+    pub fn close(&mut self) {
+        self.receiver.close();
+    }
+
     /// How many did not fit since this was asked last.
     pub fn take_lost(&mut self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
