@@ -58,6 +58,11 @@ impl Drain {
         *self.state.borrow()
     }
 
+    /// What is in force, from now on.
+    pub fn changes(&self) -> watch::Receiver<Option<Draining>> {
+        self.state.subscribe()
+    }
+
     /// From here on no new allocations are made. Asked again, the new deadline counts. It goes on to its
     /// end even if nobody waits for it any more: workers that drain, and nobody who knows, would refuse
     /// allocations for ever.

@@ -10,6 +10,7 @@ mod check_config;
 mod credentials;
 mod doctor;
 mod drain;
+mod drain_status;
 mod end;
 mod file_limit;
 mod first_run;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::field::{DisplayValue, display};
 
+use super::drain_status;
 use super::file_limit::raise_file_limit;
 use super::hooks;
 use super::http::{self, Http};
@@ -293,6 +294,7 @@ async fn wait(
     if let Some(networks) = networks {
         tokio::spawn(own_networks::follow(networks, control.clone()));
     }
+    tokio::spawn(drain_status::tell(drain.clone(), control.clone()));
     let leaving = close_left_listeners(&control);
     tokio::pin!(leaving);
     let code = loop {
@@ -362,7 +364,6 @@ fn begin_draining(drain: &Drain) {
         tracing::info!("draining already");
         return;
     }
-    notify(&[NotifyState::Status("Draining")]);
     let drain = drain.clone();
     // A server that is stopping makes none anyway.
     tokio::spawn(async move { drain.begin(None).await });
