@@ -222,13 +222,17 @@ impl RevocationBook {
             let change = |revocations: &mut Revocations| {
                 let removed = names.iter().filter(|name| revocations.remove(**name));
                 let undone = removed.count();
-                tracing::warn!(name, "revocation undone");
+                if undone > 0 {
+                    tracing::warn!(name, "revocation undone");
+                }
                 Ok::<usize, E>(undone)
             };
             let (undone, _, number) = book.change(change).await?;
-            Ok(Some(Undone {
+            let is_persisted = book.is_kept(number).await;
+            // Somebody else may have been quicker.
+            Ok((undone > 0).then_some(Undone {
                 undone,
-                is_persisted: book.is_kept(number).await,
+                is_persisted,
             }))
         };
         to_its_end(work).await
