@@ -1,9 +1,9 @@
 //! Hooks: events of the server as signed HTTP POSTs to a receiver of the operator's.
 //!
 //! [`Hooks::prepare`] opens every file that is needed (certificates, where names are resolved), for
-//! there are none later. Everything else is one task of the runtime that started it. It has one
-//! request under way at most, and what waits for it is bounded, so a receiver that is slow, hangs
-//! or is not there costs events, which are counted, and nothing else.
+//! there are none later. Everything else is tasks of the runtime that started it. They have one
+//! request under way, or [`FINISHING_REQUESTS`] at the end, and what waits is bounded, so a receiver
+//! that is slow, hangs or is not there costs events, which are counted, and nothing else.
 //!
 //! `docs/hooks.md` is for who writes a receiver.
 
@@ -22,8 +22,9 @@ use hyper::Uri;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+pub use delivery::FINISHING_REQUESTS;
 pub use event::{Event, Kind, Who};
 pub use queue::{BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub secret: SecretString,
     /// Which events are sent.
     pub kinds: Vec<Kind>,
+    /// Allocations at most: so many more events can wait, because they all may end at once.
+    pub allocations: u32,
     /// How long a request may take, its connection included.
     pub timeout: Duration,
     /// PEM certificates of authorities; those of the system if there is no file.
@@ -62,6 +65,8 @@ pub struct Timing {
     pub give_up: Duration,
     /// How long what is left is sent at the end of the process.
     pub finish: Duration,
+    /// How long it is sent without the receiver accepting any of it.
+    pub finish_in_vain: Duration,
 }
 
 impl Default for Timing {
@@ -73,7 +78,9 @@ impl Default for Timing {
             // A restart, a deployment, a short outage. At the default rate of events the queue
             // holds some minutes more.
             give_up: Duration::from_secs(15 * 60),
-            finish: Duration::from_secs(5),
+            // Less than service managers wait (TimeoutStopSec, terminationGracePeriodSeconds).
+            finish: Duration::from_secs(15),
+            finish_in_vain: Duration::from_secs(5),
         }
     }
 }
@@ -142,7 +149,7 @@ impl Hooks {
     /// If they are not there, or not usable.
     pub fn prepare(settings: &Settings) -> Result<Prepared, PrepareError> {
         Ok(Prepared {
-            waiting: Arc::new(Waiting::new(&settings.kinds)),
+            waiting: Arc::new(Waiting::new(&settings.kinds, settings.allocations)),
             client: Client::new(settings)?,
             timing: settings.timing,
         })
@@ -157,8 +164,18 @@ impl Hooks {
     pub async fn finish(mut self) {
         // The task may have ended by a bug only, and then there is nobody to tell.
         let _ = self.finish.send(true);
-        if timeout(self.timing.finish, &mut self.task).await.is_err() {
-            self.task.abort();
+        let end = Instant::now() + self.timing.finish;
+        loop {
+            let before = self.waiting.statistics().sent;
+            let left = end.saturating_duration_since(Instant::now());
+            let patience = left.min(self.timing.finish_in_vain);
+            if timeout(patience, &mut self.task).await.is_ok() {
+                break;
+            }
+            if Instant::now() >= end || self.waiting.statistics().sent == before {
+                self.task.abort();
+                break;
+            }
         }
         let lost = self.waiting.statistics().queued;
         if lost > 0 {

@@ -53,6 +53,16 @@ impl fmt::Debug for HookSource {
     }
 }
 
+/// Whom a scrape asks how many changes of revocations a restart would undo.
+#[derive(Default)]
+struct UnsavedSource(OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>);
+
+impl fmt::Debug for UnsavedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnsavedSource")
+    }
+}
+
 /// All numbers of a server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -62,6 +72,7 @@ pub struct Metrics {
     reloads: Reloads,
     http: HttpRequests,
     hooks: HookSource,
+    unsaved: UnsavedSource,
     start: Instant,
     started: SystemTime,
 }
@@ -77,6 +88,7 @@ impl Metrics {
             reloads: Reloads::new(started),
             http: HttpRequests::default(),
             hooks: HookSource::default(),
+            unsaved: UnsavedSource::default(),
             start: Instant::now(),
             started,
         }
@@ -142,6 +154,15 @@ impl Metrics {
 
     fn hook_events(&self) -> HookEvents {
         self.hooks.0.get().map(|ask| ask()).unwrap_or_default()
+    }
+
+    /// Has every scrape ask how many changes of revocations are not kept. Once, likewise.
+    pub fn watch_revocations(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.unsaved.0.set(Box::new(ask));
+    }
+
+    fn unsaved_revocations(&self) -> u64 {
+        self.unsaved.0.get().map_or(0, |ask| ask())
     }
 
     /// Everything as OpenMetrics text.

@@ -198,6 +198,9 @@ metrics! {
     Gauge "turnstone_hook_events_queued" []
         "Events that wait for the receiver of hooks"
         => |it, out| out.number(&[], it.metrics.hook_events().queued);
+    Gauge "turnstone_revocations_unsaved" []
+        "Changes of revocations that a restart would undo, because they cannot be written"
+        => |it, out| out.number(&[], it.metrics.unsaved_revocations());
     Gauge "process_start_time_seconds" []
         "Unix time at which the server started"
         => |it, out| out.number(&[], unix_s(it.metrics.started));
