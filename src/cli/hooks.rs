@@ -80,6 +80,11 @@ impl Configured {
 }
 
 impl Running {
+    /// What a reload changes.
+    pub(super) fn handle(&self) -> Handle {
+        self.hooks.handle()
+    }
+
     /// Sends what waits, for a bounded time. What workers tell from now on is not sent: those that have
     /// not ended hang.
     pub(super) async fn finish(self) {

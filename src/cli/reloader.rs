@@ -15,6 +15,7 @@ use crate::admin::reload::{self, Reloaded};
 use crate::auth::NonceKey;
 use crate::config::{self, Config, Host, Loaded, Sources, When};
 use crate::engine::Control;
+use crate::hooks::Handle;
 use crate::log;
 use crate::metrics::Metrics;
 
@@ -31,6 +32,8 @@ pub(super) struct Parts {
     pub(super) desk: Option<Desk>,
     /// What operators who come by TCP have to know.
     pub(super) token: Option<Token>,
+    /// Event hooks, if there are any.
+    pub(super) hooks: Option<Handle>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
     /// Where operators see what is in force.
@@ -67,6 +70,7 @@ impl Reloader {
             level,
             desk,
             token,
+            hooks,
             reloads: _,
             in_force,
         } = &self.parts;
@@ -98,6 +102,9 @@ impl Reloader {
             }
             if let (Some(token), Some(new)) = (token, &new.admin.token) {
                 token.replace(new.clone());
+            }
+            if let (Some(hooks), Some(secret)) = (hooks, &new.hooks.secret) {
+                hooks.replace_secret(secret.clone());
             }
             in_force.send_replace(InForce::from(&new));
             *config = new;

@@ -147,12 +147,14 @@ pub(super) fn serve(
         level: log.level(),
         desk: None,
         token: None,
+        hooks: None,
         reloads: Arc::clone(engine.metrics()),
         in_force,
     };
     let config = plan.config;
     let code = runtime.block_on(async {
         let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
+        parts.hooks = hooks.as_ref().map(hooks::Running::handle);
         let http::Serving { page, desk, token } = http.serve(&engine, &api, &config);
         (parts.desk, parts.token) = (desk, token);
         let reloader = Arc::new(Reloader::new(parts, config));

@@ -188,12 +188,16 @@ const ROWS: &[Row] = &[
     },
     Row {
         key: "hooks.secret",
-        when: When::Restart,
-        differs: |a, b| exposed(a.hooks.secret.as_slice()) != exposed(b.hooks.secret.as_slice()),
+        when: When::AtOnce,
+        // Without one the hooks are to end, which takes a restart.
+        differs: |a, b| {
+            let (a, b) = (a.hooks.secret.as_slice(), b.hooks.secret.as_slice());
+            !b.is_empty() && exposed(a) != exposed(b)
+        },
     },
     Row {
         key: "hooks.secret_file",
-        when: When::Restart,
+        when: When::AtOnce,
         differs: |_, _| false,
     },
     row!("hooks.events", Restart, hooks.events),
@@ -249,7 +253,9 @@ impl Config {
         self.admin = started.admin.clone();
         self.admin.token = token.or(self.admin.token);
         self.metrics = started.metrics.clone();
+        let secret = self.hooks.secret.take();
         self.hooks = started.hooks.clone();
+        self.hooks.secret = secret.or(self.hooks.secret);
         self.credentials.listen = started.credentials.listen;
         self.log.format = started.log.format;
         self.server.workers = started.server.workers;
@@ -396,6 +402,7 @@ mod tests {
         let expected = [
             ("credentials.uris", When::AtOnce),
             ("credentials.keys", When::AtOnce),
+            ("hooks.secret", When::AtOnce),
         ];
         assert_eq!(left, expected);
     }

@@ -23,12 +23,11 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use secrecy::SecretString;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::queue::Batch;
-use super::signature::{self, sign};
+use super::signature::{self, Signer};
 use super::{PrepareError, Settings};
 
 /// Bytes of a response's head. Longer ones are an error.
@@ -54,7 +53,7 @@ pub(super) enum Answer {
 pub(super) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     url: Uri,
-    secret: SecretString,
+    signer: Signer,
     timeout: Duration,
 }
 
@@ -90,9 +89,14 @@ impl Client {
         Ok(Self {
             http,
             url: settings.url.clone(),
-            secret: settings.secret.clone(),
+            signer: Signer::new(settings.secret.clone()),
             timeout: settings.timeout,
         })
+    }
+
+    /// What it signs with.
+    pub(super) fn signer(&self) -> Signer {
+        self.signer.clone()
     }
 
     /// The receiver, as logs may name it.
@@ -126,7 +130,7 @@ impl Client {
             .header(CONNECTION, "close")
             .header(USER_AGENT, concat!("turnstone/", env!("CARGO_PKG_VERSION")))
             .header("idempotency-key", &batch.id)
-            .header(signature::HEADER, sign(&self.secret, unix_s, &batch.body))
+            .header(signature::HEADER, self.signer.sign(unix_s, &batch.body))
             .body(Full::new(batch.body.clone()))
     }
 }

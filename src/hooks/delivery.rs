@@ -150,7 +150,12 @@ impl Delivery {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut report.failing) {
             let receiver = self.client.receiver();
-            info!(receiver, "event hooks: the receiver accepts events again");
+            let lost = std::mem::take(&mut report.lost);
+            let lost = Some(lost).filter(|lost| *lost > 0);
+            info!(
+                receiver,
+                lost, "event hooks: the receiver accepts events again"
+            );
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::metrics::HookEvents;
 use client::Client;
 use delivery::Delivery;
 use queue::Waiting;
+use signature::Signer;
 
 /// What is sent where.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ pub struct Prepared {
 /// Hooks that are sent.
 #[derive(Debug)]
 pub struct Hooks {
-    waiting: Arc<Waiting>,
+    handle: Handle,
     task: JoinHandle<()>,
     finish: watch::Sender<bool>,
     timing: Timing,
@@ -140,7 +141,10 @@ pub struct Hooks {
 
 /// Where events are put in.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<Waiting>);
+pub struct Handle {
+    waiting: Arc<Waiting>,
+    signer: Signer,
+}
 
 impl Hooks {
     /// Reads the files that are needed.
@@ -157,7 +161,7 @@ impl Hooks {
 
     /// Where events are put in.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.waiting))
+        self.handle.clone()
     }
 
     /// Sends what waits, for a bounded time, and ends.
@@ -166,18 +170,18 @@ impl Hooks {
         let _ = self.finish.send(true);
         let end = Instant::now() + self.timing.finish;
         loop {
-            let before = self.waiting.statistics().sent;
+            let before = self.handle.statistics().sent;
             let left = end.saturating_duration_since(Instant::now());
             let patience = left.min(self.timing.finish_in_vain);
             if timeout(patience, &mut self.task).await.is_ok() {
                 break;
             }
-            if Instant::now() >= end || self.waiting.statistics().sent == before {
+            if Instant::now() >= end || self.handle.statistics().sent == before {
                 self.task.abort();
                 break;
             }
         }
-        let lost = self.waiting.statistics().queued;
+        let lost = self.handle.statistics().queued;
         if lost > 0 {
             tracing::warn!(events = lost, "event hooks: not sent before the end");
         }
@@ -188,10 +192,13 @@ impl Prepared {
     /// Begins to send, in the runtime of the caller.
     pub fn start(self) -> Hooks {
         let (finish, finishing) = watch::channel(false);
-        let waiting = Arc::clone(&self.waiting);
+        let handle = Handle {
+            waiting: Arc::clone(&self.waiting),
+            signer: self.client.signer(),
+        };
         let delivery = Delivery::new(self.waiting, self.client, self.timing, finishing);
         Hooks {
-            waiting,
+            handle,
             task: tokio::spawn(delivery.run()),
             finish,
             timing: self.timing,
@@ -203,16 +210,21 @@ impl Handle {
     /// Takes an event that happened at a moment of Unix time, if it is of a kind that is sent. It
     /// never waits: what does not fit is counted.
     pub fn send(&self, at_unix_ms: u64, event: &Event<'_>) {
-        self.0.push(at_unix_ms, event);
+        self.waiting.push(at_unix_ms, event);
     }
 
     /// Counts events that were lost before they came here.
     pub fn count_lost(&self, events: u64) {
-        self.0.count_lost(events);
+        self.waiting.count_lost(events);
+    }
+
+    /// Signs with another secret from the next request on.
+    pub fn replace_secret(&self, secret: SecretString) {
+        self.signer.replace(secret);
     }
 
     /// The numbers so far.
     pub fn statistics(&self) -> HookEvents {
-        self.0.statistics()
+        self.waiting.statistics()
     }
 }

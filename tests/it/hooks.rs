@@ -72,12 +72,16 @@ impl Request {
 
     /// As a receiver should: the time is near, and the HMAC is that of time and body.
     fn assert_signed(&self) {
+        self.assert_signed_with(SECRET);
+    }
+
+    fn assert_signed_with(&self, secret: &str) {
         let header = &self.headers["x-turnstone-signature"];
         let (time, mac) = header.split_once(",v1=").unwrap();
         let time = time.strip_prefix("t=").unwrap();
         assert!(time.parse::<u64>().unwrap().abs_diff(unix_s()) < 60);
         let signed = [time.as_bytes(), b".", &self.body].concat();
-        assert_eq!(mac, hmac_sha256(SECRET.as_bytes(), &signed));
+        assert_eq!(mac, hmac_sha256(secret.as_bytes(), &signed));
     }
 }
 
@@ -456,6 +460,21 @@ fn a_receiver_that_is_not_there_costs_nothing() {
     let log = process.log.join("\n");
     assert!(log.contains("not sent before the end"), "{log}");
     assert!(!log.contains("secret-path") && !log.contains(SECRET));
+}
+
+/// HOOK-02: a secret that leaked is changed without ending a call.
+#[test]
+fn another_secret_signs_at_once() {
+    let receiver = Receiver::start(&[OK]);
+    let mut process = server(&receiver.url(), "hooks.events = \"allocation_ended\"");
+    call(&process, 1);
+    receiver.next().assert_signed();
+    let other = "another-secret-of-server-and-receiver";
+    let text = fs::read_to_string(process.home().join("turnserver.toml")).unwrap();
+    let line = process.reload(&text.replace(SECRET, other));
+    assert!(line.contains("changed=\"hooks.secret\""), "{line}");
+    call(&process, 1);
+    receiver.next().assert_signed_with(other);
 }
 
 /// HOOK-04: what became of events is among the metrics.
