@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use super::to_its_end;
 use crate::engine::{Control, Stopped};
 
 /// The longest deadline: a week.
@@ -38,6 +39,8 @@ pub enum Over {
 pub struct Drain {
     control: Control,
     state: Arc<watch::Sender<Option<Draining>>>,
+    /// Held until every worker knows the same.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Drain {
@@ -46,6 +49,7 @@ impl Drain {
         Self {
             control,
             state: Arc::new(watch::Sender::new(None)),
+            changing: Arc::default(),
         }
     }
 
@@ -54,11 +58,24 @@ impl Drain {
         *self.state.borrow()
     }
 
-    /// From here on no new allocations are made. Asked again, the new deadline counts.
+    /// What is in force, from now on.
+    pub fn changes(&self) -> watch::Receiver<Option<Draining>> {
+        self.state.subscribe()
+    }
+
+    /// From here on no new allocations are made. Asked again, the new deadline counts. It goes on to its
+    /// end even if nobody waits for it any more: workers that drain, and nobody who knows, would refuse
+    /// allocations for ever.
     ///
     /// # Errors
     /// If the server is stopping.
     pub async fn begin(&self, deadline: Option<Duration>) -> Result<Draining, Stopped> {
+        let drain = self.clone();
+        to_its_end(async move { drain.begin_all(deadline).await }).await
+    }
+
+    async fn begin_all(&self, deadline: Option<Duration>) -> Result<Draining, Stopped> {
+        let _changing = self.changing.lock().await;
         self.control.drain(true).await?;
         let now = Instant::now();
         let draining = Draining {
@@ -74,11 +91,17 @@ impl Drain {
         Ok(draining)
     }
 
-    /// New allocations are made again. Whether they were not.
+    /// New allocations are made again. Whether they were not. It goes on to its end likewise.
     ///
     /// # Errors
     /// If the server is stopping.
     pub async fn undo(&self) -> Result<bool, Stopped> {
+        let drain = self.clone();
+        to_its_end(async move { drain.undo_all().await }).await
+    }
+
+    async fn undo_all(&self) -> Result<bool, Stopped> {
+        let _changing = self.changing.lock().await;
         self.control.drain(false).await?;
         let was_draining = self.state.send_replace(None).is_some();
         if was_draining {

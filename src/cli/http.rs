@@ -6,15 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::api::{Api, Facts, InForce};
 use crate::admin::credentials::{Desk, Issuer};
 use crate::admin::reload::ReloadDesk;
-use crate::admin::{
-    self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, RevokedNotice, Statistics, Token,
-};
+use crate::admin::{self, CONNECTION_TIME_MAX, Drain, Listener, RevocationBook, Statistics, Token};
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::log;
@@ -119,7 +117,6 @@ pub(super) struct Told<'a> {
     /// Where credentials are issued.
     pub(super) credentials: Option<SocketAddr>,
     pub(super) revocations: Arc<RevocationBook>,
-    pub(super) revoked: Option<mpsc::Sender<RevokedNotice>>,
     pub(super) reload: ReloadDesk,
     pub(super) in_force: watch::Receiver<InForce>,
     pub(super) log_level: log::Level,
@@ -132,7 +129,6 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         file,
         credentials,
         revocations,
-        revoked,
         reload,
         in_force,
         log_level,
@@ -149,7 +145,6 @@ pub(super) fn api(engine: &Engine, config: &Config, told: Told<'_>) -> Arc<Api> 
         control: engine.control(),
         drain: Drain::new(engine.control()),
         revocations,
-        revoked,
         reload,
         log_level,
         certificates,

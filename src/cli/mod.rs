@@ -12,6 +12,7 @@ mod check_config;
 mod credentials;
 mod doctor;
 mod drain;
+mod drain_status;
 mod end;
 mod file_limit;
 mod first_run;
@@ -43,6 +44,9 @@ use crate::process;
 /// Bad usage or a bad configuration; clap ends with the same code. Success is 0, and 1 is a failure
 /// while running.
 const BAD_CONFIGURATION: u8 = 2;
+
+/// It is done, and a restart of the server would undo it.
+const NOT_KEPT: u8 = 3;
 
 const AFTER_HELP: &str = "\
 turnstone alone is turnstone run. Without a configuration it listens on port 3478, makes a secret,

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::config::LocalRoutes;
+use crate::engine::Control;
 
 /// How often the kernel is asked.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ impl OwnNetworks {
     }
 
     /// Waits for the next look, and says what is there.
-    pub(super) async fn next(&mut self) -> Vec<IpNet> {
+    async fn next(&mut self) -> Vec<IpNet> {
         loop {
             self.interval.tick().await;
             match self.routes.read() {
@@ -55,10 +56,13 @@ impl OwnNetworks {
     }
 }
 
-/// The next look at the networks; never, if they cannot be looked at.
-pub(super) async fn next(networks: &mut Option<OwnNetworks>) -> Vec<IpNet> {
-    match networks {
-        Some(networks) => networks.next().await,
-        None => std::future::pending().await,
+/// Has the workers know the networks, for ever. A task of its own: a worker that does not answer must
+/// not keep signals waiting.
+pub(super) async fn follow(mut networks: OwnNetworks, control: Control) {
+    loop {
+        let networks = networks.next().await;
+        if control.set_own_networks(networks).await == Ok(true) {
+            tracing::info!("this machine's addresses have changed; none of them is a peer");
+        }
     }
 }

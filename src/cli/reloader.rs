@@ -17,6 +17,7 @@ use crate::admin::reload::{self, Reloaded};
 use crate::auth::NonceKey;
 use crate::config::{self, Config, Host, Loaded, Sources, When};
 use crate::engine::Control;
+use crate::hooks::Handle;
 use crate::log;
 use crate::metrics::Metrics;
 
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     pub(super) token: Option<Token>,
     /// The file of the certificate that is of no file of the configuration.
     pub(super) issued: Option<PathBuf>,
+    /// Event hooks, if there are any.
+    pub(super) hooks: Option<Handle>,
     /// Where reloads are counted.
     pub(super) reloads: Arc<Metrics>,
     /// Where operators see what is in force.
@@ -86,6 +89,7 @@ impl Reloader {
             tls,
             token,
             issued,
+            hooks,
             reloads,
             in_force,
         } = &self.parts;
@@ -122,6 +126,9 @@ impl Reloader {
             }
             if let (Some(token), Some(new)) = (token, &new.admin.token) {
                 token.replace(new.clone());
+            }
+            if let (Some(hooks), Some(secret)) = (hooks, &new.hooks.secret) {
+                hooks.replace_secret(secret.clone());
             }
             in_force.send_replace(InForce::from(&new));
             *config = new;

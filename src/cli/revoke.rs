@@ -9,10 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin_client::{AdminClient, Failure, ServerArgs, encoded, read};
-use super::output;
-
-/// Digits of a Unix time since 2001: a name with a part like this is a time-limited one.
-const EXPIRY_DIGITS: usize = 10;
+use super::table::{allocations, shown};
+use super::{NOT_KEPT, output};
 
 /// Refuse credentials from now on, and end the allocations made with them
 ///
@@ -47,8 +45,9 @@ pub(super) struct Args {
 
 #[derive(Deserialize)]
 struct Revoked {
+    #[serde(flatten)]
+    revocation: Revocation,
     ended: u64,
-    until_unix_s: Option<u64>,
     persisted: bool,
 }
 
@@ -68,6 +67,11 @@ struct Revocation {
     user: Option<String>,
     username: Option<String>,
     until_unix_s: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Kept {
+    persisted: bool,
 }
 
 const NOT_PERSISTED: &str = "note: this does not survive a restart of the server; its log says why";
@@ -91,10 +95,8 @@ impl Args {
             let path = format!("/v1/revocations/{name}");
             (Method::DELETE, path, String::new())
         } else {
-            let kind = match self.user || !has_expiry(&name) {
-                true => "user",
-                false => "username",
-            };
+            // Which of the two a name is, the server knows by its separator.
+            let kind = if self.user { "user" } else { "name" };
             let mut body = json!({ kind: name });
             if let Some(until) = self.until {
                 body["until_unix_s"] = until.into();
@@ -103,33 +105,52 @@ impl Args {
         };
         let text = server.ask_for_text(method, &path, body)?;
         if server.is_json() {
-            return Ok(output::print(text));
+            let is_kept = self.list || read::<Kept>(&text)?.persisted;
+            return Ok(exit(output::print(text), is_kept));
         }
         let (told, is_persisted) = if self.list {
             let list: List = read(&text)?;
             (list.to_string(), list.persistent)
         } else if self.undo {
             let undone: Undone = read(&text)?;
-            (format!("{name}: good again"), undone.persisted)
+            (format!("{}: good again", shown(&name)), undone.persisted)
         } else {
             let revoked: Revoked = read(&text)?;
-            (revoked.told(&name), revoked.persisted)
+            (revoked.to_string(), revoked.persisted)
         };
-        let code = output::print(told);
+        let printed = output::print(told);
         if !is_persisted {
             output::complain(NOT_PERSISTED);
         }
-        Ok(code)
+        Ok(exit(printed, self.list || is_persisted))
     }
 }
 
-impl Revoked {
-    fn told(&self, name: &str) -> String {
-        let plural = if self.ended == 1 { "" } else { "s" };
-        let until = until(self.until_unix_s);
-        format!(
-            "{name}: revoked {until}; {} allocation{plural} ended",
-            self.ended
+/// A script is not to take for done what the next start of the server does not know.
+fn exit(printed: ExitCode, is_kept: bool) -> ExitCode {
+    if is_kept || printed != ExitCode::SUCCESS {
+        return printed;
+    }
+    ExitCode::from(NOT_KEPT)
+}
+
+impl fmt::Display for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {} ended", self.revocation, allocations(self.ended))
+    }
+}
+
+impl fmt::Display for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = match (&self.user, &self.username) {
+            (Some(name), _) => ("user", &**name),
+            (None, name) => ("USERNAME", name.as_deref().unwrap_or_default()),
+        };
+        write!(
+            f,
+            "{kind} {}: refused {}",
+            shown(name),
+            until(self.until_unix_s)
         )
     }
 }
@@ -140,11 +161,7 @@ impl fmt::Display for List {
             if index > 0 {
                 writeln!(f)?;
             }
-            let (kind, name) = match (&revocation.user, &revocation.username) {
-                (Some(name), _) => ("user", &**name),
-                (None, name) => ("username", name.as_deref().unwrap_or_default()),
-            };
-            write!(f, "{kind} {name}, {}", until(revocation.until_unix_s))?;
+            revocation.fmt(f)?;
         }
         if self.revocations.is_empty() {
             f.write_str("no credential is revoked")?;
@@ -165,14 +182,6 @@ fn until(unix_s: Option<u64>) -> String {
     }
 }
 
-/// Whether a name is one that carries its expiry, before or after any separator.
-fn has_expiry(name: &str) -> bool {
-    let digits = |bytes: &mut dyn Iterator<Item = u8>| {
-        bytes.take_while(u8::is_ascii_digit).count() >= EXPIRY_DIGITS
-    };
-    digits(&mut name.bytes()) || digits(&mut name.bytes().rev())
-}
-
 fn parse_until(text: &str) -> Result<u64, String> {
     if let Ok(unix_s) = text.parse() {
         return Ok(unix_s);
@@ -189,25 +198,19 @@ fn parse_until(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
+    /// ADM-07: a name may have come from a client.
     #[test]
-    fn names_with_an_expiry() {
-        for name in [
-            "1767225600:alice",
-            "alice:1767225600",
-            "1767225600",
-            "1767225600#x",
-        ] {
-            assert!(has_expiry(name), "{name}");
-        }
-        for name in [
-            "alice",
-            "42:alice",
-            "alice2026",
-            "+491234567x",
-            "a1767225600b",
-        ] {
-            assert!(!has_expiry(name), "{name}");
-        }
+    fn names_in_the_list_cannot_write_on_the_terminal() {
+        let list = List {
+            revocations: vec![Revocation {
+                user: None,
+                username: Some("x\x1b[31mred\ny".to_owned()),
+                until_unix_s: None,
+            }],
+            persistent: true,
+        };
+        let expected = "USERNAME x\u{fffd}[31mred\u{fffd}y: refused for ever";
+        assert_eq!(list.to_string(), expected);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The revocations at the start of a server: read while it still has rights, and taken over by the
 //! book that operators write in.
 
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::credentials::unix_time;
-use crate::admin::RevocationBook;
+use crate::admin::{Place, RevocationBook, RevokedNotice};
 use crate::auth::Revocations;
 use crate::config::{RevocationError, RevocationFile};
 use crate::engine::Control;
@@ -42,17 +45,25 @@ impl Revoked {
         self.file.as_ref().map(RevocationFile::directory)
     }
 
-    /// The rights of the process are those it keeps: what cannot be written now never can be.
-    pub(super) fn into_book(self, control: Control) -> Arc<RevocationBook> {
+    /// The rights of the process are those it keeps: what they do not let it write now they never do.
+    /// Wants to be called in a runtime.
+    pub(super) fn into_book(
+        self,
+        control: Control,
+        told: Option<mpsc::Sender<RevokedNotice>>,
+    ) -> Arc<RevocationBook> {
         let Self { file, revocations } = self;
-        if let Some(file) = &file
-            && let Err(error) = file.save(&revocations)
-        {
+        let saved = file.as_ref().map(|file| file.save(&revocations));
+        let is_shared =
+            matches!(&saved, Some(Err(error)) if error.kind() == ErrorKind::ResourceBusy);
+        if let (Some(file), Some(Err(error))) = (&file, saved) {
             let path = file.path().display();
             tracing::warn!(
                 "new revocations will not survive a restart: cannot write {path} ({error})"
             );
         }
-        RevocationBook::new(control, file.map(Arc::new), revocations)
+        let file = file.filter(|_| !is_shared);
+        let place = file.map(|file| Arc::new(file) as Arc<dyn Place>);
+        RevocationBook::new(control, place, revocations, told)
     }
 }

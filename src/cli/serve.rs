@@ -12,10 +12,12 @@ use secrecy::SecretString;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tracing::field::{DisplayValue, display};
 
 use super::acme;
 use super::certificates::{Tls, put_in_force};
+use super::drain_status;
 use super::file_limit::raise_file_limit;
 use super::hooks;
 use super::http::{self, Http};
@@ -37,8 +39,18 @@ use crate::process::{self, Openings};
 /// Items of a configured list that a log line shows.
 const SHOWN_MAX: usize = 8;
 
+/// How long workers may take to end their allocations: a worker that hangs must not keep the process,
+/// which its supervisor starts again. With the time of hooks and files it is less than TimeoutStopSec.
+const WORKERS_END_MAX: Duration = Duration::from_secs(5);
+
+/// How long threads may take to end that read and write files: a disk may never answer.
+const FILES_END_MAX: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether listeners that are to go can.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How late a look at the workers' hearts is on a busy machine.
+const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
 
 /// What a server is made of.
 pub(super) struct Plan {
@@ -118,8 +130,7 @@ pub(super) fn serve(
     let told = http::Told {
         file,
         credentials: service,
-        revocations,
-        revoked: hooks.as_ref().map(hooks::Configured::revoked),
+        revocations: Arc::clone(&revocations),
         reload: reload_desk,
         in_force: reloaded,
         log_level: log.level(),
@@ -138,25 +149,31 @@ pub(super) fn serve(
         tls,
         token: None,
         issued: acme.as_ref().map(acme::Configured::file),
+        hooks: None,
         reloads: Arc::clone(engine.metrics()),
         in_force,
     };
     let config = plan.config;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let hooks = hooks.map(|hooks| hooks.start(engine.metrics()));
         if let Some(acme) = acme {
             acme.start(&certificates, engine.metrics());
         }
+        parts.hooks = hooks.as_ref().map(hooks::Running::handle);
         let http::Serving { page, desk, token } = http.serve(&engine, &api, &config);
         (parts.desk, parts.token) = (desk, token);
         let reloader = Arc::new(Reloader::new(parts, config));
         let drain = api.drain.clone();
         let code = wait(engine, page, drain, signals, networks, reloader, requests).await;
-        if let Some(hooks) = hooks {
-            hooks.finish().await;
-        }
+        tokio::join!(revocations.finish(), async {
+            if let Some(hooks) = hooks {
+                hooks.finish().await;
+            }
+        });
         code
-    })
+    });
+    runtime.shutdown_timeout(FILES_END_MAX);
+    code
 }
 
 /// What the engine is told, TLS included; or the error and how the process ends with it.
@@ -285,7 +302,10 @@ fn start(
     // Its thread is the second one.
     log.detach(config.limits.allocations_total);
     let engine = bound.start()?;
-    let revocations = revoked.into_book(engine.control());
+    let told = hooks.as_ref().map(hooks::Configured::revoked);
+    let revocations = revoked.into_book(engine.control(), told);
+    let book = Arc::clone(&revocations);
+    engine.metrics().watch_revocations(move || book.unsaved());
     Ok(Started {
         engine,
         http,
@@ -300,7 +320,7 @@ async fn wait(
     page: Option<JoinHandle<()>>,
     drain: Drain,
     mut signals: Signals,
-    mut networks: Option<OwnNetworks>,
+    networks: Option<OwnNetworks>,
     reloader: Arc<Reloader>,
     requests: mpsc::Receiver<reload::Request>,
 ) -> ExitCode {
@@ -317,6 +337,10 @@ async fn wait(
     ));
     let certificates_signal = Arc::new(Notify::new());
     tokio::spawn(keeper.keep(Arc::clone(&certificates_signal)));
+    if let Some(networks) = networks {
+        tokio::spawn(own_networks::follow(networks, control.clone()));
+    }
+    tokio::spawn(drain_status::tell(drain.clone(), control.clone()));
     let leaving = close_left_listeners(&control);
     tokio::pin!(leaving);
     let code = loop {
@@ -343,12 +367,7 @@ async fn wait(
                 tracing::error!(worker, "a worker ended, and the server with it");
                 break ExitCode::FAILURE;
             }
-            () = watchdog.due() => watchdog.report(&engine.heartbeats()),
-            networks = own_networks::next(&mut networks) => {
-                if control.set_own_networks(networks).await == Ok(true) {
-                    tracing::info!("this machine's addresses have changed; none of them is a peer");
-                }
-            }
+            late = watchdog.due() => watchdog.report(&engine.heartbeats(), late),
         }
     };
     notify(&[NotifyState::Stopping]);
@@ -357,8 +376,13 @@ async fn wait(
         page.abort();
         let _ = page.await;
     }
-    engine.stop();
-    code
+    match engine.stop(WORKERS_END_MAX).await {
+        Ok(()) => code,
+        Err(unresponsive) => {
+            tracing::error!("{unresponsive}; the server ends without them");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Reloads whenever a signal or an operator asks for it.
@@ -387,7 +411,6 @@ fn begin_draining(drain: &Drain) {
         tracing::info!("draining already");
         return;
     }
-    notify(&[NotifyState::Status("Draining")]);
     let drain = drain.clone();
     // A server that is stopping makes none anyway.
     tokio::spawn(async move { drain.begin(None).await });
@@ -396,7 +419,7 @@ fn begin_draining(drain: &Drain) {
 /// Closes listeners that are to go once nobody has them, for ever.
 async fn close_left_listeners(control: &Control) {
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         if control.has_left_listeners() {
@@ -409,38 +432,68 @@ async fn close_left_listeners(control: &Control) {
 /// Tells systemd that the workers are well, as long as every one of them is.
 struct Watchdog {
     interval: Option<tokio::time::Interval>,
-    last: Vec<u64>,
+    hearts: Hearts,
 }
 
 impl Watchdog {
     fn new() -> Self {
-        let half = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
-        // A worker's heart beats once a second: asking more often would see no beat.
-        let half = half.map(|half| half.max(Duration::from_millis(2500)));
-        Self {
-            interval: half.map(tokio::time::interval),
-            last: Vec::new(),
+        match sd_notify::watchdog_enabled() {
+            Some(timeout) => Self::every(timeout),
+            None => Self {
+                interval: None,
+                hearts: Hearts::default(),
+            },
         }
     }
 
-    async fn due(&mut self) {
+    /// One whose life is to be shown within every such time.
+    fn every(timeout: Duration) -> Self {
+        // A worker's heart beats once a second: asking more often would see no beat.
+        let period = (timeout / 2).max(Duration::from_millis(2500));
+        let mut interval = tokio::time::interval(period);
+        // Looks that were missed must not follow each other at once: no heart beats between them.
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            interval: Some(interval),
+            hearts: Hearts::default(),
+        }
+    }
+
+    /// Waits for the next look, and says how late it is.
+    async fn due(&mut self) -> Duration {
         match &mut self.interval {
-            Some(interval) => {
-                interval.tick().await;
-            }
+            Some(interval) => interval.tick().await.elapsed(),
             None => std::future::pending().await,
         }
     }
 
-    fn report(&mut self, beats: &[u64]) {
-        let well =
-            self.last.is_empty() || beats.iter().zip(&self.last).all(|(now, then)| now > then);
-        if well {
+    fn report(&mut self, beats: &[u64], late: Duration) {
+        if self.hearts.are_well(beats, late) {
             notify(&[NotifyState::Watchdog]);
         } else {
             tracing::error!("a worker does not respond");
         }
+    }
+}
+
+/// The hearts of all workers, as they were at the last look.
+#[derive(Debug, Default)]
+struct Hearts {
+    last: Vec<u64>,
+    was_late: bool,
+}
+
+impl Hearts {
+    /// Whether every heart has beaten since the last look. A look that comes late tells that the whole
+    /// process stood still (a suspended machine, a debugger), and says nothing about workers; the next
+    /// one does, late or not.
+    fn are_well(&mut self, beats: &[u64], late: Duration) -> bool {
+        let have_beaten =
+            self.last.is_empty() || beats.iter().zip(&self.last).all(|(now, then)| now > then);
+        let is_excused = late > LOOK_LATE_MAX && !self.was_late;
+        self.was_late = late > LOOK_LATE_MAX;
         self.last = beats.to_vec();
+        have_beaten || is_excused
     }
 }
 
@@ -454,6 +507,37 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// PROC-12: a process that stood still accuses nobody, once; a worker that hangs is found all the
+    /// same.
+    #[test]
+    fn a_stall_is_no_worker_that_hangs() {
+        let (in_time, late) = (Duration::from_millis(20), Duration::from_secs(12));
+        let mut hearts = Hearts::default();
+        assert!(hearts.are_well(&[1, 1], in_time));
+        assert!(hearts.are_well(&[3, 4], in_time));
+        assert!(hearts.are_well(&[3, 4], late), "no heart beats in a stall");
+        assert!(hearts.are_well(&[5, 6], in_time));
+        assert!(!hearts.are_well(&[6, 6], in_time), "the second hangs");
+        assert!(hearts.are_well(&[7, 6], late));
+        assert!(!hearts.are_well(&[8, 6], late), "excused once");
+        assert!(!hearts.are_well(&[9, 6], in_time));
+        assert!(hearts.are_well(&[10, 7], in_time), "it is back");
+    }
+
+    /// PROC-12: looks that a stall has kept from coming are one.
+    #[test]
+    fn missed_looks_are_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _context = runtime.enter();
+        let interval = Watchdog::every(Duration::from_secs(5)).interval;
+        let interval = interval.unwrap();
+        assert_eq!(interval.missed_tick_behavior(), MissedTickBehavior::Delay);
+        assert_eq!(interval.period(), Duration::from_millis(2500));
+    }
 
     #[test]
     fn long_lists_are_cut() {

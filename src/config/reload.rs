@@ -229,12 +229,16 @@ const ROWS: &[Row] = &[
     },
     Row {
         key: "hooks.secret",
-        when: When::Restart,
-        differs: |a, b| exposed(a.hooks.secret.as_slice()) != exposed(b.hooks.secret.as_slice()),
+        when: When::AtOnce,
+        // Without one the hooks are to end, which takes a restart.
+        differs: |a, b| {
+            let (a, b) = (a.hooks.secret.as_slice(), b.hooks.secret.as_slice());
+            !b.is_empty() && exposed(a) != exposed(b)
+        },
     },
     Row {
         key: "hooks.secret_file",
-        when: When::Restart,
+        when: When::AtOnce,
         differs: |_, _| false,
     },
     row!("hooks.events", Restart, hooks.events),
@@ -290,7 +294,9 @@ impl Config {
         self.admin = started.admin.clone();
         self.admin.token = token.or(self.admin.token);
         self.metrics = started.metrics.clone();
+        let secret = self.hooks.secret.take();
         self.hooks = started.hooks.clone();
+        self.hooks.secret = secret.or(self.hooks.secret);
         let asks = |acme: &Acme| !acme.domains.is_empty();
         if asks(&self.tls.acme) != asks(&started.tls.acme) && self.tls.pairs.is_empty() {
             // They come or go with the certificate that the next process will ask for, or will not.
@@ -505,6 +511,7 @@ mod tests {
         let expected = [
             ("credentials.uris", When::AtOnce),
             ("credentials.keys", When::AtOnce),
+            ("hooks.secret", When::AtOnce),
         ];
         assert_eq!(left, expected);
     }

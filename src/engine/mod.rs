@@ -19,14 +19,17 @@ mod stream;
 pub mod udp;
 mod worker;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
@@ -83,10 +86,59 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Workers that have not ended although they were told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresponsive(pub Vec<usize>);
+
+impl fmt::Display for Unresponsive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "workers {:?} do not end", self.0)
+    }
+}
+
+impl std::error::Error for Unresponsive {}
+
+/// Workers, each of which holds the sender for as long as it runs.
+#[derive(Debug)]
+struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    running: mpsc::Receiver<Infallible>,
+}
+
+impl Workers {
+    /// Waits until they have ended, for a bounded time. Those that have not are left alone.
+    async fn ended(&mut self, within: Duration) -> Result<(), Unresponsive> {
+        // Nothing is ever sent: it is the last sender's end that comes.
+        let all = timeout(within, self.running.recv()).await.is_ok();
+        let threads = std::mem::take(&mut self.threads);
+        let mut left = vec![];
+        for (worker, thread) in threads.into_iter().enumerate() {
+            if all || thread.is_finished() {
+                // A worker that panicked has said so.
+                let _ = thread.join();
+            } else {
+                left.push(worker);
+            }
+        }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(Unresponsive(left))
+        }
+    }
+
+    /// Waits until they have ended, however long that takes.
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// A server that runs.
 #[derive(Debug)]
 pub struct Engine {
-    workers: Vec<JoinHandle<()>>,
+    workers: Workers,
     heartbeats: Vec<Arc<AtomicU64>>,
     stop: watch::Sender<bool>,
     failed: mpsc::UnboundedReceiver<usize>,
@@ -189,6 +241,7 @@ impl Bound {
         let options = configured.options();
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = mpsc::unbounded_channel();
+        let (run, running) = mpsc::channel(1);
         let (commanders, commands): (Vec<_>, Vec<_>) =
             listeners.iter().map(|_| control::channel()).unzip();
         let admission = Admission::new(&settings.stream);
@@ -200,7 +253,10 @@ impl Bound {
         };
         let exchange = Exchange::new(registry, admission.clone(), budget.clone());
         let mut engine = Engine {
-            workers: vec![],
+            workers: Workers {
+                threads: vec![],
+                running,
+            },
             heartbeats: vec![],
             stop,
             failed,
@@ -238,10 +294,14 @@ impl Bound {
                 worker: index,
                 report: fail.clone(),
                 well: false,
+                _runs: run.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             let handle = thread.spawn(move || run_worker(parts, failure));
-            engine.workers.push(handle.map_err(StartError::System)?);
+            engine
+                .workers
+                .threads
+                .push(handle.map_err(StartError::System)?);
             engine.heartbeats.push(heartbeat);
         }
         Ok(engine)
@@ -292,23 +352,21 @@ impl Engine {
         self.failed.recv().await
     }
 
-    /// Ends every allocation and stops the workers.
-    pub fn stop(mut self) {
-        self.stop_workers();
-    }
-
-    fn stop_workers(&mut self) {
+    /// Ends every allocation and stops the workers, and waits for them without blocking the thread:
+    /// others take their notices meanwhile.
+    ///
+    /// # Errors
+    /// If a worker has not ended in this time. It may go on, and shares nothing that would be missed.
+    pub async fn stop(mut self, within: Duration) -> Result<(), Unresponsive> {
         let _ = self.stop.send(true);
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has said so.
-            let _ = worker.join();
-        }
+        self.workers.ended(within).await
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop_workers();
+        let _ = self.stop.send(true);
+        self.workers.join();
     }
 }
 
@@ -324,6 +382,8 @@ struct Failure {
     worker: usize,
     report: mpsc::UnboundedSender<usize>,
     well: bool,
+    /// Dropped last, when the worker has told everything.
+    _runs: mpsc::Sender<Infallible>,
 }
 
 impl Drop for Failure {
@@ -338,5 +398,57 @@ fn run_worker(parts: Parts, mut failure: Failure) {
     match worker::run(parts) {
         Ok(()) => failure.well = true,
         Err(error) => tracing::error!(worker = failure.worker, %error, "worker failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap()
+    }
+
+    /// PROC-11: a worker that hangs is left, and named; the end does not wait for it.
+    #[test]
+    fn a_worker_that_does_not_end_is_left() {
+        let (run, running) = mpsc::channel(1);
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (well, stuck) = (run.clone(), run);
+        let ends = std::thread::spawn(move || drop(well));
+        while !ends.is_finished() {
+            std::thread::yield_now();
+        }
+        let hangs = std::thread::spawn(move || {
+            let _ = released.recv();
+            drop(stuck);
+        });
+        let mut workers = Workers {
+            threads: vec![ends, hangs],
+            running,
+        };
+        let ended = runtime().block_on(workers.ended(Duration::from_millis(10)));
+        let told = ended.unwrap_err();
+        assert_eq!(told, Unresponsive(vec![1]));
+        assert_eq!(told.to_string(), "workers [1] do not end");
+        drop(release);
+    }
+
+    /// The time is a bound: workers that end are not waited for any longer.
+    #[test]
+    fn workers_that_end_are_joined() {
+        let (run, running) = mpsc::channel(1);
+        let threads = (0..3).map(|_| {
+            let run = run.clone();
+            std::thread::spawn(move || drop(run))
+        });
+        let threads = threads.collect();
+        drop(run);
+        let mut workers = Workers { threads, running };
+        assert_eq!(runtime().block_on(workers.ended(Duration::MAX)), Ok(()));
+        assert!(workers.threads.is_empty());
     }
 }

@@ -10,8 +10,8 @@ use super::clock;
 use crate::turn::{Event, Reject};
 use crate::wire::ErrorCode;
 
-/// Events that wait for the main thread, of all workers together. At the end of the server all
-/// allocations end at once.
+/// Events that wait for the main thread, of all workers together, beside one for each allocation: at
+/// the end of the server all of them end at once.
 pub const NOTICES_MAX: usize = 10_000;
 
 /// Something that happened in a worker's shard: an allocation was created or ended, or a client
@@ -40,9 +40,9 @@ pub struct Notices {
     lost: Arc<AtomicU64>,
 }
 
-/// Both ends, for [`super::Bound::tell`].
-pub fn notices() -> (NoticeSink, Notices) {
-    let (sender, receiver) = mpsc::channel(NOTICES_MAX);
+/// Both ends, for [`super::Bound::tell`], of a server with so many allocations at most.
+pub fn notices(allocations: u32) -> (NoticeSink, Notices) {
+    let (sender, receiver) = mpsc::channel(NOTICES_MAX + allocations as usize);
     let lost = Arc::new(AtomicU64::new(0));
     let sink = NoticeSink {
         sender,
@@ -88,6 +88,11 @@ impl Notices {
     /// Waits for the next one; `None` once all workers have ended and everything was taken.
     pub async fn next(&mut self) -> Option<Notice> {
         self.receiver.recv().await
+    }
+
+    /// From here on only those come that were told before.
+    pub fn close(&mut self) {
+        self.receiver.close();
     }
 
     /// How many did not fit since this was asked last.
@@ -141,8 +146,8 @@ mod tests {
     /// HOOK-04: the edge: nobody waits, and what does not fit is counted.
     #[test]
     fn what_does_not_fit_is_counted() {
-        let (sink, mut notices) = notices();
-        for _ in 0..NOTICES_MAX {
+        let (sink, mut notices) = notices(7);
+        for _ in 0..NOTICES_MAX + 7 {
             sink.offer(0, closed(), true);
         }
         assert_eq!(notices.take_lost(), 0);
@@ -154,13 +159,13 @@ mod tests {
         while notices.receiver.try_recv().is_ok() {
             taken += 1;
         }
-        assert_eq!(taken, NOTICES_MAX);
+        assert_eq!(taken, NOTICES_MAX + 7, "each allocation's end has room");
     }
 
     /// HOOK-05
     #[test]
     fn what_strangers_can_feign_is_not_told() {
-        let (sink, mut notices) = notices();
+        let (sink, mut notices) = notices(0);
         sink.offer(0, failed(AuthFailure::WrongRealm, false), true);
         sink.offer(0, failed(AuthFailure::WrongRealm, true), false);
         sink.offer(0, failed(AuthFailure::ForeignNonce, true), true);

@@ -7,12 +7,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use secrecy::SecretString;
 use tokio::time::timeout;
 
 use super::Settings;
 use super::queue::Batch;
-use super::signature::{self, sign};
+use super::signature::{self, Signer};
 use crate::https::{self, PrepareError, retry_after};
 
 /// Bytes of a response's body that are taken, and thrown away, so that the receiver is not cut off
@@ -35,7 +34,7 @@ pub(super) enum Answer {
 pub(super) struct Client {
     https: https::Client<Full<Bytes>>,
     url: Uri,
-    secret: SecretString,
+    signer: Signer,
 }
 
 impl fmt::Debug for Client {
@@ -50,8 +49,13 @@ impl Client {
         Ok(Self {
             https: https::Client::new(&settings.target())?,
             url: settings.url.clone(),
-            secret: settings.secret.clone(),
+            signer: Signer::new(settings.secret.clone()),
         })
+    }
+
+    /// What it signs with.
+    pub(super) fn signer(&self) -> Signer {
+        self.signer.clone()
     }
 
     /// The receiver, as logs may name it.
@@ -81,7 +85,7 @@ impl Client {
             .header(CONNECTION, "close")
             .header(USER_AGENT, concat!("turnstone/", env!("CARGO_PKG_VERSION")))
             .header("idempotency-key", &batch.id)
-            .header(signature::HEADER, sign(&self.secret, unix_s, &batch.body))
+            .header(signature::HEADER, self.signer.sign(unix_s, &batch.body))
             .body(Full::new(batch.body.clone()))
     }
 }

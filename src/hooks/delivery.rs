@@ -1,10 +1,13 @@
-//! The task that sends: gathers events into batches, and tries each until it is accepted, refused,
-//! or has been tried for long enough.
+//! The tasks that send: each gathers events into batches, and tries each batch until it is accepted,
+//! refused, or has been tried for long enough. One does until the process ends, so that batches come
+//! in their order; then others help it, because a receiver that takes its time with every request
+//! would not get them all.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -15,13 +18,17 @@ use super::queue::{BATCH_EVENTS_MAX, Batch, Waiting};
 /// Between two lines about failures.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
+/// Requests under way at the end of the process.
+pub const FINISHING_REQUESTS: usize = 8;
+
+#[derive(Clone)]
 pub(super) struct Delivery {
     waiting: Arc<Waiting>,
-    client: Client,
+    client: Arc<Client>,
     timing: Timing,
     /// The process ends: nothing is waited for that could come later.
     finishing: watch::Receiver<bool>,
-    report: Report,
+    report: Arc<Mutex<Report>>,
 }
 
 /// What the log was told.
@@ -41,15 +48,26 @@ impl Delivery {
     ) -> Self {
         Self {
             waiting,
-            client,
+            client: Arc::new(client),
             timing,
             finishing,
-            report: Report::default(),
+            report: Arc::default(),
         }
     }
 
     /// Ends when it is told to finish and nothing is left.
     pub(super) async fn run(mut self) {
+        // Dropped with this task, and they end with it.
+        let mut others = JoinSet::new();
+        others.spawn(self.clone().send());
+        finishing(&mut self.finishing).await;
+        for _ in 1..FINISHING_REQUESTS {
+            others.spawn(self.clone().send());
+        }
+        while others.join_next().await.is_some() {}
+    }
+
+    async fn send(mut self) {
         loop {
             tokio::select! {
                 () = self.waiting.has(1) => {}
@@ -108,8 +126,8 @@ impl Delivery {
     }
 
     /// A line about a failure, at most one a minute unless it is the first.
-    fn tell(&mut self, why: &str, lost: usize) {
-        let report = &mut self.report;
+    fn tell(&self, why: &str, lost: usize) {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.lost += lost as u64;
         let now = Instant::now();
         if report.failing && report.next.is_some_and(|next| now < next) {
@@ -128,10 +146,16 @@ impl Delivery {
         );
     }
 
-    fn tell_success(&mut self) {
-        if std::mem::take(&mut self.report.failing) {
+    fn tell_success(&self) {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut report.failing) {
             let receiver = self.client.receiver();
-            info!(receiver, "event hooks: the receiver accepts events again");
+            let lost = std::mem::take(&mut report.lost);
+            let lost = Some(lost).filter(|lost| *lost > 0);
+            info!(
+                receiver,
+                lost, "event hooks: the receiver accepts events again"
+            );
         }
     }
 }

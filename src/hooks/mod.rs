@@ -1,9 +1,9 @@
 //! Hooks: events of the server as signed HTTP POSTs to a receiver of the operator's.
 //!
 //! [`Hooks::prepare`] opens every file that is needed (certificates, where names are resolved), for
-//! there are none later. Everything else is one task of the runtime that started it. It has one
-//! request under way at most, and what waits for it is bounded, so a receiver that is slow, hangs
-//! or is not there costs events, which are counted, and nothing else.
+//! there are none later. Everything else is tasks of the runtime that started it. They have one
+//! request under way, or [`FINISHING_REQUESTS`] at the end, and what waits is bounded, so a receiver
+//! that is slow, hangs or is not there costs events, which are counted, and nothing else.
 //!
 //! `docs/hooks.md` is for who writes a receiver.
 
@@ -21,8 +21,9 @@ use hyper::Uri;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+pub use delivery::FINISHING_REQUESTS;
 pub use event::{Event, Kind, Who};
 pub use queue::{BATCH_EVENTS_MAX, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
 
@@ -31,6 +32,7 @@ use crate::metrics::HookEvents;
 use client::Client;
 use delivery::Delivery;
 use queue::Waiting;
+use signature::Signer;
 
 /// What is sent where.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Settings {
     pub secret: SecretString,
     /// Which events are sent.
     pub kinds: Vec<Kind>,
+    /// Allocations at most: so many more events can wait, because they all may end at once.
+    pub allocations: u32,
     /// How long a request may take, its connection included.
     pub timeout: Duration,
     /// PEM certificates of authorities; those of the system if there is no file.
@@ -62,6 +66,8 @@ pub struct Timing {
     pub give_up: Duration,
     /// How long what is left is sent at the end of the process.
     pub finish: Duration,
+    /// How long it is sent without the receiver accepting any of it.
+    pub finish_in_vain: Duration,
 }
 
 impl Default for Timing {
@@ -73,7 +79,9 @@ impl Default for Timing {
             // A restart, a deployment, a short outage. At the default rate of events the queue
             // holds some minutes more.
             give_up: Duration::from_secs(15 * 60),
-            finish: Duration::from_secs(5),
+            // Less than service managers wait (TimeoutStopSec, terminationGracePeriodSeconds).
+            finish: Duration::from_secs(15),
+            finish_in_vain: Duration::from_secs(5),
         }
     }
 }
@@ -102,7 +110,7 @@ pub struct Prepared {
 /// Hooks that are sent.
 #[derive(Debug)]
 pub struct Hooks {
-    waiting: Arc<Waiting>,
+    handle: Handle,
     task: JoinHandle<()>,
     finish: watch::Sender<bool>,
     timing: Timing,
@@ -110,7 +118,10 @@ pub struct Hooks {
 
 /// Where events are put in.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<Waiting>);
+pub struct Handle {
+    waiting: Arc<Waiting>,
+    signer: Signer,
+}
 
 impl Hooks {
     /// Reads the files that are needed.
@@ -119,7 +130,7 @@ impl Hooks {
     /// If they are not there, or not usable.
     pub fn prepare(settings: &Settings) -> Result<Prepared, PrepareError> {
         Ok(Prepared {
-            waiting: Arc::new(Waiting::new(&settings.kinds)),
+            waiting: Arc::new(Waiting::new(&settings.kinds, settings.allocations)),
             client: Client::new(settings)?,
             timing: settings.timing,
         })
@@ -127,17 +138,27 @@ impl Hooks {
 
     /// Where events are put in.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.waiting))
+        self.handle.clone()
     }
 
     /// Sends what waits, for a bounded time, and ends.
     pub async fn finish(mut self) {
         // The task may have ended by a bug only, and then there is nobody to tell.
         let _ = self.finish.send(true);
-        if timeout(self.timing.finish, &mut self.task).await.is_err() {
-            self.task.abort();
+        let end = Instant::now() + self.timing.finish;
+        loop {
+            let before = self.handle.statistics().sent;
+            let left = end.saturating_duration_since(Instant::now());
+            let patience = left.min(self.timing.finish_in_vain);
+            if timeout(patience, &mut self.task).await.is_ok() {
+                break;
+            }
+            if Instant::now() >= end || self.handle.statistics().sent == before {
+                self.task.abort();
+                break;
+            }
         }
-        let lost = self.waiting.statistics().queued;
+        let lost = self.handle.statistics().queued;
         if lost > 0 {
             tracing::warn!(events = lost, "event hooks: not sent before the end");
         }
@@ -148,10 +169,13 @@ impl Prepared {
     /// Begins to send, in the runtime of the caller.
     pub fn start(self) -> Hooks {
         let (finish, finishing) = watch::channel(false);
-        let waiting = Arc::clone(&self.waiting);
+        let handle = Handle {
+            waiting: Arc::clone(&self.waiting),
+            signer: self.client.signer(),
+        };
         let delivery = Delivery::new(self.waiting, self.client, self.timing, finishing);
         Hooks {
-            waiting,
+            handle,
             task: tokio::spawn(delivery.run()),
             finish,
             timing: self.timing,
@@ -163,16 +187,21 @@ impl Handle {
     /// Takes an event that happened at a moment of Unix time, if it is of a kind that is sent. It
     /// never waits: what does not fit is counted.
     pub fn send(&self, at_unix_ms: u64, event: &Event<'_>) {
-        self.0.push(at_unix_ms, event);
+        self.waiting.push(at_unix_ms, event);
     }
 
     /// Counts events that were lost before they came here.
     pub fn count_lost(&self, events: u64) {
-        self.0.count_lost(events);
+        self.waiting.count_lost(events);
+    }
+
+    /// Signs with another secret from the next request on.
+    pub fn replace_secret(&self, secret: SecretString) {
+        self.signer.replace(secret);
     }
 
     /// The numbers so far.
     pub fn statistics(&self) -> HookEvents {
-        self.0.statistics()
+        self.waiting.statistics()
     }
 }

@@ -13,17 +13,24 @@ use tokio::sync::Notify;
 use super::event::{Event, Kind};
 use crate::metrics::HookEvents;
 
-/// Events that wait, those of the batch under way included.
+/// Events that wait, those of batches under way included, beside one for each allocation: at the end
+/// of the server all of them end at once.
 pub const QUEUE_EVENTS_MAX: usize = 10_000;
 
-/// Bytes of their JSON.
+/// Bytes of their JSON, beside those of [`EVENT_BYTES`] for each allocation.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of the event of an allocation's end, unless its user's name is very long.
+const EVENT_BYTES: usize = 1024;
 
 /// Events of one request.
 pub const BATCH_EVENTS_MAX: usize = 100;
 
 /// Events that may wait before one of a stranger's making: half of the queue.
 const STRANGERS_EVENTS_MAX: usize = QUEUE_EVENTS_MAX / 2;
+
+/// Bytes likewise: who fails can have a long name.
+const STRANGERS_BYTES_MAX: usize = QUEUE_BYTES_MAX / 2;
 
 /// Events of one request.
 #[derive(Debug)]
@@ -41,6 +48,8 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct Waiting {
     kinds: Vec<Kind>,
+    /// Allocations at most.
+    allocations: usize,
     /// Makes the names of events different from those of other processes.
     process: String,
     queue: Mutex<Queue>,
@@ -50,7 +59,7 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<Box<str>>,
-    /// Of the batch that was taken and is not done.
+    /// Of the batches that were taken and are not done.
     under_way: usize,
     /// Of all of these.
     bytes: usize,
@@ -64,10 +73,11 @@ struct Queue {
 }
 
 impl Waiting {
-    pub(super) fn new(kinds: &[Kind]) -> Self {
+    pub(super) fn new(kinds: &[Kind], allocations: u32) -> Self {
         let process = getrandom::u64().expect("the system has random numbers");
         Self {
             kinds: kinds.to_vec(),
+            allocations: allocations as usize,
             process: format!("{process:016x}"),
             queue: Mutex::default(),
             arrived: Notify::new(),
@@ -82,7 +92,7 @@ impl Waiting {
         let mut queue = self.lock();
         let id = format!("{}-{:x}", self.process, queue.next_event);
         let json = event.to_json(&id, at_unix_ms);
-        if !queue.has_room(json.len(), kind) {
+        if !queue.has_room(json.len(), kind, self.allocations) {
             queue.dropped += 1;
             queue.untold += 1;
             return;
@@ -127,7 +137,7 @@ impl Waiting {
         let events = queue.events.len().min(BATCH_EVENTS_MAX);
         let id = format!("{}-b{:x}", self.process, queue.next_batch);
         queue.next_batch += 1;
-        queue.under_way = events;
+        queue.under_way += events;
         let told = std::mem::take(&mut queue.untold);
         let events: Vec<Box<str>> = queue.events.drain(..events).collect();
         drop(queue);
@@ -147,7 +157,7 @@ impl Waiting {
     /// A batch needs no further attempt.
     pub(super) fn done(&self, batch: &Batch, accepted: bool) {
         let mut queue = self.lock();
-        queue.under_way = 0;
+        queue.under_way -= batch.events;
         queue.bytes -= batch.json_bytes;
         if accepted {
             queue.sent += batch.events as u64;
@@ -165,13 +175,14 @@ impl Waiting {
 }
 
 impl Queue {
-    fn has_room(&self, bytes: usize, kind: Kind) -> bool {
-        let events = if kind.is_of_strangers() {
-            STRANGERS_EVENTS_MAX
+    fn has_room(&self, bytes: usize, kind: Kind, allocations: usize) -> bool {
+        let (events_max, bytes_max) = if kind.is_of_strangers() {
+            (STRANGERS_EVENTS_MAX, STRANGERS_BYTES_MAX)
         } else {
-            QUEUE_EVENTS_MAX
+            let for_ends = allocations * EVENT_BYTES;
+            (QUEUE_EVENTS_MAX + allocations, QUEUE_BYTES_MAX + for_ends)
         };
-        self.events.len() + self.under_way < events && self.bytes + bytes <= QUEUE_BYTES_MAX
+        self.events.len() + self.under_way < events_max && self.bytes + bytes <= bytes_max
     }
 }
 
@@ -212,7 +223,7 @@ mod tests {
     /// HOOK-04: at the edge the newest are dropped, those under way count, and the receiver is told.
     #[test]
     fn the_queue_has_room_for_so_many() {
-        let waiting = Waiting::new(&Kind::ALL);
+        let waiting = Waiting::new(&Kind::ALL, 0);
         for _ in 0..QUEUE_EVENTS_MAX {
             waiting.push(0, &revoked("x"));
         }
@@ -250,7 +261,7 @@ mod tests {
     /// HOOK-04
     #[test]
     fn the_queue_has_room_for_so_many_bytes() {
-        let waiting = Waiting::new(&Kind::ALL);
+        let waiting = Waiting::new(&Kind::ALL, 0);
         let name = "x".repeat(100_000);
         let of_one = {
             waiting.push(0, &revoked(&name));
@@ -267,10 +278,76 @@ mod tests {
         assert_eq!(waiting.lock().bytes, 0);
     }
 
+    /// HOOK-06: when the server ends, every allocation's event has room beside what waits.
+    #[test]
+    fn the_ends_of_all_allocations_have_room() {
+        const ALLOCATIONS: u32 = 16_000;
+        let waiting = Waiting::new(&Kind::ALL, ALLOCATIONS);
+        let ended = turn::Event::AllocationClosed {
+            id: turn::AllocationId {
+                slot: u32::MAX,
+                generation: u32::MAX,
+            },
+            five_tuple: FiveTuple {
+                transport: Transport::Tcp,
+                client: "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535"
+                    .parse()
+                    .unwrap(),
+                server: "[2001:db8:ffff:ffff:ffff:ffff:ffff:fffe]:65535"
+                    .parse()
+                    .unwrap(),
+            },
+            username: "1767225600:somebody-with-a-long-name".repeat(5).into(),
+            relayed: [
+                Some(
+                    "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535"
+                        .parse()
+                        .unwrap(),
+                ),
+                Some("255.255.255.255:65535".parse().unwrap()),
+            ],
+            reason: turn::CloseReason::Shutdown,
+            duration: std::time::Duration::from_secs(u64::from(u32::MAX)),
+            usage: turn::Usage::default(),
+        };
+        for _ in 0..ALLOCATIONS as usize + QUEUE_EVENTS_MAX / 2 {
+            waiting.push(u64::MAX, &Event::of_worker(99, &ended).unwrap());
+        }
+        assert_eq!(waiting.statistics().dropped, 0);
+    }
+
+    /// HOOK-05: long names of strangers leave half of the bytes.
+    #[test]
+    fn strangers_fill_half_of_the_bytes() {
+        let waiting = Waiting::new(&Kind::ALL, 0);
+        let turn::Event::RequestRefused {
+            five_tuple,
+            method,
+            from_there,
+            reject,
+            ..
+        } = failed()
+        else {
+            unreachable!()
+        };
+        let failed = turn::Event::RequestRefused {
+            five_tuple,
+            method,
+            username: Some("\u{1}".repeat(763).into()),
+            from_there,
+            reject,
+        };
+        for _ in 0..STRANGERS_EVENTS_MAX {
+            waiting.push(0, &Event::of_worker(0, &failed).unwrap());
+        }
+        assert!(waiting.statistics().dropped > 0);
+        assert!(waiting.lock().bytes <= QUEUE_BYTES_MAX / 2);
+    }
+
     /// HOOK-05: half of the queue is out of the reach of strangers.
     #[test]
     fn strangers_fill_half_of_it() {
-        let waiting = Waiting::new(&Kind::ALL);
+        let waiting = Waiting::new(&Kind::ALL, 0);
         let failed = failed();
         for _ in 0..STRANGERS_EVENTS_MAX + 10 {
             waiting.push(0, &Event::of_worker(0, &failed).unwrap());
@@ -284,7 +361,7 @@ mod tests {
     /// HOOK-01
     #[test]
     fn only_the_kinds_that_are_wanted_are_taken() {
-        let waiting = Waiting::new(&[Kind::AuthenticationFailed]);
+        let waiting = Waiting::new(&[Kind::AuthenticationFailed], 0);
         waiting.push(0, &revoked("x"));
         assert_eq!(waiting.statistics(), HookEvents::default());
         waiting.push(0, &Event::of_worker(0, &failed()).unwrap());

@@ -1,6 +1,7 @@
 //! The signature of a request: an HMAC over its time and its body.
 
 use std::fmt::Write;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,9 +10,30 @@ use sha2::Sha256;
 /// The header of the signature.
 pub(super) const HEADER: &str = "x-turnstone-signature";
 
+/// What requests are signed with. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Signer(Arc<RwLock<SecretString>>);
+
+impl Signer {
+    pub(super) fn new(secret: SecretString) -> Self {
+        Self(Arc::new(RwLock::new(secret)))
+    }
+
+    /// From here on requests are signed with another secret.
+    pub(super) fn replace(&self, secret: SecretString) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = secret;
+    }
+
+    /// The header's value for a body that is sent now.
+    pub(super) fn sign(&self, unix_s: u64, body: &[u8]) -> String {
+        let secret = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        sign(&secret, unix_s, body)
+    }
+}
+
 /// The header's value. The time is in the MAC, so that a receiver can refuse what is old and whoever
 /// records a request cannot send it again later.
-pub(super) fn sign(secret: &SecretString, unix_s: u64, body: &[u8]) -> String {
+fn sign(secret: &SecretString, unix_s: u64, body: &[u8]) -> String {
     let key = secret.expose_secret().as_bytes();
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(unix_s.to_string().as_bytes());

@@ -57,6 +57,16 @@ impl fmt::Debug for HookSource {
     }
 }
 
+/// Whom a scrape asks how many changes of revocations a restart would undo.
+#[derive(Default)]
+struct UnsavedSource(OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>);
+
+impl fmt::Debug for UnsavedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnsavedSource")
+    }
+}
+
 /// All numbers of a server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -68,6 +78,7 @@ pub struct Metrics {
     http: HttpRequests,
     hooks: HookSource,
     acme: Acme,
+    unsaved: UnsavedSource,
     start: Instant,
     started: SystemTime,
 }
@@ -85,6 +96,7 @@ impl Metrics {
             http: HttpRequests::default(),
             hooks: HookSource::default(),
             acme: Acme::default(),
+            unsaved: UnsavedSource::default(),
             start: Instant::now(),
             started,
         }
@@ -160,6 +172,15 @@ impl Metrics {
     /// What became of orders for certificates.
     pub const fn acme(&self) -> &Acme {
         &self.acme
+    }
+
+    /// Has every scrape ask how many changes of revocations are not kept. Once, likewise.
+    pub fn watch_revocations(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.unsaved.0.set(Box::new(ask));
+    }
+
+    fn unsaved_revocations(&self) -> u64 {
+        self.unsaved.0.get().map_or(0, |ask| ask())
     }
 
     /// Everything as OpenMetrics text.

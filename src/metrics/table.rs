@@ -232,6 +232,9 @@ metrics! {
         => |it, out| {
             out.number(&[], it.metrics.acme.state().next_attempt_unix_s.unwrap_or(0))
         };
+    Gauge "turnstone_revocations_unsaved" []
+        "Changes of revocations that a restart would undo, because they cannot be written"
+        => |it, out| out.number(&[], it.metrics.unsaved_revocations());
     Gauge "process_start_time_seconds" []
         "Unix time at which the server started"
         => |it, out| out.number(&[], unix_s(it.metrics.started));

@@ -7,15 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use turnstone::admin::api::BODY_LEN_MAX;
-use turnstone::admin::{CONNECTIONS_MAX, DEADLINE_S_MAX};
+use turnstone::admin::{CONNECTIONS_MAX, DEADLINE_S_MAX, Drain};
 
-use crate::harness::{Client, DEADLINE, Peer, Process, ask_tcp, eventually, own_ipv4};
+use crate::control::look_once;
+use crate::harness::{Call, Client, DEADLINE, Process, TestServer, ask_tcp, eventually, own_ipv4};
 
 const TOKEN: &str = "a-token-that-nobody-else-knows";
 
@@ -24,7 +22,8 @@ fn config(more: &str) -> String {
     format!(
         "realm = \"example.org\"\nauth.users = {{ alice = \"wonderland\", bob = \"builder\" }}\n\
          listen.udp = [\"{ip}:0\"]\nlisten.tcp = [\"{ip}:0\"]\nrelay.addresses = [\"{ip}\"]\n\
-         relay.ports = \"20000-29999\"\npeers.allow_loopback = true\nserver.workers = 2\n{more}\n"
+         relay.ports = \"20000-29999\"\npeers.allow_loopback = true\nserver.workers = 2\n\
+         limits.allocation_kbit_per_s = 0\nlimits.user_kbit_per_s = 0\n{more}\n"
     )
 }
 
@@ -111,65 +110,11 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> (u16, String, Strin
     (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
-/// A call that goes on until it is stopped: every datagram must come back.
-struct Call {
-    stop: Arc<AtomicBool>,
-    echoed: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
-    client: SocketAddr,
-    relayed: SocketAddr,
-}
-
-impl Call {
-    fn start(mut client: Client) -> Self {
-        let peer = Peer::new();
-        let relayed = client.allocate();
-        client.bind(0x4000, peer.address());
-        let (stop, echoed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let address = client.local();
-        let (ended, counted) = (Arc::clone(&stop), Arc::clone(&echoed));
-        let thread = std::thread::spawn(move || {
-            while !ended.load(Ordering::Relaxed) {
-                let number = counted.load(Ordering::Relaxed).to_be_bytes();
-                client.send_channel(0x4000, &number);
-                peer.expect(&number, relayed);
-                peer.send(&number, relayed);
-                // A lost datagram leaves the client without an answer, which fails the test.
-                client.expect_channel(0x4000, &number);
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-            client.delete();
-        });
-        Self {
-            stop,
-            echoed,
-            thread,
-            client: address,
-            relayed,
-        }
-    }
-
-    fn echoed(&self) -> u64 {
-        self.echoed.load(Ordering::Relaxed)
-    }
-
-    /// Lets the call go on for a while, and sees it do.
-    #[track_caller]
-    fn assert_goes_on(&self) {
-        let before = self.echoed();
-        eventually("an echo", || self.echoed() > before + 1);
-    }
-
-    fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("no datagram was lost");
-    }
-}
-
 /// ADM-01: every question, while a call loses nothing.
 #[test]
 fn every_question_while_a_call_goes_on() {
     let server = Server::start("");
+    let base = fs::read_to_string(server.process.home().join("turnserver.toml")).unwrap();
     let call = Call::start(server.client());
     let mut bobs = server.client().with_user("bob", "builder");
     bobs.allocate();
@@ -235,6 +180,23 @@ fn every_question_while_a_call_goes_on() {
     assert!(server.get("/v1/info")["draining"].is_object());
     let (status, undone) = server.ask("DELETE", "/v1/drain", "");
     assert_eq!((status, &undone["draining"]), (200, &Value::Null));
+
+    let revocation = json!({"user": "bob"}).to_string();
+    for number in 0..20 {
+        let (status, revoked) = server.ask("POST", "/v1/revocations", &revocation);
+        assert_eq!((status, &revoked["ended"]), (200, &json!(0)), "{number}");
+        let list = server.get("/v1/revocations");
+        assert_eq!(list["revocations"][0]["user"], "bob");
+        assert_eq!(server.ask("DELETE", "/v1/revocations/bob", "").0, 200);
+        assert_eq!(server.ask("POST", "/v1/drain", "{}").0, 200);
+        assert_eq!(server.ask("DELETE", "/v1/drain", "").0, 200);
+        let software = format!("{base}\nserver.software = \"version {number}\"\n");
+        server.process.configure(&software);
+        let (status, reloaded) = server.ask("POST", "/v1/reload", "");
+        let changed = json!(["server.software"]);
+        assert_eq!((status, &reloaded["changed"]), (200, &changed));
+    }
+    assert!(server.get("/v1/statistics").is_object());
     call.assert_goes_on();
     call.end();
 }
@@ -526,6 +488,79 @@ fn a_reload_says_what_became_of_it() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("realm"));
     call.assert_goes_on();
     call.end();
+}
+
+/// Asks, and hangs up before there can be an answer.
+fn hang_up(server: &Server, method: &str, path: &str) {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
+    server.connect().write_all(request.as_bytes()).unwrap();
+}
+
+/// ADM-06: a drain whose caller hangs up is one that everybody knows of, or not begun.
+#[test]
+fn a_drain_goes_on_when_its_caller_hangs_up() {
+    const ATTEMPTS: usize = 500;
+    let server = Server::start("");
+    let mut client = server.client();
+    client.allocate();
+    let metrics = server.process.metrics.unwrap();
+    let are_draining = || {
+        let page = ask_tcp(metrics, "GET", "/metrics", &[], "").body;
+        page.lines().any(|line| line == "turnstone_draining 1")
+    };
+    let is_draining = || server.get("/v1/info")["draining"].is_object();
+    let (mut attempts, mut begun) = (0, 0);
+    while begun < 10 {
+        attempts += 1;
+        assert!(
+            attempts < ATTEMPTS,
+            "the server looks whether somebody waits"
+        );
+        hang_up(&server, "POST", "/v1/drain");
+        eventually("agreement", || are_draining() == is_draining());
+        begun += usize::from(is_draining());
+        server.ask("DELETE", "/v1/drain", "");
+    }
+}
+
+/// ADM-06: a drain and its undoing do not interleave, and neither is left half-way.
+#[test]
+fn a_drain_that_nobody_waits_for_is_whole() {
+    let server = TestServer::with(|setup| setup.workers = 3);
+    let drain = Drain::new(server.engine.control());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for _ in 0..20 {
+            // Each is begun, and then dropped.
+            assert!(look_once(drain.begin(None)).await.is_pending());
+            assert!(look_once(drain.undo()).await.is_pending());
+            assert!(look_once(drain.begin(None)).await.is_pending());
+        }
+        assert_eq!(drain.undo().await, Ok(true), "after all of them");
+        assert_eq!(drain.state(), None);
+    });
+    Client::udp(&server).allocate();
+}
+
+/// An operator who hangs up has ended the allocations, and the log says so.
+#[test]
+fn allocations_end_when_who_ends_them_hangs_up() {
+    let mut server = Server::start("");
+    let mut client = server.client();
+    for _ in 0..10 {
+        client.allocate();
+        eventually("the end", || {
+            hang_up(&server, "DELETE", "/v1/allocations?user=alice");
+            client.try_refresh(None).code() == 437
+        });
+        server
+            .process
+            .wait_for("an operator ended allocations ended=1");
+    }
 }
 
 /// ADM-06: a drained server ends with its last allocation.

@@ -1,6 +1,9 @@
 //! What operators ask of a server that relays meanwhile.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use turnstone::engine::{Cursor, Filter};
@@ -14,6 +17,12 @@ pub(crate) fn ask<T>(question: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(question)
+}
+
+/// Looks once whether something is done, and drops it.
+pub(crate) async fn look_once<T>(work: impl Future<Output = T>) -> Poll<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await
 }
 
 fn clients(server: &TestServer, count: usize) -> Vec<Client> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,11 +16,14 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use turnstone::hooks::{BATCH_EVENTS_MAX, Event, Hooks, Kind, QUEUE_EVENTS_MAX, Settings, Timing};
+use turnstone::hooks::{
+    BATCH_EVENTS_MAX, Event, FINISHING_REQUESTS, Hooks, Kind, QUEUE_EVENTS_MAX, Settings, Timing,
+};
 use turnstone::metrics::HookEvents;
 
 use crate::harness::{
-    Client, DEADLINE, Packet, Peer, Process, ask_tcp, eventually, method, own_ipv4, unix_s,
+    Client, DEADLINE, Packet, Peer, Process, ask_socket, ask_tcp, eventually, method, own_ipv4,
+    unix_s,
 };
 
 const SECRET: &str = "a-secret-that-server-and-receiver-share";
@@ -68,12 +72,16 @@ impl Request {
 
     /// As a receiver should: the time is near, and the HMAC is that of time and body.
     fn assert_signed(&self) {
+        self.assert_signed_with(SECRET);
+    }
+
+    fn assert_signed_with(&self, secret: &str) {
         let header = &self.headers["x-turnstone-signature"];
         let (time, mac) = header.split_once(",v1=").unwrap();
         let time = time.strip_prefix("t=").unwrap();
         assert!(time.parse::<u64>().unwrap().abs_diff(unix_s()) < 60);
         let signed = [time.as_bytes(), b".", &self.body].concat();
-        assert_eq!(mac, hmac_sha256(SECRET.as_bytes(), &signed));
+        assert_eq!(mac, hmac_sha256(secret.as_bytes(), &signed));
     }
 }
 
@@ -249,6 +257,53 @@ fn a_revocation_is_told() {
     assert!(told.get("username").is_none());
 }
 
+/// HOOK-01: a revocation whose caller hangs up is carried out, logged and told all the same, or not begun.
+#[test]
+fn a_revocation_is_told_although_its_caller_hangs_up() {
+    const ATTEMPTS: usize = 1000;
+    let receiver = Receiver::start(&[OK]);
+    let mut process = server(&receiver.url(), "");
+    let socket = process.home().join("admin.sock");
+    let revoked = || {
+        let list = ask_socket(&socket, "GET", "/v1/revocations", "").success();
+        list["revocations"].as_array().unwrap().len()
+    };
+    let mut attempts = 0;
+    while revoked() < 5 {
+        attempts += 1;
+        assert!(
+            attempts < ATTEMPTS,
+            "the server looks whether somebody waits"
+        );
+        let body = format!(r#"{{"user": "user {attempts}"}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /v1/revocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let mut caller = UnixStream::connect(&socket).unwrap();
+        caller.write_all(request.as_bytes()).unwrap();
+    }
+    ask_socket(
+        &socket,
+        "POST",
+        "/v1/revocations",
+        r#"{"user": "the last"}"#,
+    )
+    .success();
+    let revoked = revoked();
+    process.terminate();
+    assert!(process.wait().success());
+    let events: Vec<Value> = receiver
+        .requests
+        .try_iter()
+        .flat_map(|it| it.events())
+        .collect();
+    assert_eq!(of(&events, "credential_revoked").len(), revoked);
+    let log = process.log.join("\n");
+    let ended = "allocations with revoked credentials ended";
+    assert_eq!(log.matches(ended).count(), revoked, "{log}");
+}
+
 /// HOOK-01, HOOK-02, HOOK-05: every event of a call once, with its usage, in requests that are signed.
 #[test]
 fn a_call_is_told_once_and_signed() {
@@ -407,6 +462,21 @@ fn a_receiver_that_is_not_there_costs_nothing() {
     assert!(!log.contains("secret-path") && !log.contains(SECRET));
 }
 
+/// HOOK-02: a secret that leaked is changed without ending a call.
+#[test]
+fn another_secret_signs_at_once() {
+    let receiver = Receiver::start(&[OK]);
+    let mut process = server(&receiver.url(), "hooks.events = \"allocation_ended\"");
+    call(&process, 1);
+    receiver.next().assert_signed();
+    let other = "another-secret-of-server-and-receiver";
+    let text = fs::read_to_string(process.home().join("turnserver.toml")).unwrap();
+    let line = process.reload(&text.replace(SECRET, other));
+    assert!(line.contains("changed=\"hooks.secret\""), "{line}");
+    call(&process, 1);
+    receiver.next().assert_signed_with(other);
+}
+
 /// HOOK-04: what became of events is among the metrics.
 #[test]
 fn lost_events_are_counted() {
@@ -555,6 +625,7 @@ fn settings(url: String, timing: Timing) -> Settings {
         url: url.parse().unwrap(),
         secret: SECRET.into(),
         kinds: Kind::ALL.to_vec(),
+        allocations: 0,
         timeout: Duration::from_millis(200),
         ca_file: None,
         timing,
@@ -628,6 +699,50 @@ fn an_outage_costs_what_does_not_fit() {
         .collect();
     let expected: Vec<String> = (0..QUEUE_EVENTS_MAX).map(|it| it.to_string()).collect();
     assert_eq!(names, expected);
+}
+
+/// HOOK-06: a receiver that takes its time with every request gets what is left at the end, because
+/// requests do not wait for each other. This one answers none before it has them all.
+#[test]
+fn the_end_does_not_go_one_request_at_a_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let receiver = std::thread::spawn(move || {
+        let streams = listener.incoming().take(FINISHING_REQUESTS);
+        let mut streams: Vec<TcpStream> = streams.map(Result::unwrap).collect();
+        let requests: Vec<Request> = streams
+            .iter()
+            .map(|stream| {
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                Request::read(stream).unwrap()
+            })
+            .collect();
+        for stream in &mut streams {
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .unwrap();
+        }
+        requests
+    });
+    let mut settings = settings(url, Timing::default());
+    settings.timeout = DEADLINE;
+    let events = FINISHING_REQUESTS * BATCH_EVENTS_MAX;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let hooks = Hooks::prepare(&settings).unwrap().start();
+        let handle = hooks.handle();
+        for number in 0..events {
+            handle.send(0, &revoked(&number.to_string()));
+        }
+        hooks.finish().await;
+        assert_eq!(handle.statistics().sent, events as u64);
+    });
+    let requests = receiver.join().unwrap();
+    let received = requests.iter().map(|it| it.events().len());
+    assert_eq!(received.collect::<Vec<_>>(), [BATCH_EVENTS_MAX; 8]);
 }
 
 /// HOOK-03: a batch is tried for a bounded time, whatever the receiver asks for.

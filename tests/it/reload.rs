@@ -11,6 +11,7 @@ use base64::Engine as _;
 use hmac::{Hmac, KeyInit, Mac};
 use rustix::process::Signal;
 use sha1::Sha1;
+use tempfile::TempDir;
 
 use crate::harness::attribute as a;
 use crate::harness::{
@@ -625,24 +626,63 @@ fn a_drain_ends_with_the_last_allocation() {
     );
 }
 
+/// Where a server tells systemd of itself.
+struct Systemd {
+    directory: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Systemd {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let everybody = |mode| fs::Permissions::from_mode(mode);
+        fs::set_permissions(directory.path(), everybody(0o755)).unwrap();
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        fs::set_permissions(&path, everybody(0o777)).unwrap();
+        Self { directory, socket }
+    }
+
+    fn export(&self) -> String {
+        let path = self.directory.path().join("notify");
+        format!("export NOTIFY_SOCKET={}", path.display())
+    }
+
+    fn told(&self) -> String {
+        let mut buffer = [0; 1000];
+        let len = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap()
+    }
+}
+
+/// RELOAD-08: the status is that of the server, whoever drains it and undoes that.
+#[test]
+fn systemd_is_told_of_a_drain() {
+    let systemd = Systemd::start();
+    let process = Process::start_with(&config(own_ipv4(), ""), &systemd.export());
+    let socket = process.home().join("admin.sock");
+    Client::udp_to(process.udp[0]).allocate();
+    assert!(systemd.told().contains("STATUS=Serving"));
+    for by_signal in [true, false] {
+        if by_signal {
+            process.signal(Signal::USR1);
+        } else {
+            ask_socket(&socket, "POST", "/v1/drain", "{}").success();
+        }
+        assert_eq!(systemd.told().trim(), "STATUS=Draining");
+        ask_socket(&socket, "DELETE", "/v1/drain", "").success();
+        assert_eq!(systemd.told().trim(), "STATUS=Serving");
+    }
+}
+
 /// RELOAD-08: as Type=notify and Type=notify-reload want it.
 #[test]
 fn systemd_is_told_of_a_reload() {
-    let directory = tempfile::tempdir().unwrap();
-    let everybody = |mode| fs::Permissions::from_mode(mode);
-    fs::set_permissions(directory.path(), everybody(0o755)).unwrap();
-    let path = directory.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
-    fs::set_permissions(&path, everybody(0o777)).unwrap();
-    let told = || {
-        let mut buffer = [0; 1000];
-        let len = systemd.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..len].to_vec()).unwrap()
-    };
+    let systemd = Systemd::start();
+    let told = || systemd.told();
     let ip = own_ipv4();
-    let export = format!("export NOTIFY_SOCKET={}", path.display());
-    let mut process = Process::start_with(&config(ip, ""), &export);
+    let mut process = Process::start_with(&config(ip, ""), &systemd.export());
     assert!(told().contains("READY=1"));
     for config in [&config(ip, "server.software = \"after\""), "broken"] {
         process.reload(config);

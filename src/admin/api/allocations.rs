@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::input::{Named, Parameters};
 use super::{Api, Error};
+use crate::admin::to_its_end;
 use crate::engine::{AllocationDetail, AllocationName, AllocationRecord, Cursor, Filter, PAGE_MAX};
 use crate::turn::{CloseReason, Usage, parse_network};
 
@@ -278,9 +279,12 @@ async fn end_matching(
         let text = "say which: user, client or min_age_s; client=0.0.0.0/0 is every IPv4 client";
         return Err(Error::bad_request(text));
     }
-    let ended = api.control.end_all(&filter, CloseReason::Ended).await?;
-    tracing::info!(ended, "an operator ended allocations");
-    Ok(Json(Ended { ended }))
+    let end = async move {
+        let ended = api.control.end_all(&filter, CloseReason::Ended).await?;
+        tracing::info!(ended, "an operator ended allocations");
+        Ok::<_, Error>(Json(Ended { ended }))
+    };
+    to_its_end(end).await
 }
 
 #[cfg(test)]

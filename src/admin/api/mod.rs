@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub use error::Error;
 pub use info::{Facts, InForce};
 
 use super::reload::ReloadDesk;
-use super::{Drain, RevocationBook, RevokedNotice, Statistics};
+use super::{Drain, RevocationBook, Statistics};
 use crate::engine::Control;
 use crate::log::Level;
 use crate::tls::Certificates;
@@ -37,8 +37,6 @@ pub struct Api {
     pub drain: Drain,
     /// The credentials that are refused.
     pub revocations: Arc<RevocationBook>,
-    /// Who is told of new ones.
-    pub revoked: Option<mpsc::Sender<RevokedNotice>>,
     /// The configuration.
     pub reload: ReloadDesk,
     /// The level of log lines.

@@ -1,6 +1,5 @@
 //! `/v1/revocations`: credentials that are refused before their time.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::{Body, Named};
 use super::{Api, Error};
-use crate::admin::RevokedNotice;
-use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until, opaque_string};
+use crate::admin;
+use crate::auth::{RestUsername, RevokedName, TooManyRevocations, Until};
 
 /// Bytes of a name at most: no USERNAME is longer (RFC 5389 §15.3).
 const NAME_LEN_MAX: usize = 763;
@@ -33,13 +32,16 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 struct Revoke {
     user: Option<String>,
     username: Option<String>,
+    /// One of the two: a USERNAME if it carries an expiry as time-limited ones do.
+    name: Option<String>,
     until_unix_s: Option<u64>,
 }
 
 #[derive(Serialize)]
 struct Revoked {
+    #[serde(flatten)]
+    revocation: Revocation,
     ended: usize,
-    until_unix_s: Until,
     persisted: bool,
 }
 
@@ -85,7 +87,7 @@ impl From<TooManyRevocations> for Error {
 }
 
 async fn list(State(api): State<Arc<Api>>) -> Json<List> {
-    let mut revocations = (*api.revocations.in_force().await).clone();
+    let mut revocations = (*api.revocations.in_force()).clone();
     revocations.forget_ended(unix_s());
     let revocations = revocations.iter();
     let revocations = revocations.map(|(name, until)| Revocation::new(name, until));
@@ -100,10 +102,12 @@ async fn revoke(
     Body(asked): Body<Revoke>,
 ) -> Result<Json<Revoked>, Error> {
     let now_unix_s = unix_s();
-    let (is_user, name) = match (asked.user, asked.username) {
-        (Some(name), None) => (true, name),
-        (None, Some(name)) => (false, name),
-        _ => return Err(Error::bad_request("give one of user and username")),
+    let separator = api.in_force.borrow().rest_separator;
+    let (is_user, name) = match (asked.user, asked.username, asked.name) {
+        (Some(name), None, None) => (true, name),
+        (None, Some(name), None) => (false, name),
+        (None, None, Some(name)) => (!has_expiry(&name, separator), name),
+        _ => return Err(Error::bad_request("give one of user, username and name")),
     };
     if name.is_empty() || name.len() > NAME_LEN_MAX {
         let text = format!("no name has less than 1 or more than {NAME_LEN_MAX} bytes");
@@ -116,55 +120,31 @@ async fn revoke(
         }
         Some(until) => Some(until),
         None if is_user => None,
-        None => {
-            let separator = api.in_force.borrow().rest_separator;
-            default_until(&name, separator, now_unix_s)
-        }
+        None => default_until(&name, separator, now_unix_s),
     };
-    let told = name.clone();
-    let changed = api.revocations.change(move |revocations| {
-        revocations.forget_ended(now_unix_s);
-        for name in spellings(&name) {
-            let revoked = if is_user {
-                RevokedName::User(&name)
-            } else {
-                RevokedName::Username(&name)
-            };
-            revocations.insert(revoked, until)?;
-        }
-        let kind = if is_user { "user" } else { "username" };
-        tracing::warn!(kind, name, until_unix_s = until, "revoked");
-        Ok::<(), Error>(())
-    });
-    let changed = changed.await?;
-    tracing::info!(
-        ended = changed.ended,
-        "allocations with revoked credentials ended"
-    );
-    if let Some(revoked) = &api.revoked {
-        let notice = RevokedNotice {
-            is_user,
-            name: told,
-            until_unix_s: until,
-            ended: changed.ended,
-        };
-        // Without hooks the server is stopping.
-        let _ = revoked.send(notice).await;
-    }
-    Ok(Json(Revoked {
-        ended: changed.ended,
+    let told = match is_user {
+        true => RevokedName::User(&name),
+        false => RevokedName::Username(&name),
+    };
+    let told = Revocation::new(told, until);
+    let revocation = admin::Revocation {
+        is_user,
+        name,
         until_unix_s: until,
+    };
+    let changed = api.revocations.revoke::<Error>(revocation, now_unix_s);
+    let changed = changed.await?;
+    Ok(Json(Revoked {
+        revocation: told,
+        ended: changed.ended,
         persisted: changed.is_persisted,
     }))
 }
 
-/// A name as it is written and, if that is another, as clients and the credential service prepare it
-/// (RFC 8265 §4.2): back ends write names into USERNAME either way.
-fn spellings(name: &str) -> Vec<Cow<'_, str>> {
-    let prepared = opaque_string(name).ok();
-    let prepared = prepared.filter(|prepared| prepared.as_str() != name);
-    let prepared = prepared.map(|prepared| Cow::Owned(prepared.as_str().to_owned()));
-    [Cow::Borrowed(name)].into_iter().chain(prepared).collect()
+/// Whether a name is a time-limited one. A number alone is a user's as well: users have telephone
+/// numbers, and the user of a bare expiry is the whole of it.
+fn has_expiry(name: &str, separator: char) -> bool {
+    name.contains(separator) && RestUsername::parse(name, separator).is_some()
 }
 
 /// Time-limited names are refused by themselves after their time, others never.
@@ -174,29 +154,11 @@ fn default_until(username: &str, separator: char, now_unix_s: u64) -> Until {
 }
 
 async fn undo(State(api): State<Arc<Api>>, Named(name): Named) -> Result<Json<Undone>, Error> {
-    let names = {
-        let in_force = api.revocations.in_force().await;
-        let spellings = spellings(&name);
-        let spellings = spellings.iter().map(AsRef::as_ref);
-        let names = spellings.flat_map(|it| [RevokedName::User(it), RevokedName::Username(it)]);
-        names
-            .filter(|name| in_force.iter().any(|(it, _)| it == *name))
-            .count()
-    };
-    if names == 0 {
-        return Err(Error::not_found(format!("{name:?} is not revoked")));
-    }
-    let changed = api.revocations.change(move |revocations| {
-        for name in spellings(&name) {
-            revocations.remove(RevokedName::User(&name));
-            revocations.remove(RevokedName::Username(&name));
-        }
-        tracing::warn!(name, "revocation undone");
-        Ok::<(), Error>(())
-    });
+    let undone = api.revocations.undo::<Error>(name.clone()).await?;
+    let undone = undone.ok_or_else(|| Error::not_found(format!("{name:?} is not revoked")))?;
     Ok(Json(Undone {
-        undone: names,
-        persisted: changed.await?.is_persisted,
+        undone: undone.undone,
+        persisted: undone.is_persisted,
     }))
 }
 
@@ -212,10 +174,17 @@ mod tests {
 
     /// REV-01
     #[test]
-    fn names_are_revoked_however_they_are_spelled() {
-        assert_eq!(spellings("alice"), ["alice"]);
-        assert_eq!(spellings("zoe\u{308}"), ["zoe\u{308}", "zo\u{eb}"]);
-        assert_eq!(spellings("\u{7}"), ["\u{7}"], "no client can prepare it");
+    fn numbers_do_not_make_a_user_a_username() {
+        for (name, expected) in [
+            ("1767225600:alice", true),
+            ("alice:1767225600", true),
+            ("1767225600", false),
+            ("4915112345678", false),
+            ("user-1234567890", false),
+            ("alice", false),
+        ] {
+            assert_eq!(has_expiry(name, ':'), expected, "{name}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! proves that the earlier one was not relayed.
 
 pub(crate) mod attribute;
+mod call;
 mod client;
 mod http;
 mod message;
@@ -18,6 +19,7 @@ mod server;
 mod strangers;
 pub(crate) mod tls;
 
+pub(crate) use call::Call;
 pub(crate) use client::{Client, Received, Via};
 pub(crate) use http::{Answer, ask_socket, ask_tcp};
 pub(crate) use message::{Class, Message, Packet, method, parse_attributes, random_id};
