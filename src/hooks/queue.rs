@@ -17,7 +17,7 @@ use crate::metrics::HookEvents;
 /// of the server all of them end at once.
 pub const QUEUE_EVENTS_MAX: usize = 10_000;
 
-/// Bytes of their JSON, beside those of [`EVENT_BYTES`] for each allocation.
+/// Bytes of their JSON, beside 1 KiB for each allocation that there may be.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of the event of an allocation's end, unless its user's name is very long.
