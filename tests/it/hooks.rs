@@ -162,11 +162,11 @@ impl Receiver {
         self.requests.recv_timeout(DEADLINE).expect("a request")
     }
 
-    /// Accepted events up to one of this name.
+    /// Accepted events up to the batch that has one of this name.
     #[track_caller]
     fn events_until(&self, name: &str) -> Vec<Value> {
         let mut events = Vec::new();
-        while events.last().is_none_or(|it: &Value| it["event"] != name) {
+        while !events.iter().any(|it: &Value| it["event"] == name) {
             events.extend(self.next().events());
         }
         events
