@@ -212,6 +212,9 @@ fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine, http
         users = Some(config.auth.users.len()).filter(|users| *users > 0),
         peers.allow = shown(&config.peers.allow),
         clients.allow = shown(&config.clients.allow),
+        proxies = shown(&config.listen.proxy_protocol_from),
+        web.https = config.web.https.map(display),
+        web.http = config.web.http.map(display),
         metrics = http.page_address().map(display),
         workers = config.server.workers,
         realm = config.realm,
@@ -256,10 +259,13 @@ fn start(
         bound = bound.tell(sink);
     }
     let http = Http::bind(config, owner)?;
+    let hook_port = hooks.as_ref().map(|hooks| hooks.port);
+    let ports = config.web.ports.iter().copied().chain(hook_port);
+    let ports: Vec<u16> = ports.collect();
     let openings = Openings {
         readable: &plan.files,
         writable: revoked.directory(),
-        connect_port: hooks.as_ref().map(|hooks| hooks.port),
+        connect_ports: &ports,
     };
     let confinement = process::confine(user, openings)?;
     for warning in confinement.warnings() {

@@ -34,7 +34,7 @@ pub use exchange::{ExchangeError, Listening};
 pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
-pub use settings::{Settings, StreamLimits};
+pub use settings::{Settings, StreamLimits, Web};
 #[cfg(fuzzing)]
 pub use stream::StreamInput;
 
@@ -197,6 +197,8 @@ impl Bound {
             limits: settings.stream,
             tls: settings.tls.map(TlsConfigs::new),
             strict,
+            proxies: settings.proxy_protocol_from,
+            web: settings.web,
         };
         let exchange = Exchange::new(registry, admission.clone(), budget.clone());
         let mut engine = Engine {

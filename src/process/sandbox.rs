@@ -3,7 +3,7 @@
 //!
 //! A configuration is read again, and files are replaced rather than written to: so their directories
 //! stay readable, as far as the user may read there. One directory that the server keeps files in is
-//! open, and one TCP port for connecting to. A listener may be added, so binding is open.
+//! open, and a few TCP ports for connecting to. A listener may be added, so binding is open.
 
 use std::fmt;
 use std::fs;
@@ -37,8 +37,8 @@ pub struct Openings<'a> {
     pub readable: &'a [PathBuf],
     /// The one directory in which files can be made, read and replaced.
     pub writable: Option<BorrowedFd<'a>>,
-    /// The one TCP port that can be connected to.
-    pub connect_port: Option<u16>,
+    /// The only TCP ports that can be connected to.
+    pub connect_ports: &'a [u16],
 }
 
 /// What Landlock closes.
@@ -51,7 +51,7 @@ pub struct Sandbox {
     lacking: Option<String>,
     abstract_sockets: bool,
     has_own_files: bool,
-    connect_port: Option<u16>,
+    connect_ports: Vec<u16>,
 }
 
 impl Sandbox {
@@ -64,7 +64,7 @@ impl Sandbox {
     /// Not closed, because Landlock has no right for it: connecting by `MSG_FASTOPEN`; Multipath TCP; Unix sockets by
     /// path, of which systemd's is one; new namespaces and other system calls.
     ///
-    /// `connect_port` stays open for `connect`, at whatever address: Landlock knows ports only.
+    /// `connect_ports` stay open for `connect`, at whatever address: Landlock knows ports only.
     ///
     /// It works on the calling thread and on those that it starts from then on.
     #[must_use]
@@ -72,20 +72,23 @@ impl Sandbox {
         let Openings {
             readable: files,
             writable,
-            connect_port,
+            connect_ports,
         } = openings;
+        let mut connect_ports = connect_ports.to_vec();
+        connect_ports.sort_unstable();
+        connect_ports.dedup();
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
         let mut readable = readable(files);
-        let restricted = restrict(abstract_sockets, &readable, writable, connect_port);
+        let restricted = restrict(abstract_sockets, &readable, writable, &connect_ports);
         let has_openings = restricted.is_ok();
         let has_own_files = has_openings && writable.is_some();
-        let connect_port = connect_port.filter(|_| has_openings);
+        connect_ports.retain(|_| has_openings);
         // Where the call that makes exceptions is filtered, there are none.
         let restricted = restricted.or_else(|_| {
             readable.clear();
-            restrict(abstract_sockets, &[], None, None)
+            restrict(abstract_sockets, &[], None, &[])
         });
         let (version, lacking) = match restricted {
             Ok(status) => outcome(&status),
@@ -97,7 +100,7 @@ impl Sandbox {
             lacking,
             abstract_sockets,
             has_own_files,
-            connect_port,
+            connect_ports,
         }
     }
 
@@ -110,7 +113,7 @@ impl Sandbox {
             lacking: Some(why.to_owned()),
             abstract_sockets: false,
             has_own_files: false,
-            connect_port: None,
+            connect_ports: vec![],
         }
     }
 
@@ -139,9 +142,14 @@ impl fmt::Display for Sandbox {
             })?;
         }
         if version >= 4 {
-            match self.connect_port {
-                None => f.write_str(", no TCP connect")?,
-                Some(port) => write!(f, ", TCP connect to port {port} only")?,
+            match &self.connect_ports[..] {
+                [] => f.write_str(", no TCP connect")?,
+                [port] => write!(f, ", TCP connect to port {port} only")?,
+                [ports @ .., last] => {
+                    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                    let ports = ports.join(", ");
+                    write!(f, ", TCP connect to ports {ports} and {last} only")?;
+                }
             }
         }
         if version >= 6 {
@@ -179,7 +187,7 @@ fn restrict(
     abstract_sockets: bool,
     readable: &[PathBuf],
     writable: Option<BorrowedFd<'_>>,
-    connect_port: Option<u16>,
+    connect_ports: &[u16],
 ) -> Result<RestrictionStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(FILES))?
@@ -196,7 +204,7 @@ fn restrict(
     if let Some(directory) = writable {
         rules = rules.add_rule(PathBeneath::new(directory, OWN_FILES))?;
     }
-    if let Some(port) = connect_port {
+    for &port in connect_ports {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self()
@@ -389,28 +397,40 @@ mod tests {
         confined.join().unwrap();
     }
 
-    /// PROC-04: the exception is one port, for connecting, and opens nothing else.
+    /// PROC-04: the exceptions are ports, for connecting, and open nothing else.
     #[test]
-    fn one_port_stays_open_for_connecting() {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [open, closed] = listeners.each_ref().map(|it| it.local_addr().unwrap());
-        let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter(Openings {
-                connect_port: Some(open.port()),
-                ..Openings::default()
+    fn a_few_ports_stay_open_for_connecting() {
+        for count in [1, 3] {
+            let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+            let mut servers = listeners.each_ref().map(|it| it.local_addr().unwrap());
+            servers[..count].sort_unstable();
+            let confined = std::thread::spawn(move || {
+                let (open, closed) = servers.split_at(count);
+                let ports: Vec<u16> = open.iter().rev().map(|it| it.port()).collect();
+                let sandbox = Sandbox::enter(Openings {
+                    connect_ports: &[&ports[..], &ports[..1]].concat(),
+                    ..Openings::default()
+                });
+                let Some(4..) = sandbox.version else {
+                    println!("not tested: {}", sandbox.lacking().unwrap());
+                    return;
+                };
+                let told = match open {
+                    [one] => format!("port {}", one.port()),
+                    [a, b, c] => format!("ports {}, {} and {}", a.port(), b.port(), c.port()),
+                    _ => unreachable!(),
+                };
+                let told = format!(", TCP connect to {told} only");
+                assert!(sandbox.to_string().contains(&told), "{sandbox}");
+                for server in open {
+                    TcpStream::connect(server).expect("this port is open");
+                }
+                let denied = Some(ErrorKind::PermissionDenied);
+                let connected = TcpStream::connect(closed[0]);
+                assert_eq!(connected.err().map(|e| e.kind()), denied);
+                assert_eq!(File::open("/etc/passwd").err().map(|e| e.kind()), denied);
             });
-            let Some(4..) = sandbox.version else {
-                println!("not tested: {}", sandbox.lacking().unwrap());
-                return;
-            };
-            let told = format!(", TCP connect to port {} only", open.port());
-            assert!(sandbox.to_string().contains(&told), "{sandbox}");
-            TcpStream::connect(open).expect("this port is open");
-            let denied = Some(ErrorKind::PermissionDenied);
-            let connected = TcpStream::connect(closed);
-            assert_eq!(connected.err().map(|e| e.kind()), denied);
-            assert_eq!(File::open("/etc/passwd").err().map(|e| e.kind()), denied);
-        });
-        confined.join().unwrap();
+            confined.join().unwrap();
+        }
     }
 }

@@ -12,6 +12,7 @@ mod http_address;
 mod metrics;
 mod peers;
 mod tls;
+mod web;
 
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
 pub use auth::SECRET_KEYS;
@@ -48,10 +49,12 @@ pub(super) fn resolve(
         secrets: Vec::new(),
     };
     let auth = resolver.auth();
+    let listen = resolver.listen();
     let mut config = Config {
         realm: resolver.realm(),
-        listen: resolver.listen(),
         tls: resolver.tls(),
+        web: resolver.web(&listen),
+        listen,
         relay: resolver.relay(),
         credentials: resolver.credentials(&auth),
         auth,

@@ -13,12 +13,16 @@ mod failure;
 mod held;
 mod input;
 mod opening;
+mod proxied;
+mod proxy;
 mod queue;
 mod receive;
 mod ring;
 mod streams;
 mod tcp;
 mod tls;
+mod web;
+mod web_places;
 
 pub(super) use admission::Admission;
 pub(super) use alpn::TlsConfigs;
@@ -28,6 +32,7 @@ pub(super) use failure::HandshakeFailure;
 pub(super) use queue::Priority;
 pub(super) use streams::{StreamSettings, Streams};
 pub(super) use tcp::accept;
+pub(super) use web::{Failure as WebFailure, Kind as WebKind};
 
 /// A connection's input, for `tests/fuzz`.
 #[cfg(fuzzing)]
