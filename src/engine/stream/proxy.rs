@@ -57,7 +57,10 @@ impl Opening {
         }
         let is_v1 = bytes.starts_with(V1);
         let len = match bytes.get(V2_START - 2..V2_START) {
-            _ if is_v1 => bytes.iter().position(|byte| *byte == b'\n'),
+            _ if is_v1 => bytes
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map(|at| at + 1),
             Some(&[high, low]) => Some(V2_START + usize::from(u16::from_be_bytes([high, low]))),
             _ => None,
         };
@@ -69,7 +72,9 @@ impl Opening {
             ..ParseConfig::default()
         };
         match ProxyHeader::parse(bytes, config) {
-            Ok((_, len)) if is_v1 && len > V1_MAX => Err(Ending::ProxyBroken),
+            Ok((_, parsed)) if is_v1 && parsed > V1_MAX => Err(Ending::ProxyBroken),
+            // A line ends where it first says so, however it was cut.
+            Ok((_, parsed)) if len != Some(parsed) => Err(Ending::ProxyBroken),
             Ok((header, len)) => Ok(Self::Header {
                 announced: announced(&header)?,
                 len,
@@ -281,6 +286,7 @@ mod tests {
         for text in [
             "PROXY TCP4 198.51.100.7 203.0.113.10 40000\r\n",
             "PROXY TCP4 198.51.100.7 203.0.113.10 40000 443\n\n",
+            "PROXY UNKNOWN \n and more\r\n",
             "PROXY TCP4 2001:db8::7 2001:db8::1 40000 443\r\n",
             "PROXY TCP4 198.51.100.7 203.0.113.10 0 443\r\n",
             "PROXY TCP4 0.0.0.0 203.0.113.10 40000 443\r\n",
