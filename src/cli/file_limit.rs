@@ -45,8 +45,8 @@ pub(super) fn tcp_connections(config: &Config, files: u64) -> u32 {
     configured.min(share.max(1))
 }
 
-/// Files that a full server has open. A connection takes one, and an allocation one for each family
-/// that is relayed.
+/// Files that a full server has open. A connection takes one, or two if a web server has it, and an
+/// allocation one for each family that is relayed.
 fn files(config: &Config) -> u64 {
     let addresses = &config.relay.addresses;
     let families = [IpAddr::is_ipv4, IpAddr::is_ipv6];
@@ -55,7 +55,11 @@ fn files(config: &Config) -> u64 {
         .filter(|is| addresses.iter().any(is))
         .count() as u64;
     let sockets = families * u64::from(config.limits.allocations_total);
-    sockets + u64::from(config.limits.tcp_connections) + FILES_AT_REST
+    let web = match config.web.servers().next() {
+        Some(_) => 2 * u64::from(config.web.connections),
+        None => 0,
+    };
+    sockets + u64::from(config.limits.tcp_connections) + web + FILES_AT_REST
 }
 
 fn set_file_limit(files: Option<u64>) -> rustix::io::Result<()> {
@@ -89,6 +93,17 @@ mod tests {
         assert_eq!(settings.stream.connections, 256);
         config.limits.tcp_connections = 100;
         assert_eq!(tcp_connections(&config, 1024), 100);
+    }
+
+    /// WEB-03
+    #[test]
+    fn passing_on_takes_two_files() {
+        let mut config = load(&Sources::default(), &Host::probe()).unwrap().config;
+        let without = files(&config);
+        config.web.connections = 70;
+        assert_eq!(files(&config), without);
+        config.web.http = Some("127.0.0.1:8080".parse().unwrap());
+        assert_eq!(files(&config), without + 140);
     }
 
     /// An allocation of both families is two sockets.

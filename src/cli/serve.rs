@@ -239,6 +239,9 @@ fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine, http
         users = Some(config.auth.users.len()).filter(|users| *users > 0),
         peers.allow = shown(&config.peers.allow),
         clients.allow = shown(&config.clients.allow),
+        proxies = shown(&config.listen.proxy_protocol_from),
+        web.https = config.web.https.map(display),
+        web.http = config.web.http.map(display),
         metrics = http.page_address().map(display),
         workers = config.server.workers,
         realm = config.realm,
@@ -287,7 +290,8 @@ fn start(
     let acme = acme::prepare(config, owner)?;
     let own = acme.as_ref().map(acme::Configured::directory);
     let writable: Vec<_> = revoked.directory().into_iter().chain(own).collect();
-    let ports = hooks.iter().map(|hooks| hooks.port);
+    let ports = config.web.ports.iter().copied();
+    let ports = ports.chain(hooks.iter().map(|hooks| hooks.port));
     let connect_ports: Vec<u16> = ports.chain(acme.iter().map(|acme| acme.port)).collect();
     let openings = Openings {
         readable: &plan.files,

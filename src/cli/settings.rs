@@ -9,7 +9,7 @@ use super::certificates::Tls;
 use super::file_limit::tcp_connections;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
-use crate::engine::{Settings, StreamLimits};
+use crate::engine::{Settings, StreamLimits, Web};
 use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
 /// The key of nonces where none is configured: one for the life of the process, so that a reload
@@ -59,6 +59,15 @@ pub(super) fn settings(
             queues_total_bytes: config.limits.tcp_queues_total_bytes as usize,
             first_message_s: config.limits.tcp_first_message_s,
             idle_s: config.limits.tcp_idle_s,
+        },
+        proxy_protocol_from: config.listen.proxy_protocol_from.clone(),
+        web: Web {
+            https: config.web.https,
+            names: config.web.names.clone(),
+            http: config.web.http,
+            proxy_protocol: config.web.proxy_protocol,
+            connections: config.web.connections,
+            idle_s: config.web.idle_s,
         },
     })
 }

@@ -108,6 +108,13 @@ pub const TCP_FIRST_MESSAGE_S: u32 = 10;
 /// A connection without an allocation serves nobody.
 pub const TCP_IDLE_S: u32 = 60;
 
+/// As many as a small web server has at a time. With their buffers they take the quarter of
+/// [`TCP_QUEUES_TOTAL_BYTES`] that is theirs.
+pub const WEB_CONNECTIONS: u32 = 1000;
+
+/// Longer than browsers and web servers keep connections that they do not use.
+pub const WEB_IDLE_S: u32 = 600;
+
 /// Only this machine: what is told is no secret, and nobody else's business.
 pub const METRICS_LISTEN: &str = "127.0.0.1:9641";
 

@@ -71,6 +71,8 @@ pub struct Config {
     pub listen: Listen,
     /// What clients of TLS are shown.
     pub tls: Tls,
+    /// Who gets what is not TURN.
+    pub web: Web,
     /// Where peers are talked to.
     pub relay: Relay,
     /// Who may relay.
@@ -107,6 +109,8 @@ pub struct Listen {
     pub tls: Vec<SocketAddr>,
     /// Those of the TCP and TLS listeners that take nothing but their own protocol.
     pub strict: Vec<SocketAddr>,
+    /// From where a PROXY protocol header is believed.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Whether Binding requests without the magic cookie (RFC 3489) are answered.
     pub classic_stun: bool,
 }
@@ -202,6 +206,35 @@ impl Serialize for Tls {
         tls.serialize_field("additional", &additional)?;
         tls.serialize_field("acme", &self.acme)?;
         tls.end()
+    }
+}
+
+/// Web servers that share the TCP and TLS listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Web {
+    /// Gets TLS that is not for TURN, as it comes.
+    #[serde(serialize_with = "as_address")]
+    pub https: Option<SocketAddr>,
+    /// Names by which that is told where application protocols do not tell it, in lower case.
+    pub names: Vec<String>,
+    /// Gets HTTP without TLS.
+    #[serde(serialize_with = "as_address")]
+    pub http: Option<SocketAddr>,
+    /// Whether they are told the client's address by the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Connections that they have at a time.
+    pub connections: u32,
+    /// How long one may be silent, in seconds.
+    pub idle_s: u32,
+    /// The ports that the process can connect to for them: those of its start.
+    #[serde(skip)]
+    pub ports: Vec<u16>,
+}
+
+impl Web {
+    /// The web servers.
+    pub fn servers(&self) -> impl Iterator<Item = SocketAddr> {
+        self.https.into_iter().chain(self.http)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What differs between two configurations, and what of it a server that runs can take over.
 
+use std::net::SocketAddr;
+
 use secrecy::ExposeSecret;
 
 use super::{Acme, Config, Credential};
@@ -39,6 +41,11 @@ const ROWS: &[Row] = &[
     row!("listen.tcp", ForNew, listen.tcp),
     row!("listen.tls", ForNew, listen.tls),
     row!("listen.strict", ForNew, listen.strict),
+    row!(
+        "listen.proxy_protocol_from",
+        ForNew,
+        listen.proxy_protocol_from
+    ),
     row!("listen.classic_stun", AtOnce, listen.classic_stun),
     Row {
         key: "tls.cert",
@@ -79,6 +86,12 @@ const ROWS: &[Row] = &[
             a.tls.acme.eab_key_file != b.tls.acme.eab_key_file || key(a) != key(b)
         },
     },
+    row!("web.https", ForNew, web.https),
+    row!("web.names", ForNew, web.names),
+    row!("web.http", ForNew, web.http),
+    row!("web.proxy_protocol", ForNew, web.proxy_protocol),
+    row!("web.connections", ForNew, web.connections),
+    row!("web.idle_s", ForNew, web.idle_s),
     row!("relay.ports", ForNew, relay.ports),
     row!("relay.addresses", ForNew, relay.addresses),
     row!("relay.external", ForNew, relay.external),
@@ -283,13 +296,31 @@ fn api_keys_differ(a: &Config, b: &Config) -> bool {
 /// the schema.
 pub fn differences(a: &Config, b: &Config) -> Vec<(&'static str, When)> {
     let rows = ROWS.iter().filter(|row| (row.differs)(a, b));
-    rows.map(|row| (row.key, row.when)).collect()
+    let when = |row: &Row| match row.key {
+        // The process cannot connect to other ports than those that it knew at its start.
+        "web.https" if !is_open(a, b.web.https) => When::Restart,
+        "web.http" if !is_open(a, b.web.http) => When::Restart,
+        _ => row.when,
+    };
+    rows.map(|row| (row.key, when(row))).collect()
+}
+
+/// Whether a server of one configuration can have a web server of another.
+fn is_open(started: &Config, server: Option<SocketAddr>) -> bool {
+    server.is_none_or(|server| started.web.ports.contains(&server.port()))
 }
 
 impl Config {
     /// This configuration, with what a server keeps that was started with another one.
     #[must_use]
     pub fn kept_from(mut self, started: &Self) -> Self {
+        if !is_open(started, self.web.https) {
+            self.web.https = started.web.https;
+        }
+        if !is_open(started, self.web.http) {
+            self.web.http = started.web.http;
+        }
+        self.web.ports.clone_from(&started.web.ports);
         let token = self.admin.token.take();
         self.admin = started.admin.clone();
         self.admin.token = token.or(self.admin.token);
@@ -377,7 +408,10 @@ mod tests {
 
     fn comes_with_others(key: &str) -> bool {
         let is_file = key.ends_with("secret_file") || key == "admin.token_file";
+        // Not without a server that was there at the start.
+        let is_web = ["web.https", "web.http", "web.names"].contains(&key);
         is_file
+            || is_web
             || key.starts_with("tls.acme.")
             || COME_WITH_CERTIFICATES.contains(&key)
             || COME_WITH_OTHERS.contains(&key)
@@ -403,7 +437,12 @@ mod tests {
                 "relay.dont_fragment" => "false",
                 "auth.users" => "alice=wonderland",
                 "auth.rest_separator" => "_",
-                "clients.allow" | "clients.deny" | "peers.allow" | "peers.deny" => "10.0.0.0/8",
+                "listen.proxy_protocol_from"
+                | "clients.allow"
+                | "clients.deny"
+                | "peers.allow"
+                | "peers.deny" => "10.0.0.0/8",
+                "web.proxy_protocol" => "false",
                 "listen.classic_stun" | "peers.allow_loopback" => "true",
                 "log.level" => "trace",
                 "log.format" => "json",
@@ -478,6 +517,35 @@ mod tests {
         let expected = expected.map(|key| (key, When::ForNew));
         assert_eq!(differences(&base, &renewed), expected);
         assert_eq!(differences(&base, &renewed.kept_from(&base)), expected);
+    }
+
+    /// RELOAD-02: web servers can change where the process can still connect to them.
+    #[test]
+    fn web_servers_keep_the_ports_of_the_start() {
+        let web = |https: &str, http: &str, names: &str| {
+            config(&[
+                ("TURNSERVER_WEB__HTTPS", https),
+                ("TURNSERVER_WEB__HTTP", http),
+                ("TURNSERVER_WEB__NAMES", names),
+            ])
+        };
+        let base = web("127.0.0.1:8443", "127.0.0.1:8080", "www.example.org");
+        let moved = web("192.0.2.1:8443", "127.0.0.1:8443", "");
+        let for_new = ["web.https", "web.names", "web.http"].map(|key| (key, When::ForNew));
+        assert_eq!(differences(&base, &moved), for_new);
+        assert_eq!(differences(&base, &moved.kept_from(&base)), for_new);
+        let none = web("", "", "");
+        assert_eq!(differences(&base, &none), for_new);
+        let kept = none.clone().kept_from(&base);
+        assert_eq!(differences(&kept, &base), for_new, "and back");
+        let elsewhere = web("127.0.0.1:9443", "127.0.0.1:8080", "www.example.org");
+        let restart = [("web.https", When::Restart)];
+        assert_eq!(differences(&base, &elsewhere), restart);
+        assert_eq!(differences(&base, &elsewhere.kept_from(&base)), []);
+        assert_eq!(
+            differences(&none, &web("", "127.0.0.1:8080", "")),
+            [("web.http", When::Restart)]
+        );
     }
 
     /// RELOAD-02: and those that do not come alone.

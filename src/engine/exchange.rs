@@ -373,6 +373,8 @@ impl Control {
                 .exchange
                 .registry()
                 .strict(&wanted, &settings.strict_listeners),
+            proxies: settings.proxy_protocol_from,
+            web: settings.web,
         };
         let ask = |reply| Command::SetStreams {
             settings: streams.clone(),

@@ -37,9 +37,9 @@ pub use exchange::{ExchangeError, Listening};
 pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
-pub use settings::{Settings, StreamLimits};
+pub use settings::{Settings, StreamLimits, Web};
 #[cfg(fuzzing)]
-pub use stream::StreamInput;
+pub use stream::{OpenedFor, StreamInput, StreamOpening};
 
 use crate::metrics::{Metrics, Process};
 use crate::turn::{PortPool, Server, Shared, Transport};
@@ -250,6 +250,8 @@ impl Bound {
             limits: settings.stream,
             tls: settings.tls.map(TlsConfigs::new),
             strict,
+            proxies: settings.proxy_protocol_from,
+            web: settings.web,
         };
         let exchange = Exchange::new(registry, admission.clone(), budget.clone());
         let mut engine = Engine {

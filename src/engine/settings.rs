@@ -38,6 +38,28 @@ pub struct Settings {
     pub revocations: Arc<Revocations>,
     /// The bounds of streams.
     pub stream: StreamLimits,
+    /// From where a PROXY protocol header is believed.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// The web servers that share the TCP and TLS listeners.
+    pub web: Web,
+}
+
+/// Who gets the connections of clients that do not speak TURN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Web {
+    /// TLS goes there as it comes, if it is for application protocols that are not TURN's, or names
+    /// none and one of `names`.
+    pub https: Option<SocketAddr>,
+    /// Names of the web server (SNI).
+    pub names: Vec<String>,
+    /// HTTP without TLS goes there.
+    pub http: Option<SocketAddr>,
+    /// Whether they are told the client's address, by a PROXY protocol header of version 2.
+    pub proxy_protocol: bool,
+    /// Connections that they have, in the whole server. One more is closed at once.
+    pub connections: u32,
+    /// Seconds without a byte either way after which one is closed.
+    pub idle_s: u32,
 }
 
 /// Bounds of TCP clients.

@@ -491,6 +491,7 @@ impl Worker {
             tcp_refused: streams.refusals.numbers(),
             tcp_ended: streams.endings.numbers(),
             tcp_ended_by_client: streams.ended_by_client,
+            web: streams.web,
             cpu_ns: clock::thread_cpu_ns(),
             tick_delays: self.tick_delays,
             draining: self.server.is_draining().into(),

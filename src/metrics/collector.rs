@@ -201,7 +201,7 @@ mod tests {
         let metrics = metrics(2);
         let mut host = Host {
             tcp_half_open: 3,
-            tcp_ended: [0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0],
+            tcp_ended: std::array::from_fn(|ending| if ending == 4 { 4 } else { 0 }),
             cpu_ns: 1_500_000_000,
             relay_overflows: 6,
             ..Host::default()

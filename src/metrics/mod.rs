@@ -24,7 +24,9 @@ pub use certificates::Certificates;
 pub use http::{HttpRequests, HttpService};
 pub use process::Process;
 pub use reloads::Reloads;
-pub use sample::{BatchSizes, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays};
+pub use sample::{
+    BatchSizes, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays, WEB_FAILURES, WEB_KINDS, Web,
+};
 pub use table::{Definition, Kind, TABLE};
 
 use crate::turn::Shared;

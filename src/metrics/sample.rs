@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 12] = [
+pub const TCP_ENDINGS: [&str; 16] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -18,7 +18,46 @@ pub const TCP_ENDINGS: [&str; 12] = [
     "hello_too_long",
     "tls_handshake",
     "tls_broken",
+    "proxy_untrusted",
+    "proxy_broken",
+    "client_refused",
+    "passed_on",
 ];
+
+/// Kinds of connections that web servers get.
+pub const WEB_KINDS: [&str; 2] = ["https", "http"];
+
+/// Why connections were not passed on to web servers.
+pub const WEB_FAILURES: [&str; 3] = ["connection_limit", "memory_limit", "unreachable"];
+
+/// What was passed on to web servers, each by [`WEB_KINDS`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Web {
+    /// Connections that were taken on.
+    pub passed_on: [u64; WEB_KINDS.len()],
+    /// Those that are open.
+    pub open: [u64; WEB_KINDS.len()],
+    /// Bytes from clients.
+    pub bytes_to_servers: [u64; WEB_KINDS.len()],
+    /// Bytes to clients.
+    pub bytes_to_clients: [u64; WEB_KINDS.len()],
+    /// Connections that were not passed on, by [`WEB_FAILURES`].
+    pub failures: [u64; WEB_FAILURES.len()],
+}
+
+impl Web {
+    fn numbers_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self {
+            passed_on,
+            open,
+            bytes_to_servers,
+            bytes_to_clients,
+            failures,
+        } = self;
+        let by_kind = [passed_on, open, bytes_to_servers, bytes_to_clients];
+        by_kind.into_iter().flatten().chain(failures)
+    }
+}
 
 /// Kinds of TLS handshakes: the version, and whether keys were made or an earlier session resumed.
 pub const TLS_HANDSHAKES: [(&str, &str); 4] = [
@@ -94,6 +133,8 @@ pub struct Host {
     pub tcp_ended: [u64; TCP_ENDINGS.len()],
     /// TCP connections that their clients ended.
     pub tcp_ended_by_client: u64,
+    /// What web servers got.
+    pub web: Web,
     /// The time that the thread has computed, in nanoseconds.
     pub cpu_ns: u64,
     /// How late the timer was that comes once a second.
@@ -121,6 +162,7 @@ impl Host {
             tcp_refused,
             tcp_ended,
             tcp_ended_by_client,
+            web,
             cpu_ns,
             tick_delays,
             draining,
@@ -147,6 +189,7 @@ impl Host {
             .chain(&mut relay_batches.calls)
             .chain([&mut relay_batches.datagrams])
             .chain(tls_handshakes)
+            .chain(web.numbers_mut())
             .chain(tcp_refused)
             .chain(tcp_ended)
             .chain(&mut tick_delays.ticks)

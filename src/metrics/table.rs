@@ -8,7 +8,7 @@ use std::fmt;
 use super::collector::{Source, Writer};
 use super::process;
 use super::reloads::unix_s;
-use super::sample::{BatchSizes, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays};
+use super::sample::{BatchSizes, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays, WEB_FAILURES, WEB_KINDS};
 use crate::turn::{
     CloseReason, FailedAuthentication, Limit, PeerRefusal, REQUEST_METHODS, Relayed, Transport,
 };
@@ -165,6 +165,27 @@ metrics! {
             let mut pairs = TLS_HANDSHAKES.iter().zip(&it.total.host.tls_handshakes);
             pairs.try_for_each(|((version, kind), &number)| out.number(&[version, kind], number))
         };
+    Gauge "turnstone_web_connections" ["kind"]
+        "Open connections that web servers have, which share the port"
+        => |it, out| by_kind(out, &it.total.host.web.open);
+    Counter "turnstone_web_connections_passed_on_total" ["kind"]
+        "Connections that were passed on to web servers"
+        => |it, out| by_kind(out, &it.total.host.web.passed_on);
+    Counter "turnstone_web_bytes_total" ["direction", "kind"]
+        "Bytes that were passed on between web servers and clients"
+        => |it, out| {
+            let web = &it.total.host.web;
+            let to_servers = WEB_KINDS.iter().zip(web.bytes_to_servers).map(|it| ("to_servers", it));
+            let to_clients = WEB_KINDS.iter().zip(web.bytes_to_clients).map(|it| ("to_clients", it));
+            let mut numbers = to_servers.chain(to_clients);
+            numbers.try_for_each(|(direction, (kind, number))| out.number(&[direction, kind], number))
+        };
+    Counter "turnstone_web_failures_total" ["reason"]
+        "Connections for web servers that were closed instead of being passed on"
+        => |it, out| {
+            let mut pairs = WEB_FAILURES.iter().zip(it.total.host.web.failures);
+            pairs.try_for_each(|(reason, number)| out.number(&[reason], number))
+        };
     Histogram "turnstone_received_batch_datagrams" ["socket"]
         "Datagrams that one receiving system call brought"
         => |it, out| {
@@ -313,6 +334,11 @@ fn relay_ports(it: &Source<'_>, out: &mut Writer<'_>) -> fmt::Result {
 fn endings(out: &mut Writer<'_>, numbers: &[u64; TCP_ENDINGS.len()]) -> fmt::Result {
     let mut pairs = TCP_ENDINGS.iter().zip(numbers);
     pairs.try_for_each(|(reason, &number)| out.number(&[reason], number))
+}
+
+fn by_kind(out: &mut Writer<'_>, numbers: &[u64; WEB_KINDS.len()]) -> fmt::Result {
+    let mut pairs = WEB_KINDS.iter().zip(numbers);
+    pairs.try_for_each(|(kind, &number)| out.number(&[kind], number))
 }
 
 fn batches(out: &mut Writer<'_>, socket: &str, sizes: &BatchSizes) -> fmt::Result {

@@ -37,7 +37,7 @@ pub struct Openings<'a> {
     pub readable: &'a [PathBuf],
     /// The directories in which files can be made, read and replaced.
     pub writable: &'a [BorrowedFd<'a>],
-    /// The TCP ports that can be connected to.
+    /// The only TCP ports that can be connected to.
     pub connect_ports: &'a [u16],
 }
 
@@ -74,16 +74,16 @@ impl Sandbox {
             writable,
             connect_ports,
         } = openings;
+        let mut connect_ports = connect_ports.to_vec();
+        connect_ports.sort_unstable();
+        connect_ports.dedup();
         // systemd writes the abstract name with an @.
         let notify = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
         let abstract_sockets = notify.as_encoded_bytes().first() != Some(&b'@');
         let mut readable = readable(files);
-        let restricted = restrict(abstract_sockets, &readable, writable, connect_ports);
+        let restricted = restrict(abstract_sockets, &readable, writable, &connect_ports);
         let has_openings = restricted.is_ok();
         let has_own_files = has_openings && !writable.is_empty();
-        let mut connect_ports: Vec<u16> = connect_ports.to_vec();
-        connect_ports.sort_unstable();
-        connect_ports.dedup();
         connect_ports.retain(|_| has_openings);
         // Where the call that makes exceptions is filtered, there are none.
         let restricted = restricted.or_else(|_| {
@@ -144,12 +144,11 @@ impl fmt::Display for Sandbox {
         if version >= 4 {
             match &self.connect_ports[..] {
                 [] => f.write_str(", no TCP connect")?,
-                [first, others @ ..] => {
-                    write!(f, ", TCP connect to port {first}")?;
-                    for port in others {
-                        write!(f, " and {port}")?;
-                    }
-                    f.write_str(" only")?;
+                [port] => write!(f, ", TCP connect to port {port} only")?,
+                [ports @ .., last] => {
+                    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                    let ports = ports.join(", ");
+                    write!(f, ", TCP connect to ports {ports} and {last} only")?;
                 }
             }
         }
@@ -398,28 +397,40 @@ mod tests {
         confined.join().unwrap();
     }
 
-    /// PROC-04: the exception is one port, for connecting, and opens nothing else.
+    /// PROC-04: the exceptions are ports, for connecting, and open nothing else.
     #[test]
-    fn one_port_stays_open_for_connecting() {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [open, closed] = listeners.each_ref().map(|it| it.local_addr().unwrap());
-        let confined = std::thread::spawn(move || {
-            let sandbox = Sandbox::enter(Openings {
-                connect_ports: &[open.port()],
-                ..Openings::default()
+    fn a_few_ports_stay_open_for_connecting() {
+        for count in [1, 3] {
+            let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+            let mut servers = listeners.each_ref().map(|it| it.local_addr().unwrap());
+            servers[..count].sort_unstable();
+            let confined = std::thread::spawn(move || {
+                let (open, closed) = servers.split_at(count);
+                let ports: Vec<u16> = open.iter().rev().map(|it| it.port()).collect();
+                let sandbox = Sandbox::enter(Openings {
+                    connect_ports: &[&ports[..], &ports[..1]].concat(),
+                    ..Openings::default()
+                });
+                let Some(4..) = sandbox.version else {
+                    println!("not tested: {}", sandbox.lacking().unwrap());
+                    return;
+                };
+                let told = match open {
+                    [one] => format!("port {}", one.port()),
+                    [a, b, c] => format!("ports {}, {} and {}", a.port(), b.port(), c.port()),
+                    _ => unreachable!(),
+                };
+                let told = format!(", TCP connect to {told} only");
+                assert!(sandbox.to_string().contains(&told), "{sandbox}");
+                for server in open {
+                    TcpStream::connect(server).expect("this port is open");
+                }
+                let denied = Some(ErrorKind::PermissionDenied);
+                let connected = TcpStream::connect(closed[0]);
+                assert_eq!(connected.err().map(|e| e.kind()), denied);
+                assert_eq!(File::open("/etc/passwd").err().map(|e| e.kind()), denied);
             });
-            let Some(4..) = sandbox.version else {
-                println!("not tested: {}", sandbox.lacking().unwrap());
-                return;
-            };
-            let told = format!(", TCP connect to port {} only", open.port());
-            assert!(sandbox.to_string().contains(&told), "{sandbox}");
-            TcpStream::connect(open).expect("this port is open");
-            let denied = Some(ErrorKind::PermissionDenied);
-            let connected = TcpStream::connect(closed);
-            assert_eq!(connected.err().map(|e| e.kind()), denied);
-            assert_eq!(File::open("/etc/passwd").err().map(|e| e.kind()), denied);
-        });
-        confined.join().unwrap();
+            confined.join().unwrap();
+        }
     }
 }

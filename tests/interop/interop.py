@@ -25,6 +25,7 @@ import doctor
 import fail2ban
 import lab
 import own_addresses
+import port_443
 import prometheus
 import stun
 
@@ -431,6 +432,10 @@ def scenarios():
             for name in acme.CASES
         ],
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
+        *[
+            Scenario(name, "clients", front, "tls, tcp", apart(port_443, lambda _, name=name: (name,)))
+            for name, front in [("web-nginx", "nginx"), ("haproxy", "haproxy")]
+        ],
         *[
             Scenario(f"check-{name}", "check", "turnstone, coturn", "udp, tcp", apart(check, lambda _, name=name: (name,)))
             for name in check.CASES

@@ -47,3 +47,9 @@ def answer(reply):
         at += 4 + length + -length % 4
     error = found.get(ERROR)
     return (error[2] * 100 + error[3] if error else 0), found
+
+
+def unxored(value):
+    """The IPv4 address and port of an XOR-MAPPED-ADDRESS."""
+    _, _, port, ip = struct.unpack("!BBHI", value)
+    return socket.inet_ntoa((ip ^ COOKIE).to_bytes(4, "big")), port ^ COOKIE >> 16

@@ -273,6 +273,7 @@ fn every_examination_is_documented() {
         "ports",
         "settings",
         "system",
+        "web",
     ];
     for source in sources {
         let path = format!("{root}/src/cli/doctor/{source}.rs");

@@ -11,7 +11,7 @@ use turnstone::auth::{
     RealmMark,
 };
 use turnstone::config::{Credential, Environment, Flag, Sources};
-use turnstone::engine::{Settings, StreamLimits};
+use turnstone::engine::{Settings, StreamLimits, Web};
 use turnstone::turn::{ClientPolicy, Limits, Options, PeerPolicy};
 use turnstone::wire::IntegrityAlgorithm;
 use zeroize::Zeroizing;
@@ -92,6 +92,8 @@ fn no_secret_is_in_debug_output() {
             first_message_s: 10,
             idle_s: 60,
         },
+        proxy_protocol_from: vec![],
+        web: Web::default(),
     };
     let texts = [
         format!("{authenticator:?}"),

@@ -20,6 +20,7 @@ mod report;
 mod settings;
 mod system;
 mod timex;
+mod web;
 
 use std::process::ExitCode;
 
@@ -33,7 +34,7 @@ use report::Report;
 ///
 /// Takes the options of run, and tells what is well, what to look at and what to mend: addresses,
 /// ports, firewall, limits, clock, secrets and kernel, each with the reason and the remedy. Changes
-/// nothing and sends nothing. As root it sees more. Ends with 0 if nothing must be mended, with 1 if
+/// nothing, and sends nothing; it does call the web servers of the configuration. As root it sees more. Ends with 0 if nothing must be mended, with 1 if
 /// something must, with 2 if the configuration does not load.
 #[derive(clap::Args)]
 // The options of run are a group of the same name.
@@ -70,6 +71,7 @@ impl Args {
         findings.extend(acme::examine(config, &machine));
         findings.extend(addresses::examine(config, &machine));
         findings.extend(ports::examine(config, &machine));
+        findings.extend(web::examine(config));
         findings.extend(firewall::examine(config, &machine));
         findings.extend(limits::examine(config, &machine));
         findings.extend(system::examine(config, &machine));

@@ -178,8 +178,8 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing(
         "tcp-proxy-port",
         "listen",
-        "the PROXY protocol is not spoken: let the balancer pass TCP on without it, knowing that \
-         limits and log then have its address for all clients",
+        "every TCP listener takes the PROXY protocol from the addresses that you write to \
+         `listen.proxy_protocol_from`: those of the balancer, which coturn believes without asking",
     ),
     needless(
         "udp-self-balance",

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
+
 use super::Resolver;
 use crate::config::document::Item;
 use crate::config::{Config, Listen, Origin, Relay, defaults, is_private};
+use crate::turn::parse_network;
 
 /// For the remedies: what to do about an address that only NAT knows.
 const NAT_REMEDY: &str = "write an address that \"ip addr\" shows; if this one is the public side \
@@ -31,6 +34,7 @@ impl Resolver<'_> {
         let listen = Listen {
             udp: self.listeners("listen.udp", &defaults::LISTEN),
             strict: self.strict(&tcp, &tls),
+            proxy_protocol_from: self.proxies(),
             tcp,
             tls,
             classic_stun: self.switch("listen.classic_stun", false),
@@ -76,6 +80,19 @@ impl Resolver<'_> {
             }
         }
         strict
+    }
+
+    fn proxies(&mut self) -> Vec<IpNet> {
+        let key = "listen.proxy_protocol_from";
+        let proxies = self.networks(key, parse_network);
+        for (index, network) in proxies.iter().enumerate() {
+            if network.prefix_len() == 0 {
+                let what = format!("{network} lets everybody say that they are somebody else");
+                let remedy = "write the addresses of your proxies only";
+                self.warn_of_item(key, index, what, remedy);
+            }
+        }
+        proxies
     }
 
     fn listeners(&mut self, key: &str, default: &[&str]) -> Vec<SocketAddr> {

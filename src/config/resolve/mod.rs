@@ -13,6 +13,7 @@ mod http_address;
 mod metrics;
 mod peers;
 mod tls;
+mod web;
 
 pub use acme::ACME_DOMAINS_MAX;
 pub use admin::{ADMIN_TOKEN_MIN, SOCKET_PATH_MAX};
@@ -50,10 +51,12 @@ pub(super) fn resolve(
         secrets: Vec::new(),
     };
     let auth = resolver.auth();
+    let listen = resolver.listen();
     let mut config = Config {
         realm: resolver.realm(),
-        listen: resolver.listen(),
         tls: resolver.tls(),
+        web: resolver.web(&listen),
+        listen,
         relay: resolver.relay(),
         credentials: resolver.credentials(&auth),
         auth,

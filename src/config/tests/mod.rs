@@ -10,6 +10,7 @@ mod meaning;
 mod messages;
 mod networks;
 mod tls;
+mod web;
 
 use std::fs;
 use std::net::IpAddr;

@@ -10,13 +10,14 @@
 mod line_limit;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use tracing::{Level, debug, enabled, info, warn};
 
 use self::line_limit::LineLimit;
 use super::clock;
-use super::stream::{Ending, HandshakeFailure};
+use super::stream::{Ending, HandshakeFailure, WebFailure, WebKind};
 use crate::auth::AuthFailure;
 use crate::turn::{
     AllocationId, BandwidthLimit, ClientRefusal, Counters, DropCause, Event, FiveTuple,
@@ -38,6 +39,8 @@ pub(super) struct EventLog {
     connection_limits: LineLimit,
     connections: LineLimit,
     handshakes: LineLimit,
+    headers: LineLimit,
+    web: LineLimit,
     unproven: LineLimit,
     bandwidth: LineLimit,
     pub(super) resources: LineLimit,
@@ -63,6 +66,8 @@ impl EventLog {
             connection_limits: LineLimit::new("TCP connections at a limit"),
             connections: LineLimit::new("closed TCP connections"),
             handshakes: LineLimit::new("failed TLS handshakes"),
+            headers: LineLimit::new("refused PROXY protocol headers"),
+            web: LineLimit::new("connections not passed on"),
             unproven: LineLimit::new("refusals to unproven sources"),
             bandwidth: LineLimit::new("bandwidth limits"),
             resources: LineLimit::new("resource warnings"),
@@ -84,6 +89,8 @@ impl EventLog {
             connection_limits,
             connections,
             handshakes,
+            headers,
+            web,
             unproven,
             bandwidth,
             resources,
@@ -98,6 +105,8 @@ impl EventLog {
             connection_limits,
             connections,
             handshakes,
+            headers,
+            web,
             unproven,
             bandwidth,
             resources,
@@ -135,12 +144,36 @@ impl EventLog {
     /// the client.
     pub(super) fn connection_ended(&mut self, client: SocketAddr, ending: Ending) {
         let now = clock::time();
-        if ending.is_limit() {
+        if matches!(ending, Ending::ProxyUntrusted | Ending::ProxyBroken) {
+            if self.headers.admits_from(now, client.ip()) {
+                info!(%client, "TCP connection closed: {ending}{}", remedy(ending));
+            }
+        } else if ending.is_limit() {
             if self.connection_limits.admits_from(now, client.ip()) {
                 warn!(%client, "TCP connection closed: {ending}");
             }
         } else if enabled!(Level::DEBUG) && self.connections.admits_from(now, client.ip()) {
             debug!(%client, "TCP connection closed: {ending}");
+        }
+    }
+
+    /// A limit keeps a connection from a web server.
+    pub(super) fn not_passed_on(&mut self, client: SocketAddr, kind: WebKind, failure: WebFailure) {
+        if self.web.admits_from(clock::time(), client.ip()) {
+            let limit = match failure {
+                WebFailure::Memory => "a quarter of limits.tcp_queues_total_bytes",
+                _ => "web.connections or limits.tcp_connections_per_address",
+            };
+            let key = kind.key();
+            warn!(%client, "connection for {key} closed: {limit} reached");
+        }
+    }
+
+    /// A web server does not take a connection.
+    pub(super) fn web_unreachable(&mut self, kind: WebKind, server: SocketAddr, error: &io::Error) {
+        if self.web.admits(clock::time()) {
+            let key = kind.key();
+            warn!(%server, %error, "cannot pass a connection on: start the web server, or correct {key}");
         }
     }
 
@@ -371,6 +404,14 @@ impl EventLog {
             info!(%client, %transport, user, method, code, reason = %reject, "{what}");
         }
         true
+    }
+}
+
+/// What the operator can do about the end of a connection.
+fn remedy(ending: Ending) -> &'static str {
+    match ending {
+        Ending::ProxyUntrusted => "; add it there if it is a proxy of yours",
+        _ => "",
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::ending::Ending;
 use super::evictable::{Candidate, Evictable};
+use super::web_places::WebPlaces;
 use crate::engine::settings::StreamLimits;
 use crate::turn::SourcePrefix;
 
@@ -30,6 +31,8 @@ pub(super) enum Stage {
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Admission {
     census: Arc<Mutex<Census>>,
+    /// Those that web servers have, which are none of the others.
+    pub(super) web: WebPlaces,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +90,7 @@ impl Admission {
     pub(in crate::engine) fn new(limits: &StreamLimits) -> Self {
         let admission = Self {
             census: Arc::default(),
+            web: WebPlaces::default(),
         };
         admission.set_limits(limits);
         admission
@@ -107,13 +111,14 @@ impl Admission {
     }
 
     /// Lets a connection in. At a limit one goes that counts towards it and has no allocation:
-    /// neither silence nor talk must keep clients out.
+    /// neither silence nor talk must keep clients out. A proxy may have any number of them.
     ///
     /// # Errors
     /// The limit, if every connection that counts towards it has an allocation.
     pub(super) fn admit(
         &self,
         client: SocketAddr,
+        is_proxy: bool,
         notice: &Arc<Notice>,
     ) -> Result<Admitted, Ending> {
         let address = SourcePrefix::subscriber(client.ip());
@@ -125,13 +130,13 @@ impl Admission {
             Ending::ConnectionLimit,
             Ending::HalfOpenLimit,
         ] {
-            if census.has_reached(limit, address) {
+            let is_exempt = is_proxy && limit == Ending::AddressLimit;
+            if !is_exempt && census.has_reached(limit, address) {
                 let closed = census.make_room(limit, address).ok_or(limit)?;
                 instead_of.push((closed, limit));
             }
         }
-        census.open += 1;
-        *census.per_address.entry(address).or_insert(0) += 1;
+        census.join(address);
         let mut place = Place {
             client,
             stage: Stage::HalfOpen,
@@ -174,6 +179,11 @@ impl Census {
         notice.eviction.store(true, Ordering::Relaxed);
         notice.give();
         Some(client)
+    }
+
+    fn join(&mut self, address: SourcePrefix) {
+        self.open += 1;
+        *self.per_address.entry(address).or_insert(0) += 1;
     }
 
     fn leave(&mut self, address: SourcePrefix) {
@@ -225,6 +235,32 @@ impl Place {
             self.stage = stage;
             self.enter(&mut census);
         }
+    }
+
+    /// The connection is of this client, as a proxy says. At the limit of its address one goes that
+    /// has no allocation, which is returned.
+    ///
+    /// # Errors
+    /// The limit, if every connection of the address has an allocation.
+    pub(super) fn move_to(&mut self, client: SocketAddr) -> Result<Option<SocketAddr>, Ending> {
+        let census = Arc::clone(&self.census);
+        let mut census = lock(&census);
+        if self.notice.is_eviction() {
+            return Ok(None);
+        }
+        self.exit(&mut census);
+        census.leave(self.address());
+        let (address, limit) = (SourcePrefix::subscriber(client.ip()), Ending::AddressLimit);
+        let moved = match census.has_reached(limit, address) {
+            true => census.make_room(limit, address).ok_or(limit).map(Some),
+            false => Ok(None),
+        };
+        if moved.is_ok() {
+            self.client = client;
+        }
+        census.join(self.address());
+        self.enter(&mut census);
+        moved
     }
 
     fn enter(&mut self, census: &mut Census) {
@@ -290,7 +326,7 @@ mod tests {
     }
 
     fn admit(admission: &Admission, address: &str) -> Result<Admitted, Ending> {
-        admission.admit(client(address), &Arc::default())
+        admission.admit(client(address), false, &Arc::default())
     }
 
     fn at_stage(admission: &Admission, address: &str, stage: Stage) -> Place {
@@ -430,6 +466,39 @@ mod tests {
         let fourth = allocated(&admission, "192.0.2.4");
         assert!(admit(&admission, "192.0.2.5").is_err());
         drop((places, fourth));
+        assert_empty(&admission);
+    }
+
+    /// PROXY-04: a proxy has no limit of its own, and who comes by it has that of the client.
+    #[test]
+    fn a_proxys_connections_count_for_its_clients() {
+        let admission = admission(9, 2, 9);
+        let proxy = client("192.0.2.9");
+        let by_proxy = || admission.admit(proxy, true, &Arc::default()).unwrap().place;
+        let mut places: Vec<Place> = (0..5).map(|_| by_proxy()).collect();
+        let mut moved = places.split_off(2);
+        for place in &mut moved[..2] {
+            assert_eq!(place.move_to(client("198.51.100.1")), Ok(None));
+        }
+        moved[0].set_stage(Stage::Allocated);
+        let newcomer = &mut places[0];
+        let gone = newcomer.move_to(client("198.51.100.1"));
+        assert_eq!(gone, Ok(Some(client("198.51.100.1"))));
+        assert!(moved[1].notice.is_eviction() && !moved[0].notice.is_eviction());
+        assert_eq!(
+            moved[1].move_to(client("198.51.100.2")),
+            Ok(None),
+            "too late"
+        );
+        newcomer.set_stage(Stage::Allocated);
+        let refused = moved[2].move_to(client("198.51.100.1"));
+        assert_eq!(refused, Err(Ending::AddressLimit));
+        assert_eq!(lock(&admission.census).open, 4);
+        // To its own address and back.
+        for _ in 0..3 {
+            assert_eq!(moved[2].move_to(proxy), Ok(None));
+        }
+        drop((moved, places));
         assert_empty(&admission);
     }
 }

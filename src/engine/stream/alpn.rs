@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::Acceptor;
+use rustls::server::{Accepted, Acceptor};
+
+use crate::engine::settings::Web;
 
 /// How TLS is spoken.
 #[derive(Clone, Debug)]
@@ -37,12 +39,34 @@ impl TlsConfigs {
     }
 }
 
-/// Whether a ClientHello offers protocols, and none of these.
-fn is_foreign(mut hello: &[u8], ours: &[Vec<u8>]) -> bool {
+/// TURN's protocols (RFC 7443).
+const TURN: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+
+/// Whether a client whose whole ClientHello is this is one of the web server. Where TLS is spoken,
+/// whoever offers a protocol of this server is not.
+pub(super) fn is_for_web(hello: &[u8], web: &Web, configs: Option<&TlsConfigs>) -> bool {
+    if web.https.is_none() {
+        return false;
+    }
+    let spoken = configs.map_or(&[][..], |it| &it.configured.alpn_protocols);
+    let ours: Vec<&[u8]> = TURN
+        .into_iter()
+        .chain(spoken.iter().map(Vec::as_slice))
+        .collect();
+    parse(hello).is_some_and(|accepted| web.takes(&accepted.client_hello(), &ours))
+}
+
+/// A ClientHello, if these bytes are one.
+fn parse(mut hello: &[u8]) -> Option<Accepted> {
     let mut acceptor = Acceptor::default();
     // It takes a part at a time, and nothing when it is full.
     while !hello.is_empty() && acceptor.read_tls(&mut hello).is_ok_and(|taken| taken > 0) {}
-    let Ok(Some(accepted)) = acceptor.accept() else {
+    acceptor.accept().ok().flatten()
+}
+
+/// Whether a ClientHello offers protocols, and none of these.
+fn is_foreign(hello: &[u8], ours: &[Vec<u8>]) -> bool {
+    let Some(accepted) = parse(hello) else {
         return false;
     };
     let hello = accepted.client_hello();
@@ -59,6 +83,10 @@ mod tests {
     use super::*;
 
     fn hello(offered: &[&[u8]]) -> Vec<u8> {
+        hello_to("turn.example.org", offered)
+    }
+
+    fn hello_to(name: &str, offered: &[&[u8]]) -> Vec<u8> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -66,7 +94,7 @@ mod tests {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         config.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
-        let name = "turn.example.org".try_into().unwrap();
+        let name = name.to_owned().try_into().unwrap();
         let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut bytes = Vec::new();
         client.write_tls(&mut bytes).unwrap();
@@ -96,5 +124,36 @@ mod tests {
         let many = hello(&[&name[..]; 60]);
         assert!(many.len() > 15_000 && is_foreign(&many, &ours));
         assert!(!is_foreign(b"\x16\x03\x01\x00\x04none", &ours));
+    }
+
+    /// WEB-01: the application protocols tell, and the name where there are none.
+    #[test]
+    fn the_web_server_gets_what_is_not_turn() {
+        let web = Web {
+            https: Some("127.0.0.1:8443".parse().unwrap()),
+            names: vec!["www.example.org".to_owned()],
+            ..Web::default()
+        };
+        for (name, offered, expected) in [
+            ("turn.example.org", "", false),
+            ("www.example.org", "", true),
+            ("WWW.example.ORG", "", true),
+            ("other.www.example.org", "", false),
+            ("127.0.0.1", "", false),
+            ("turn.example.org", "h2 http/1.1", true),
+            ("127.0.0.1", "acme-tls/1", true),
+            ("www.example.org", "stun.turn", false),
+            ("www.example.org", "h2 stun.nat-discovery", false),
+        ] {
+            let names: Vec<&[u8]> = offered.split_whitespace().map(str::as_bytes).collect();
+            let hello = hello_to(name, &names);
+            let is = |web: &Web| is_for_web(&hello, web, None);
+            assert_eq!(is(&web), expected, "{name} {offered:?}");
+            assert!(!is(&Web {
+                https: None,
+                ..web.clone()
+            }));
+        }
+        assert!(!is_for_web(b"\x16\x03\x01\x00\x04none", &web, None));
     }
 }

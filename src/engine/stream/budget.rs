@@ -14,6 +14,9 @@ pub(in crate::engine) struct Budget {
 /// What memory is wanted for. The less important, the less of the budget is there for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
+    /// A connection that a web server has: a quarter of the budget, so that strangers to TURN have as
+    /// much left.
+    Web,
     /// A connection without an allocation: half of the budget is for all of them.
     Stranger,
     /// Data of allocations, which may be lost: all but an eighth.
@@ -38,6 +41,7 @@ impl Budget {
     fn max_for(&self, claim: Claim) -> usize {
         let max = self.max.load(Ordering::Relaxed);
         match claim {
+            Claim::Web => max / 4,
             Claim::Stranger => max / 2,
             Claim::Data => max - max / 8,
             Claim::Control => max,
@@ -102,6 +106,7 @@ mod tests {
     #[test]
     fn each_claim_has_its_part_and_all_is_given_back() {
         for (claim, max) in [
+            (Claim::Web, 256),
             (Claim::Stranger, 512),
             (Claim::Data, 896),
             (Claim::Control, 1024),
@@ -109,8 +114,8 @@ mod tests {
             let budget = Budget::new(1024);
             let mut one = Share::new(budget.clone());
             let mut other = Share::new(budget.clone());
-            assert!(one.grow(500, claim) && other.grow(max - 500, claim));
-            assert!(!one.grow(501, claim) && one.grow(500, claim) && one.bytes() == 500);
+            assert!(one.grow(200, claim) && other.grow(max - 200, claim));
+            assert!(!one.grow(201, claim) && one.grow(200, claim) && one.bytes() == 200);
             other.clear();
             assert!(one.grow(max, claim) && !other.grow(1, claim));
             drop(one);

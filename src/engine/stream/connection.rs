@@ -1,6 +1,8 @@
 //! The state of one connection, and the table of them.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +11,18 @@ use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::admission::{Notice, Place, Stage};
+use super::alpn::is_for_web;
 use super::budget::Claim;
 use super::ending::Ending;
 use super::failure::HandshakeFailure;
+use super::held::Held;
 use super::input::Input;
-use super::opening::{Accepts, FirstBytes, Opening};
+use super::opening::{Accepts, FirstBytes, HELLO_MAX, Opening};
+use super::proxy::{Announced, HeaderBytes};
 use super::queue::{Dropped, FRAMES_PER_WRITE, Losses, Priority, SendQueue};
 use super::streams::{Streams, TlsHost};
 use super::tls::{Progress, Tls, TlsError};
+use super::web::{Handover, Kind};
 use crate::engine::settings::StreamLimits;
 use crate::turn::{Client, FiveTuple, Link, Time, Transport};
 
@@ -60,7 +66,13 @@ pub(crate) struct Connection {
     output: Rc<OwnedWriteHalf>,
     /// To the connection's task: there is something to send, or it is to end.
     notice: Arc<Notice>,
+    /// Until a proxy has said for whom it speaks.
+    header: Option<HeaderBytes>,
+    /// Whether it has said so.
+    is_announced: bool,
     layer: Layer,
+    /// For whom the connection is, if not for TURN.
+    handover: Option<Handover>,
     /// Not there while it is read from.
     input: Option<Input>,
     queue: SendQueue,
@@ -82,10 +94,14 @@ impl Connection {
         now: Time,
     ) -> Self {
         let budget = &streams.budget;
+        let is_proxy = streams.is_proxy(five_tuple.client.ip());
         Self {
             five_tuple,
             output,
             notice,
+            header: is_proxy.then(|| HeaderBytes::new(budget.clone())),
+            is_announced: false,
+            handover: None,
             layer: Layer::Unknown(FirstBytes::new(accepts, budget.clone())),
             input: Some(Input::new(budget.clone())),
             queue: SendQueue::new(streams.settings.limits.send_queue_bytes, budget.clone()),
@@ -126,6 +142,10 @@ impl Connection {
                     return Received { frames, then };
                 }
                 Ok(Opening::Tls) => self.begin_tls(bytes, plain, host),
+                Ok(Opening::Http) => {
+                    let held = self.leave_unknown();
+                    self.hand_over(Kind::Http, held, bytes, host)
+                }
                 Err(ending) => Then::Ended(ending),
             },
         };
@@ -135,13 +155,18 @@ impl Connection {
 
     /// From here on it is TLS, which begins with what has come so far.
     fn begin_tls(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, host: &mut TlsHost<'_>) -> Then {
-        let Layer::Unknown(first) = std::mem::replace(&mut self.layer, Layer::Plain) else {
-            unreachable!("TLS begins once");
+        let mut held = self.leave_unknown();
+        let hello = if held.is_empty() {
+            &*bytes
+        } else {
+            held.bytes()
         };
+        if is_for_web(hello, host.web, host.configs) {
+            return self.hand_over(Kind::Https, held, bytes, host);
+        }
         let Some(configs) = host.configs else {
             return Then::Ended(Ending::NotTurn);
         };
-        let mut held = first.into_held();
         let bytes = if held.is_empty() { bytes } else { held.bytes() };
         self.layer = match Tls::new(configs.of(bytes), host.workbench, host.budget) {
             Ok(tls) => Layer::Tls(Box::new(tls)),
@@ -149,6 +174,50 @@ impl Connection {
         };
         self.five_tuple.transport = Transport::Tls;
         self.receive_tls(bytes, plain, host)
+    }
+
+    /// What was kept until it was known what it is.
+    fn leave_unknown(&mut self) -> Held {
+        match std::mem::replace(&mut self.layer, Layer::Plain) {
+            Layer::Unknown(first) => first.into_held(),
+            Layer::Plain | Layer::Tls(_) => unreachable!("that becomes known once"),
+        }
+    }
+
+    /// A web server is to have the connection, from its first byte on.
+    fn hand_over(&mut self, kind: Kind, held: Held, bytes: &[u8], host: &TlsHost<'_>) -> Then {
+        let mut first = held;
+        if first.is_empty() {
+            first = Held::new(HELLO_MAX, host.budget.clone());
+            if first.extend(bytes, Claim::Web).is_err() {
+                return Then::Ended(Ending::MemoryLimit);
+            }
+        }
+        self.handover = Some(Handover { kind, first });
+        Then::Open
+    }
+
+    /// What a web server is to have.
+    pub(super) const fn take_handover(&mut self) -> Option<Handover> {
+        self.handover.take()
+    }
+
+    /// What reads the header of a proxy, until [`Connection::give_header`].
+    pub(super) const fn take_header(&mut self) -> Option<HeaderBytes> {
+        self.header.take()
+    }
+
+    pub(super) fn give_header(&mut self, header: HeaderBytes) {
+        self.header = Some(header);
+    }
+
+    /// Has the connection count as one of a client. Returns the connection of its address that makes
+    /// room for it.
+    ///
+    /// # Errors
+    /// The limit, if none does.
+    pub(super) fn move_to(&mut self, client: SocketAddr) -> Result<Option<SocketAddr>, Ending> {
+        self.place.move_to(client)
     }
 
     fn receive_tls(
@@ -406,6 +475,8 @@ fn overdue(alone: Duration, stage: Stage, limits: &StreamLimits) -> Option<Endin
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     slab: Slab<Connection>,
+    /// Those of proxies that have said whose they are.
+    announced: HashSet<Announced>,
 }
 
 impl Connections {
@@ -424,9 +495,33 @@ impl Connections {
             .filter(|connection| connection.five_tuple == client.five_tuple)
     }
 
+    /// The connection is the one that a proxy says. False if that is there already.
+    pub(super) fn announce(&mut self, link: Link, announced: Announced) -> bool {
+        let Some(connection) = self.slab.get_mut(link.0 as usize) else {
+            return false;
+        };
+        let is_new = self.announced.insert(announced);
+        if is_new {
+            let Announced { client, server } = announced;
+            let transport = connection.five_tuple.transport;
+            connection.five_tuple = FiveTuple {
+                transport,
+                client,
+                server,
+            };
+            connection.is_announced = true;
+        }
+        is_new
+    }
+
     /// Removes a connection, whose place is free again.
     pub(crate) fn remove(&mut self, link: Link) -> Option<Connection> {
-        self.slab.try_remove(link.0 as usize)
+        let connection = self.slab.try_remove(link.0 as usize)?;
+        if connection.is_announced {
+            let FiveTuple { client, server, .. } = connection.five_tuple;
+            self.announced.remove(&Announced { client, server });
+        }
+        Some(connection)
     }
 
     /// Connections that have been answered, and those that have not.

@@ -3,6 +3,8 @@
 use super::budget::{Budget, Claim};
 use super::ending::Ending;
 use super::held::{Full, Held};
+use super::proxy::begins_header;
+use crate::engine::settings::Web;
 use crate::turn::Transport;
 use crate::wire::{PacketKind, classify};
 
@@ -15,6 +17,9 @@ pub(super) const HELLO_MAX: usize = 16 * 1024;
 const HANDSHAKE: u8 = 0x16;
 const VERSION_MAJOR: u8 = 0x03;
 
+/// Letters of the longest method of HTTP (UPDATEREDIRECTREF has 17).
+const METHOD_MAX: usize = 20;
+
 /// Bytes of the header of a handshake message.
 const MESSAGE_HEADER: usize = 4;
 
@@ -25,6 +30,8 @@ pub(super) enum Opening {
     Plain,
     /// A whole ClientHello, or what rustls is to say is none.
     Tls,
+    /// An HTTP request.
+    Http,
     /// More bytes are needed to tell.
     Undecided,
 }
@@ -33,13 +40,28 @@ impl Opening {
     /// Looks at everything that has come so far.
     ///
     /// # Errors
-    /// If it is nothing that this server speaks.
-    fn of(bytes: &[u8]) -> Result<Self, Ending> {
+    /// If it is nothing that is taken.
+    fn of(bytes: &[u8], accepts: Accepts) -> Result<Self, Ending> {
         match *bytes {
+            [HANDSHAKE, ..] if !accepts.tls => Err(Ending::NotTurn),
             [] | [HANDSHAKE] => Ok(Self::Undecided),
             [HANDSHAKE, VERSION_MAJOR, ..] if is_hello_complete(bytes) => Ok(Self::Tls),
             [HANDSHAKE, VERSION_MAJOR, ..] => Ok(Self::Undecided),
+            _ if classify(bytes) == PacketKind::Stun && !accepts.plain => Err(Ending::NotTls),
             _ if classify(bytes) == PacketKind::Stun => Ok(Self::Plain),
+            _ if begins_header(bytes) == Some(true) => Err(Ending::ProxyUntrusted),
+            _ if accepts.http => Self::of_text(bytes),
+            _ => Err(Ending::NotTurn),
+        }
+    }
+
+    /// Whether it begins with a method of HTTP, as all methods are (RFC 9110 §9).
+    fn of_text(bytes: &[u8]) -> Result<Self, Ending> {
+        let is_letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+        let len = bytes.iter().take_while(|byte| is_letter(byte)).count();
+        match bytes.get(len) {
+            None if len <= METHOD_MAX => Ok(Self::Undecided),
+            Some(b' ') if (1..=METHOD_MAX).contains(&len) => Ok(Self::Http),
             _ => Err(Ending::NotTurn),
         }
     }
@@ -73,14 +95,17 @@ fn is_hello_complete(bytes: &[u8]) -> bool {
 pub(super) struct Accepts {
     pub(super) plain: bool,
     pub(super) tls: bool,
+    pub(super) http: bool,
 }
 
 impl Accepts {
-    /// What one takes that is strict about a transport, or about none; TLS needs a certificate.
-    pub(super) fn new(only: Option<Transport>, has_tls: bool) -> Self {
+    /// What one takes that is strict about a transport, or about none; TLS needs a certificate, or
+    /// somebody else who has one.
+    pub(super) fn new(only: Option<Transport>, has_tls: bool, web: &Web) -> Self {
         Self {
             plain: only != Some(Transport::Tls),
-            tls: has_tls && only != Some(Transport::Tcp),
+            tls: (has_tls || web.https.is_some()) && only != Some(Transport::Tcp),
+            http: web.http.is_some() && only.is_none(),
         }
     }
 }
@@ -109,13 +134,12 @@ impl FirstBytes {
             self.hold(bytes)?;
         }
         let is_first = self.held.is_empty();
-        let opening = Opening::of(if is_first { bytes } else { self.held.bytes() })?;
-        match opening {
-            Opening::Plain if !self.accepts.plain => Err(Ending::NotTls),
-            Opening::Tls | Opening::Undecided if !self.accepts.tls => Err(Ending::NotTurn),
-            Opening::Undecided if is_first => self.hold(bytes).map(|()| opening),
-            _ => Ok(opening),
+        let seen = if is_first { bytes } else { self.held.bytes() };
+        let opening = Opening::of(seen, self.accepts)?;
+        if opening == Opening::Undecided && is_first {
+            self.hold(bytes)?;
         }
+        Ok(opening)
     }
 
     /// What was kept: nothing, or everything that has come so far.
@@ -139,6 +163,7 @@ mod tests {
     const BOTH: Accepts = Accepts {
         plain: true,
         tls: true,
+        http: false,
     };
 
     /// Bytes of a record's header.
@@ -246,10 +271,58 @@ mod tests {
                 Ok(Opening::Tls),
             ),
         ] {
-            let accepts = Accepts::new(only, has_tls);
+            let accepts = Accepts::new(only, has_tls, &Web::default());
             let opening = |bytes: &[u8]| first_bytes(accepts).push(bytes);
             assert_eq!((opening(&[0]), opening(&hello)), (plain, tls));
             assert_eq!(opening(&[HANDSHAKE]).is_ok(), tls.is_ok());
+        }
+    }
+
+    /// WEB-01: every method, cut anywhere, and nothing that is none.
+    #[test]
+    fn a_method_of_http_is_for_the_web_server() {
+        let web = Web {
+            http: Some("127.0.0.1:80".parse().unwrap()),
+            ..Web::default()
+        };
+        let accepts = Accepts::new(None, false, &web);
+        let longest = "X".repeat(METHOD_MAX);
+        for method in ["GET", "POST", "PRI", "PROPFIND", "M-SEARCH", &longest] {
+            let text = format!("{method} / HTTP/1.1\r\n");
+            let mut first = first_bytes(accepts);
+            for byte in method.as_bytes() {
+                assert_eq!(first.push(&[*byte]), Ok(Opening::Undecided), "{method}");
+            }
+            assert_eq!(first.push(b" /"), Ok(Opening::Http));
+            assert_eq!(
+                first_bytes(accepts).push(text.as_bytes()),
+                Ok(Opening::Http)
+            );
+            let strict = [Transport::Tcp, Transport::Tls];
+            for accepts in strict.map(|only| Accepts::new(Some(only), true, &web)) {
+                let opening = first_bytes(accepts).push(text.as_bytes());
+                assert_eq!(opening, Err(Ending::NotTurn));
+            }
+        }
+        let longer = format!("{longest}X");
+        for text in [&longer[..], " /", "get /", "GET\t/", "SSH-2.0", "\n"] {
+            let opening = first_bytes(accepts).push(text.as_bytes());
+            assert_eq!(opening, Err(Ending::NotTurn), "{text}");
+        }
+        assert_eq!(first_bytes(accepts).push(&[0]), Ok(Opening::Plain));
+    }
+
+    /// PROXY-03: whether or not there is a web server.
+    #[test]
+    fn a_header_from_anybody_is_refused() {
+        for http in [true, false] {
+            let accepts = Accepts { http, ..BOTH };
+            for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
+                let opening = first_bytes(accepts).push(header);
+                assert_eq!(opening, Err(Ending::ProxyUntrusted));
+            }
+            let opening = first_bytes(accepts).push(b"PROXY");
+            assert_eq!(opening.is_ok(), http);
         }
     }
 }

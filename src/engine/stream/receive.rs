@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
-use super::connection::{Received, Then};
+use super::connection::{Connection, Received, Then};
 use super::ending::Ending;
 use super::queue::{Dropped, Losses, Priority};
 use super::streams::{Streams, TlsHost};
@@ -41,10 +41,24 @@ impl Worker {
 
     /// Bytes of a stream.
     fn handle_bytes(&mut self, link: Link, bytes: &mut [u8]) -> Result<(), Option<Ending>> {
+        let connection = self.streams.connections.get_mut(link);
+        match connection.and_then(Connection::take_header) {
+            Some(header) => self.handle_header(link, header, bytes),
+            None => self.handle_opened(link, bytes),
+        }
+    }
+
+    /// Bytes of a stream, of which it is known whose it is.
+    pub(super) fn handle_opened(
+        &mut self,
+        link: Link,
+        bytes: &mut [u8],
+    ) -> Result<(), Option<Ending>> {
         let mut plain = std::mem::take(&mut self.streams.plain);
         let streams = &mut self.streams;
         let mut host = TlsHost {
             configs: streams.settings.tls.as_ref(),
+            web: &streams.settings.web,
             workbench: &streams.workbench,
             budget: &streams.budget,
             handshakes: &mut streams.handshakes,

@@ -1,7 +1,9 @@
 //! What a worker has for all of its streams.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
 use super::admission::Admission;
@@ -12,12 +14,12 @@ use super::ending::Endings;
 use super::opening::Accepts;
 use super::queue::Losses;
 use super::tls::Workbench;
-use crate::engine::settings::StreamLimits;
-use crate::metrics::TLS_HANDSHAKES;
+use crate::engine::settings::{StreamLimits, Web};
+use crate::metrics::{self, TLS_HANDSHAKES};
 use crate::turn::Transport;
 
 /// Bytes that are read from a stream at a time.
-const BUFFER: usize = 16 * 1024;
+pub(super) const BUFFER: usize = 16 * 1024;
 
 /// Connections whose first bytes or handshakes are looked at before datagrams are again. The private
 /// key of a handshake takes a tenth of a millisecond (ECDSA) to one (RSA).
@@ -31,6 +33,9 @@ pub(in crate::engine) struct StreamSettings {
     pub(in crate::engine) tls: Option<TlsConfigs>,
     /// Places of the listeners that take one protocol only, and which.
     pub(in crate::engine) strict: Vec<(usize, Transport)>,
+    /// From where a PROXY protocol header is believed.
+    pub(in crate::engine) proxies: Vec<IpNet>,
+    pub(in crate::engine) web: Web,
 }
 
 /// Connections, the buffers that they share, and what was counted.
@@ -57,6 +62,7 @@ pub(in crate::engine) struct Streams {
     /// Of those that were lost to the memory of all, how many have been told.
     pub(super) memory_losses_told: u64,
     pub(in crate::engine) handshakes: [u64; TLS_HANDSHAKES.len()],
+    pub(in crate::engine) web: metrics::Web,
 }
 
 impl Streams {
@@ -81,17 +87,24 @@ impl Streams {
             losses: Losses::default(),
             memory_losses_told: 0,
             handshakes: [0; TLS_HANDSHAKES.len()],
+            web: metrics::Web::default(),
         }
     }
 
     /// What the listener at a place takes.
     pub(super) fn accepts(&self, place: usize) -> Accepts {
-        let mut strict = self.settings.strict.iter();
-        let only = strict.find(|(strict, _)| *strict == place);
-        Accepts::new(
-            only.map(|(_, transport)| *transport),
-            self.settings.tls.is_some(),
-        )
+        let StreamSettings {
+            strict, tls, web, ..
+        } = &self.settings;
+        let only = strict.iter().find(|(strict, _)| *strict == place);
+        let only = only.map(|(_, transport)| *transport);
+        Accepts::new(only, tls.is_some(), web)
+    }
+
+    /// Whether somebody speaks for others.
+    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
+        let mut proxies = self.settings.proxies.iter();
+        proxies.any(|network| network.contains(&address))
     }
 
     /// Has the frames told that were lost to the memory of all since they last were; `tell` says
@@ -108,6 +121,8 @@ impl Streams {
 /// What a connection needs to begin TLS, and where it counts.
 pub(super) struct TlsHost<'a> {
     pub(super) configs: Option<&'a TlsConfigs>,
+    /// Who may get it instead.
+    pub(super) web: &'a Web,
     pub(super) workbench: &'a Workbench,
     pub(super) budget: &'a Budget,
     pub(super) handshakes: &'a mut [u64; TLS_HANDSHAKES.len()],
@@ -132,6 +147,8 @@ mod tests {
             limits,
             tls: None,
             strict: vec![(3, Transport::Tls)],
+            proxies: vec!["192.0.2.0/24".parse().unwrap()],
+            web: Web::default(),
         };
         Streams::new(settings, Admission::new(&limits), Budget::new(0))
     }
@@ -151,6 +168,14 @@ mod tests {
             });
         }
         assert_eq!(told, [(2, true), (3, false), (3, false), (7, true)]);
+    }
+
+    /// PROXY-03
+    #[test]
+    fn proxies_are_those_of_the_networks() {
+        let streams = streams();
+        let is_proxy = |ip: &str| streams.is_proxy(ip.parse().unwrap());
+        assert!(is_proxy("192.0.2.255") && !is_proxy("192.0.3.0") && !is_proxy("::ffff:192.0.2.1"));
     }
 
     #[test]

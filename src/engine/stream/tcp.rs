@@ -18,6 +18,8 @@ use tracing::warn;
 use super::admission::{Admitted, Notice, Place};
 use super::connection::Connection;
 use super::ending::Ending;
+use super::proxy::canonical;
+use super::web::{self, Handover};
 use crate::engine::clock;
 use crate::engine::worker::Worker;
 use crate::turn::{FiveTuple, Link, Transport};
@@ -67,11 +69,16 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr, lis
         client: canonical(client),
         server: canonical(server),
     };
-    if worker.borrow_mut().refuses(five_tuple) {
+    // For whom a proxy speaks is known later.
+    let is_proxy = worker.borrow().streams.is_proxy(five_tuple.client.ip());
+    if !is_proxy && worker.borrow_mut().refuses(five_tuple) {
         return;
     }
     let notice = Arc::new(Notice::default());
-    let Some(place) = worker.borrow_mut().admit(five_tuple.client, &notice) else {
+    let place = worker
+        .borrow_mut()
+        .admit(five_tuple.client, is_proxy, &notice);
+    let Some(place) = place else {
         return;
     };
     if set_options(&stream).is_err() {
@@ -95,16 +102,18 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr, lis
     let turns = Rc::clone(&worker.borrow().streams.turns);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let ending = serve(&worker, &mut input, &output, &notice, link, &turns).await;
-        worker.borrow_mut().disconnect(link, ending);
+        match serve(&worker, &mut input, &output, &notice, link, &turns).await {
+            Ok(handover) => web::pass_on(&worker, link, handover, input, output).await,
+            Err(ending) => worker.borrow_mut().disconnect(link, ending),
+        }
     });
 }
 
 impl Worker {
     /// Lets a connection in, or says why not.
-    fn admit(&mut self, client: SocketAddr, notice: &Arc<Notice>) -> Option<Place> {
+    fn admit(&mut self, client: SocketAddr, is_proxy: bool, notice: &Arc<Notice>) -> Option<Place> {
         let streams = &mut self.streams;
-        match streams.admission.admit(client, notice) {
+        match streams.admission.admit(client, is_proxy, notice) {
             Ok(Admitted { place, instead_of }) => {
                 for (closed, limit) in instead_of {
                     streams.endings.count(limit);
@@ -129,13 +138,10 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
 }
 
-/// An IPv4 client of a dual-stack listener is an IPv4 client.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Reads and writes until the connection ends, by the client's will or the server's, of which it
-/// returns the reason. Half a close is a whole one.
+/// Reads and writes until the connection ends or is for a web server. Half a close is a whole one.
+///
+/// # Errors
+/// If it ends, by the client's will or the server's, of which it returns the reason.
 async fn serve(
     worker: &RefCell<Worker>,
     input: &mut OwnedReadHalf,
@@ -143,37 +149,33 @@ async fn serve(
     notice: &Notice,
     link: Link,
     turns: &Semaphore,
-) -> Option<Ending> {
+) -> Result<Handover, Option<Ending>> {
     loop {
         let (has_output, turns) = {
             let mut worker = worker.borrow_mut();
-            let connection = worker.streams.connections.get_mut(link)?;
+            let connection = worker.streams.connections.get_mut(link).ok_or(None)?;
             // Where it gave way, the one that it made room for has been told.
             if notice.is_eviction() || connection.ending().is_some() {
-                return connection.ending();
+                return Err(connection.ending());
+            }
+            if let Some(handover) = connection.take_handover() {
+                return Ok(handover);
             }
             let turns = connection.is_opening().then_some(turns);
             (connection.has_output(), turns)
         };
         tokio::select! {
             read = read(worker, input, link, turns) => {
-                let turn = match read {
-                    Ok(turn) => turn,
-                    Err(ending) => return ending,
-                };
+                let turn = read?;
                 // However much there is, the others have their turn.
                 tokio::task::yield_now().await;
                 drop(turn);
             }
             writable = output.writable(), if has_output => {
                 let mut worker = worker.borrow_mut();
-                let connection = worker.streams.connections.get_mut(link)?;
-                if writable.is_err() {
-                    return None;
-                }
-                if let Err(ending) = connection.flush() {
-                    return ending;
-                }
+                let connection = worker.streams.connections.get_mut(link).ok_or(None)?;
+                writable.map_err(|_| None)?;
+                connection.flush()?;
             }
             () = notice.given() => {}
         }

@@ -10,7 +10,7 @@ use super::tls;
 use md5::{Digest, Md5};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use turnstone::auth::{Authenticator, Credentials, NonceKey};
-use turnstone::engine::{Engine, Settings, StartError, StreamLimits};
+use turnstone::engine::{Engine, Settings, StartError, StreamLimits, Web};
 use turnstone::turn::{ClientPolicy, Limits, Options, PeerPolicy, RelayAddress};
 
 pub(crate) const REALM: &str = "example.org";
@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) classic_stun: bool,
     pub(crate) dont_fragment: bool,
     pub(crate) stream: StreamLimits,
+    pub(crate) proxy_protocol_from: Vec<ipnet::IpNet>,
+    pub(crate) web: Web,
 }
 
 impl Setup {
@@ -96,6 +98,13 @@ impl Setup {
                 first_message_s: 10,
                 idle_s: 60,
             },
+            proxy_protocol_from: vec![],
+            web: Web {
+                proxy_protocol: true,
+                connections: 50,
+                idle_s: 60,
+                ..Web::default()
+            },
         }
     }
 
@@ -124,6 +133,8 @@ impl Setup {
             options: self.options(),
             revocations: Arc::default(),
             stream: self.stream,
+            proxy_protocol_from: self.proxy_protocol_from.clone(),
+            web: self.web.clone(),
         }
     }
 

@@ -42,8 +42,13 @@ static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_co
 
 /// A server with a certificate of its own.
 pub(crate) fn server_config() -> ServerConfig {
+    server_config_of(NAME)
+}
+
+/// Likewise, for another name.
+pub(crate) fn server_config_of(name: &str) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -70,14 +75,28 @@ pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// The client's side of TLS, which has not said anything.
 pub(crate) fn session(config: &Arc<ClientConfig>) -> ClientConnection {
-    ClientConnection::new(Arc::clone(config), NAME.try_into().unwrap()).unwrap()
+    session_to(NAME, config)
+}
+
+fn session_to(name: &str, config: &Arc<ClientConfig>) -> ClientConnection {
+    let name = name.to_owned().try_into().unwrap();
+    ClientConnection::new(Arc::clone(config), name).unwrap()
 }
 
 /// Shakes hands.
-pub(crate) fn connect(config: &Arc<ClientConfig>, mut stream: TcpStream) -> io::Result<TlsStream> {
+pub(crate) fn connect(config: &Arc<ClientConfig>, stream: TcpStream) -> io::Result<TlsStream> {
+    connect_as(NAME, config, stream)
+}
+
+/// Shakes hands with who is called so.
+pub(crate) fn connect_as(
+    name: &str,
+    config: &Arc<ClientConfig>,
+    mut stream: TcpStream,
+) -> io::Result<TlsStream> {
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_nodelay(true)?;
-    let mut session = session(config);
+    let mut session = session_to(name, config);
     while session.is_handshaking() {
         uninterrupted(|| session.complete_io(&mut stream))?;
     }

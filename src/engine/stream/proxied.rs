@@ -1,0 +1,70 @@
+//! Connections from proxies: whose they are, before anything else is looked at.
+
+use super::ending::Ending;
+use super::proxy::{Announced, HeaderBytes, Opening};
+use crate::engine::worker::Worker;
+use crate::turn::Link;
+
+impl Worker {
+    /// Bytes from a proxy that has not said for whom it speaks.
+    ///
+    /// # Errors
+    /// If the stream is to end.
+    pub(super) fn handle_header(
+        &mut self,
+        link: Link,
+        mut header: HeaderBytes,
+        bytes: &mut [u8],
+    ) -> Result<(), Option<Ending>> {
+        let opening = header.push(bytes)?;
+        let Some(connection) = self.streams.connections.get_mut(link) else {
+            return Ok(());
+        };
+        let (announced, len) = match opening {
+            Opening::Undecided => {
+                connection.give_header(header);
+                return Ok(());
+            }
+            Opening::Absent => (None, 0),
+            Opening::Header { announced, len } => (announced, len),
+        };
+        match announced {
+            Some(announced) => self.announce(link, announced)?,
+            None => {
+                let five_tuple = *connection.five_tuple();
+                if self.refuses(five_tuple) {
+                    return Err(Some(Ending::ClientRefused));
+                }
+            }
+        }
+        let mut held = header.into_held();
+        let bytes = if held.is_empty() { bytes } else { held.bytes() };
+        match &mut bytes[len..] {
+            [] => Ok(()),
+            rest => self.handle_opened(link, rest),
+        }
+    }
+
+    /// From here on the connection is that of a client, with all that follows from its address.
+    fn announce(&mut self, link: Link, announced: Announced) -> Result<(), Ending> {
+        // Who comes by two proxies could otherwise be taken for another.
+        if !self.streams.connections.announce(link, announced) {
+            return Err(Ending::ProxyBroken);
+        }
+        let Some(connection) = self.streams.connections.get_mut(link) else {
+            return Ok(());
+        };
+        let five_tuple = *connection.five_tuple();
+        let moved = connection.move_to(announced.client);
+        let limit = Ending::AddressLimit;
+        if let Some(closed) = moved? {
+            self.streams.endings.count(limit);
+            self.log
+                .connection_gave_way(announced.client, closed, limit);
+        }
+        if self.refuses(five_tuple) {
+            return Err(Ending::ClientRefused);
+        }
+        Ok(())
+    }
+}

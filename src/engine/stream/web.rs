@@ -1,0 +1,274 @@
+//! The web server that shares the port: which connections it gets, and passing them on.
+//!
+//! TLS goes there as it comes, so the web server's keys stay with it. A connection that is passed on is
+//! a task with two buffers and no client of TURN any more: it has places and memory of its own kind.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustls::server::ClientHello;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::budget::{Claim, Share};
+use super::ending::Ending;
+use super::held::Held;
+use super::proxy::{Announced, WRITTEN_MAX, write_header};
+use super::web_places::WebPlace;
+use crate::engine::settings::Web;
+use crate::engine::worker::Worker;
+use crate::metrics::WEB_FAILURES;
+use crate::turn::Link;
+
+/// Bytes that wait on a connection that is passed on, each way, beside what the kernel holds.
+const BUFFER: usize = 8 * 1024;
+
+/// How long a web server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a web server gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// TLS, as it came.
+    Https,
+    /// HTTP without TLS.
+    Http,
+}
+
+impl Kind {
+    /// The key that names its server.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Https => "web.https",
+            Self::Http => "web.http",
+        }
+    }
+
+    const fn server(self, web: &Web) -> Option<SocketAddr> {
+        match self {
+            Self::Https => web.https,
+            Self::Http => web.http,
+        }
+    }
+}
+
+/// Why a connection is not passed on, by [`WEB_FAILURES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There are as many as may be, or as many of the address.
+    Connections,
+    /// There is no memory for its buffers.
+    Memory,
+    /// The server does not answer.
+    Unreachable,
+}
+
+const _: () = assert!(Failure::Unreachable as usize + 1 == WEB_FAILURES.len());
+
+impl Web {
+    /// Whether TLS that begins so is for the web server. `ours` are the application protocols that are
+    /// not: browsers name none for TURN, and some for the web.
+    pub(super) fn takes(&self, hello: &ClientHello<'_>, ours: &[&[u8]]) -> bool {
+        if self.https.is_none() {
+            return false;
+        }
+        match hello.alpn() {
+            Some(mut offered) => !offered.any(|protocol| ours.contains(&protocol)),
+            None => hello.server_name().is_some_and(|wanted| {
+                let mut names = self.names.iter();
+                names.any(|name| name.eq_ignore_ascii_case(wanted))
+            }),
+        }
+    }
+}
+
+/// A connection that a web server is to have, with what was read of it.
+#[derive(Debug)]
+pub(super) struct Handover {
+    pub(super) kind: Kind,
+    pub(super) first: Held,
+}
+
+/// A connection that a web server has.
+struct Passage {
+    kind: Kind,
+    server: SocketAddr,
+    /// What the server is told of the client.
+    announced: Option<Announced>,
+    first: Held,
+    idle: Duration,
+    /// The memory of both buffers.
+    _share: Share,
+    _place: WebPlace,
+}
+
+/// Passes a connection on, until both sides have ended it or it is idle.
+pub(super) async fn pass_on(
+    worker: &RefCell<Worker>,
+    link: Link,
+    handover: Handover,
+    input: OwnedReadHalf,
+    output: Rc<OwnedWriteHalf>,
+) {
+    let Some(passage) = worker.borrow_mut().begin_passage(link, handover) else {
+        return;
+    };
+    // The worker has let go of it.
+    let output = Rc::try_unwrap(output).ok();
+    let client = output.and_then(|output| input.reunite(output).ok());
+    let kind = passage.kind as usize;
+    if let Some(client) = client {
+        passage.run(worker, client).await;
+    }
+    worker.borrow_mut().streams.web.open[kind] -= 1;
+}
+
+impl Worker {
+    /// A connection ceases to be one of TURN's. None if no web server can have it.
+    fn begin_passage(&mut self, link: Link, handover: Handover) -> Option<Passage> {
+        let Handover { kind, first } = handover;
+        let connection = self.streams.connections.remove(link)?;
+        let five_tuple = *connection.five_tuple();
+        self.streams.endings.count(Ending::PassedOn);
+        drop(connection);
+        let settings = &self.streams.settings;
+        let (web, limits) = (&settings.web, &settings.limits);
+        let client = five_tuple.client;
+        // It may have been taken out of the configuration meanwhile.
+        let server = kind.server(web)?;
+        let announced = web.proxy_protocol.then_some(Announced {
+            client,
+            server: five_tuple.server,
+        });
+        let idle = Duration::from_secs(web.idle_s.into());
+        let places = &self.streams.admission.web;
+        let (max, per_address) = (web.connections, limits.connections_per_address);
+        let Some(place) = places.take(client.ip(), max, per_address) else {
+            self.fail_passage(client, kind, Failure::Connections);
+            return None;
+        };
+        let mut share = Share::new(self.streams.budget.clone());
+        if !share.grow(2 * BUFFER, Claim::Web) {
+            self.fail_passage(client, kind, Failure::Memory);
+            return None;
+        }
+        self.streams.web.passed_on[kind as usize] += 1;
+        self.streams.web.open[kind as usize] += 1;
+        Some(Passage {
+            kind,
+            server,
+            announced,
+            first,
+            idle,
+            _share: share,
+            _place: place,
+        })
+    }
+
+    fn fail_passage(&mut self, client: SocketAddr, kind: Kind, failure: Failure) {
+        self.streams.web.failures[failure as usize] += 1;
+        self.log.not_passed_on(client, kind, failure);
+    }
+
+    fn count_passed_on(&mut self, kind: Kind, way: Way, bytes: usize) {
+        let web = &mut self.streams.web;
+        let counts = match way {
+            Way::ToServer => &mut web.bytes_to_servers,
+            Way::ToClient => &mut web.bytes_to_clients,
+        };
+        counts[kind as usize] += bytes as u64;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
+}
+
+impl Passage {
+    async fn run(mut self, worker: &RefCell<Worker>, mut client: TcpStream) {
+        let mut server = match connect(self.server).await {
+            Ok(server) => server,
+            Err(error) => {
+                let mut worker = worker.borrow_mut();
+                worker.streams.web.failures[Failure::Unreachable as usize] += 1;
+                worker.log.web_unreachable(self.kind, self.server, &error);
+                return;
+            }
+        };
+        let last = Cell::new(Instant::now());
+        let passed = |way, bytes| {
+            last.set(Instant::now());
+            worker.borrow_mut().count_passed_on(self.kind, way, bytes);
+        };
+        let (from_client, to_client) = client.split();
+        let (from_server, mut to_server) = server.split();
+        let first = &mut self.first;
+        let announced = self.announced;
+        let up = async {
+            if let Some(announced) = announced {
+                let mut place = [0; WRITTEN_MAX];
+                let len = write_header(&announced, &mut place);
+                to_server.write_all(&place[..len]).await?;
+            }
+            to_server.write_all(first.bytes()).await?;
+            let len = first.bytes().len();
+            first.discard(len);
+            passed(Way::ToServer, len);
+            copy(from_client, to_server, |bytes| {
+                passed(Way::ToServer, bytes);
+            })
+            .await
+        };
+        let down = copy(from_server, to_client, |bytes| {
+            passed(Way::ToClient, bytes);
+        });
+        // Whichever side fails, the other one cannot go on.
+        tokio::select! {
+            _ = async { tokio::try_join!(up, down) } => {}
+            () = idle(&last, self.idle) => {}
+        }
+    }
+}
+
+async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(server)).await;
+    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Copies to the end, and ends the other side's then.
+async fn copy(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    passed: impl Fn(usize),
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer).await? {
+            0 => return to.shutdown().await,
+            len => {
+                to.write_all(&buffer[..len]).await?;
+                passed(len);
+            }
+        }
+    }
+}
+
+/// Ends when nothing has been passed on for so long.
+async fn idle(last: &Cell<Instant>, limit: Duration) {
+    loop {
+        let due = last.get() + limit;
+        if due <= Instant::now() {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
