@@ -23,14 +23,11 @@ use x509_parser::prelude::FromDer;
 use super::UsageError;
 use super::client::printable;
 use super::credentials::utc;
+use crate::cli::certificates::EXPIRY_DAYS;
 use crate::cli::credentials::unix_time;
 
 /// What TURN over TLS is called in a handshake (RFC 7443 §3).
 const ALPN: &[u8] = b"stun.turn";
-
-/// From so many days before its end on a certificate is warned of. Renewal is due with a third of its
-/// life left, 30 days of Let's Encrypt's 90, and has failed for more than a week by then.
-pub(super) const EXPIRY_DAYS: i64 = 21;
 
 /// Names of a certificate that the table shows.
 const NAMES_SHOWN: usize = 3;

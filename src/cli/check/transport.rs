@@ -177,7 +177,7 @@ impl Stream {
         let mut session = tls.session().map_err(|error| Failure::of_tls(error, tls))?;
         let (mut buffer, mut is_tls) = ([0; 4096], false);
         while session.is_handshaking() {
-            flush(&mut session, &mut self.tcp).map_err(from_stream_io)?;
+            flush(&mut session, &mut self.tcp).map_err(from_handshake_io)?;
             let Some(timeout) = time_left(deadline) else {
                 let waited = started.elapsed();
                 return Err(Failure::HandshakeTimeout { waited });
@@ -189,23 +189,21 @@ impl Stream {
                 Ok(0) => return Err(Failure::HandshakeClosed),
                 Ok(len) => len,
                 Err(error) if is_temporary(&error) => continue,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                    return Err(Failure::HandshakeClosed);
-                }
-                Err(error) => return Err(Failure::from_io(error)),
+                Err(error) => return Err(from_handshake_io(error)),
             };
             // An alert or a handshake, in a record of SSL 3.0 or later.
             if !is_tls && !matches!(buffer[0], 0x15 | 0x16) {
                 return Err(Failure::no_tls(&buffer[..len]));
             }
             is_tls = true;
-            take_in(&mut session, &buffer[..len]).map_err(|error| {
+            let clear = take_in(&mut session, &buffer[..len]).map_err(|error| {
                 // The server hears why, if it still listens.
                 let _ = flush(&mut session, &mut self.tcp);
                 Failure::of_tls(error, tls)
             })?;
+            self.pending.extend(clear);
         }
-        flush(&mut session, &mut self.tcp).map_err(from_stream_io)?;
+        flush(&mut session, &mut self.tcp).map_err(from_handshake_io)?;
         let handshake = tls.handshake(&session);
         self.tls = Some(Box::new(session));
         Ok(handshake)
@@ -246,7 +244,7 @@ impl Stream {
             self.pending.extend_from_slice(bytes);
             return Ok(());
         };
-        let clear = take_in(session, bytes).map_err(|error| Failure::Tls(error.to_string()))?;
+        let clear = take_in(session, bytes).map_err(Failure::within_tls)?;
         self.pending.extend(clear);
         // An answer to the server's change of keys.
         flush(session, &mut self.tcp).map_err(from_stream_io)
@@ -306,6 +304,14 @@ fn from_stream_io(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Closed,
         _ => Failure::from_io(error),
+    }
+}
+
+/// The same before there is a stream.
+fn from_handshake_io(error: io::Error) -> Failure {
+    match from_stream_io(error) {
+        Failure::Closed => Failure::HandshakeClosed,
+        failure => failure,
     }
 }
 

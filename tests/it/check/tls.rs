@@ -10,7 +10,8 @@ use rcgen::{
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tempfile::NamedTempFile;
 use time::{Duration, OffsetDateTime};
 use turnstone::cli::check::Report;
@@ -393,6 +394,60 @@ fn a_port_that_is_silent_is_told_in_words() {
         &["no answer to the ClientHello within", "nor to plain STUN"],
     );
     assert_eq!(codes(&report), ["handshake-timeout"], "{report}");
+}
+
+#[test]
+fn a_second_connection_that_is_refused_is_told_from_a_first() {
+    let trial = Trial::new();
+    let address = own_ipv4();
+    let params = good_for(&address.to_string(), 90);
+    let config = trial.config(&params, &[&trial.between]);
+    let server = TestServer::with(|setup| {
+        setup.tls_listeners = vec![(address, 0).into()];
+        setup.tls = Some(Arc::new(config));
+        setup.stream.connections_per_address = 1;
+    });
+    let report = trial.check(&format!("turns:{}", server.tls()));
+    assert_fails(
+        &report,
+        &[
+            "ok allocate",
+            "FAIL allocate 2",
+            "took one connection over TLS",
+            "limits.tcp_connections_per_address",
+        ],
+    );
+    assert_eq!(codes(&report), ["handshake-closed"], "{report}");
+}
+
+/// A server that wants a certificate of the client.
+fn mutual(trial: &Trial, params: &CertificateParams) -> ServerConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(trial.root.der().clone()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let key = KeyPair::generate().unwrap();
+    let own = params.signed_by(&key, &trial.between).unwrap();
+    let chain = vec![own.der().clone(), trial.between.der().clone()];
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&VERSIONS)
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap()
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_of_the_client_is_recognized() {
+    let trial = Trial::new();
+    let ip = own_ipv4();
+    let config = mutual(&trial, &good_for(&ip.to_string(), 90));
+    let (address, thread) = serves(ip, vec![inside(config, b"")]);
+    let report = trial.check(&format!("turns:{address}"));
+    thread.join().unwrap();
+    assert_fails(&report, &["wants a certificate of the client"]);
+    assert_eq!(codes(&report), ["tls-alert"], "{report}");
 }
 
 #[test]

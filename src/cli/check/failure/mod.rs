@@ -47,7 +47,7 @@ pub(super) enum Failure {
     NoTls(Answer),
     /// TLS: the certificate is not trusted.
     Distrusted(Distrust),
-    /// TLS: the server refused with an alert.
+    /// TLS: the server refuses with an alert.
     Alert(AlertDescription),
     /// TLS: the two have no version or cipher in common.
     NothingInCommon(String),
@@ -141,8 +141,16 @@ impl Failure {
     pub(super) fn of_tls(error: rustls::Error, tls: &Tls) -> Self {
         match error {
             rustls::Error::InvalidCertificate(error) => Self::Distrusted(tls.distrust(&error)),
-            rustls::Error::AlertReceived(alert) => Self::Alert(alert),
             rustls::Error::PeerIncompatible(why) => Self::NothingInCommon(format!("{why:?}")),
+            error => Self::within_tls(error),
+        }
+    }
+
+    /// What the library says of what is inside. A server that wants a certificate of the client says so
+    /// after the handshake.
+    pub(super) fn within_tls(error: rustls::Error) -> Self {
+        match error {
+            rustls::Error::AlertReceived(alert) => Self::Alert(alert),
             error => Self::Tls(error.to_string()),
         }
     }

@@ -175,6 +175,11 @@ impl Failure {
     fn tls_verdict(&self, context: &Context<'_>) -> String {
         let port = context.server.port();
         match self {
+            Self::HandshakeTimeout { .. } | Self::HandshakeClosed if context.answered => format!(
+                "the server took one connection over TLS, and of the next it is said: {self}; a limit \
+                 of connections (turnstone: limits.tcp_connections_per_address, \
+                 limits.tcp_connections), or a balancer with several servers, one of which is down"
+            ),
             Self::HandshakeTimeout { waited } => format!(
                 "connected, but no answer to TLS within {}, nor to plain STUN: a firewall that lets \
                  no TLS through, a server that is stuck, or something else that listens on port \
@@ -211,6 +216,11 @@ impl Failure {
                 "no version of TLS or cipher in common: browsers want TLS 1.2 or 1.3 with ECDHE and \
                  AES-GCM or ChaCha20, and this server is older, or was told otherwise (coturn: \
                  no-tlsv1_2, cipher-list)"
+                    .to_owned()
+            }
+            Self::Alert(AlertDescription::CertificateRequired) => {
+                "the server wants a certificate of the client, and no browser has one for it: have it \
+                 ask for none"
                     .to_owned()
             }
             Self::Alert(AlertDescription::HandshakeFailure) => {
