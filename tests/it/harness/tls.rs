@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
     SupportedProtocolVersion, version,
@@ -40,17 +41,24 @@ pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
 /// What clients have that say nothing else.
 static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_config(&VERSIONS)));
 
-/// A server with a certificate of its own.
-pub(crate) fn server_config() -> ServerConfig {
+/// A certificate and its key, as files hold them.
+pub(crate) fn pem() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    (leaf.pem(), key.serialize_pem())
+}
+
+/// A server with a certificate of its own.
+pub(crate) fn server_config() -> ServerConfig {
+    let (cert, key) = pem();
+    let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&VERSIONS)
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
+        .with_single_cert(vec![cert], key)
         .unwrap()
 }
 
