@@ -20,10 +20,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import certificates
 import lab
 from stun import Wrong, expect
 
-ADDRESS, PORT = lab.SERVER_STATIC, 3600  # beside the suite's own server
+ADDRESS, PORT, TLS_PORT = lab.SERVER_STATIC, 3600, 3601  # beside the suite's own server
 REALM, SECRET = "check.example", "a-secret-of-thirty-two-characters-or-more"
 OUTSIDE, CLIENT = "host-a", "203.0.113.11"  # behind a NAT with that address
 
@@ -35,38 +36,46 @@ def bracketed(address):
 # ---- servers ----
 
 
-def turnstone(directory, address, external, ports, quota, deny):
+def turnstone(directory, address, external, ports, quota, deny, tls):
     config, listen = Path(directory, "turnserver.toml"), f"{bracketed(address)}:{PORT}"
+    # Not the usual ports of TLS, which the suite's server has.
+    listen_tls = f'tls = ["{bracketed(address)}:{TLS_PORT}"]\n' if tls else ""
     config.write_text(
-        f'realm = "{REALM}"\n[listen]\nudp = ["{listen}"]\ntcp = ["{listen}"]\n'
+        f'realm = "{REALM}"\n[listen]\nudp = ["{listen}"]\ntcp = ["{listen}"]\n{listen_tls}'
         f'[relay]\naddresses = ["{address}"]\nports = "{ports[0]}-{ports[1]}"\n'
         + (f'external = {{ "{address}" = "{external}" }}\n' if external else "")
         + f'[auth]\nstatic_auth_secret = "{SECRET}"\n'
         f'[peers]\nallow = ["203.0.113.0/24", "2001:db8::/32"]\ndeny = {json.dumps(deny)}\n'
         f"[limits]\nallocations_per_user = {quota or 50}\n"
+        + (f'[tls]\ncert = "{tls}/rsa.crt"\nkey = "{tls}/rsa.key"\n' if tls else "")
     )
     config.chmod(0o600)
     return [os.environ["TURNSTONE_BIN"], "run", "--config", str(config)]
 
 
-def coturn(directory, address, external, ports, quota, deny):
+def coturn(directory, address, external, ports, quota, deny, tls):
     return [
-        *["turnserver", "-n", f"--listening-ip={address}", f"--listening-port={PORT}", f"--relay-ip={address}"],
+        *["turnserver", "-n", f"--listening-ip={address}", f"--listening-port={PORT}"],
+        *[f"--tls-listening-port={TLS_PORT}", f"--relay-ip={address}"],
         *([f"--external-ip={external}/{address}"] if external else []),
         *[f"--min-port={ports[0]}", f"--max-port={ports[1]}", f"--user-quota={quota}"],
         *[f"--denied-peer-ip={peer}" for peer in deny],
         *["--use-auth-secret", f"--static-auth-secret={SECRET}", f"--realm={REALM}", "--fingerprint"],
-        *["--no-tls", "--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"],
+        *([f"--cert={tls}/rsa.crt", f"--pkey={tls}/rsa.key"] if tls else ["--no-tls"]),
+        *["--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"],
         *[f"--pidfile={directory}/pid", f"--userdb={directory}/db"],
     ]
 
 
 @contextlib.contextmanager
-def server(kind, host="server", address=ADDRESS, external=None, ports=(49152, 65535), quota=0, deny=()):
-    """A server in a namespace, listening on PORT."""
+def server(kind, host="server", address=ADDRESS, external=None, ports=(49152, 65535), quota=0, deny=(), names=()):
+    """A server in a namespace, listening on PORT; with a certificate for names also for TLS. Yields its authority."""
     with tempfile.TemporaryDirectory() as directory:
+        tls = Path(directory, "tls") if names else None
+        if tls:
+            certificates.make(tls, names)
         make = {"turnstone": turnstone, "coturn": coturn}[kind]
-        command = lab.inside(host, *make(directory, address, external, ports, quota, list(deny)))
+        command = lab.inside(host, *make(directory, address, external, ports, quota, list(deny), tls))
         environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": directory}
         log = Path(directory, "log")
         with log.open("wb") as out:
@@ -78,7 +87,7 @@ def server(kind, host="server", address=ADDRESS, external=None, ports=(49152, 65
                 up = process.poll() is None and time.monotonic() < deadline
                 expect(up, f"{kind} does not start: {log.read_text(errors='replace')[-1000:]}")
                 time.sleep(0.05)
-            yield
+            yield tls and str(tls / "ca.pem")
         finally:
             process.kill()
             process.wait()
@@ -108,10 +117,12 @@ def run(*arguments, host=OUTSIDE, clock=None, credentials=("--static-auth-secret
     return done.returncode, done.stdout
 
 
-def says(status, *words, transport="udp", address=ADDRESS, **options):
+def says(status, *words, transport="udp", address=ADDRESS, authority=None, **options):
     """The check of a server ends with a status and says these words, whatever the lines."""
-    query = f"?transport={transport}" if transport else ""
-    arguments = (f"turn:{bracketed(address)}:{PORT}{query}", "--seconds", "1", "--timeout", "4")
+    query = f"?transport={transport}" if transport not in (None, "tls") else ""
+    scheme = "turns" if transport == "tls" else "turn"
+    arguments = [f"{scheme}:{bracketed(address)}:{PORT}{query}", "--seconds", "1", "--timeout", "4"]
+    arguments += ["--ca-file", authority] if authority else []
     got, text = run(*arguments, **options)
     flat = " ".join(text.split())
     expect(got == status, f"exit status {got} instead of {status}:\n{text}")
@@ -290,6 +301,32 @@ def loss(kind):
         says(0, "warn data", "there and", "warn: packets are lost", "works over UDP")
 
 
+def tls_works(kind):
+    with server(kind, names=[ADDRESS]) as authority:
+        says(0, "ok handshake", f"certificate of {ADDRESS}", "works over TLS", transport="tls", authority=authority)
+
+
+def tls_missing(kind):
+    with server(kind):
+        says(1, "a STUN server answers on port", "without TLS", transport="tls")
+
+
+def tls_untrusted(kind):
+    with server(kind, names=[ADDRESS]):
+        says(1, "FAIL handshake", "leads to nobody who is trusted here", transport="tls")
+
+
+def tls_other_name(kind):
+    with server(kind, names=["other.example"]) as authority:
+        words = f"the certificate is for other.example, and not for {ADDRESS}"
+        says(1, "FAIL handshake", words, transport="tls", authority=authority)
+
+
+def tls_expired(kind):
+    with server(kind, names=[ADDRESS]) as authority:
+        says(1, "FAIL handshake", "expired at", "or this machine's clock", transport="tls", authority=authority, clock="+40d")
+
+
 def other_family(_):
     status, text = run("turn:[2001:db8:1::10]:3478?transport=udp")
     expect(status == 1 and "no IPv6" in " ".join(text.split()), text)
@@ -307,7 +344,8 @@ CASES = {
     for case in (
         *(works, works_v6, port_dropped, port_rejected, no_udp_here, relay_dropped, relay_stateful, relay_rejected, way_out_dropped),
         *(wrong_secret, wrong_user, clock_ahead, clock_behind, relay_private, relay_elsewhere, clients_hidden),
-        *(peer_denied, quota, one_port, loss, other_family, no_name),
+        *(peer_denied, quota, one_port, loss, tls_works, tls_missing, tls_untrusted, tls_other_name, tls_expired),
+        *(other_family, no_name),
     )
 }
 

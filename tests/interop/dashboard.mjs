@@ -2,10 +2,12 @@
 // of the output is a note.
 import { strict as assert } from "node:assert";
 import { chromium } from "playwright-core";
+import { trust } from "./peers/trust.mjs";
 
 const asked = JSON.parse(process.argv[2]);
 const complaints = []; // what a browser says that should say nothing
 
+trust(`${process.env.HOME}/.pki/nssdb`);
 const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: [
@@ -178,9 +180,9 @@ async function test(page, credential) {
 
 async function tests(page) {
   const good = await test(page, asked.password);
-  assert.match(good.verdict, /^Both transports work from this browser\.$/);
-  for (const [index, name] of ["UDP", "TCP"].entries()) {
-    assert.match(good.results[index], new RegExp(`^${name} 127\\.0\\.0\\.1`));
+  assert.match(good.verdict, /^All 3 transports work from this browser\.$/);
+  for (const [index, start] of ["UDP 127.0.0.1:", "TCP 127.0.0.1:", "TLS localhost:"].entries()) {
+    assert.ok(good.results[index].startsWith(start), good.results[index]);
     assert.match(good.results[index], /Works/);
     assert.match(good.results[index], /200 of 200 messages/);
   }
@@ -207,7 +209,7 @@ async function service(page) {
     return page.locator("#test-verdict").innerText();
   };
   assert.match(await fetched("another-key"), /answers 401: the key is missing or wrong/);
-  assert.match(await fetched(asked.key), /^Both transports work/);
+  assert.match(await fetched(asked.key), /^All 3 transports work/);
 }
 
 try {
@@ -236,7 +238,7 @@ try {
   await shot(await open({ viewport: { width: 360, height: 740 }, colorScheme: "dark" }), "phone-dark");
   assert.deepEqual(complaints, []);
   await forwarded();
-  console.log(`${Math.round(toPeers / 1e3)} kbit/s to peers and ${Math.round(toClient / 1e3)} kbit/s to the client shown, UDP and TCP work`);
+  console.log(`${Math.round(toPeers / 1e3)} kbit/s to peers and ${Math.round(toClient / 1e3)} kbit/s to the client shown, UDP, TCP and TLS work`);
 } finally {
   await browser.close();
 }

@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import certificates
 from prometheus import NUMBER, PASSWORD, REALM, TO_CLIENT, TO_PEER, Client, free_port, serving, start, stop
 from stun import Wrong, expect
 
@@ -84,9 +85,11 @@ def forwarding(path):
 def watch(directory):
     config, log = directory / "turnserver.toml", directory / "server.log"
     users = ", ".join(f"{json.dumps(user)} = {json.dumps(PASSWORD)}" for user in USERS)
-    port, turn, service = free_port(), free_port(), free_port()
+    port, turn, tls, service = free_port(), free_port(), free_port(), free_port()
+    certificates.make(directory, ["localhost"])
     config.write_text(
-        f'realm = "{REALM}"\n[listen]\nudp = ["127.0.0.1:{turn}"]\ntcp = ["127.0.0.1:{turn}"]\n'
+        f'realm = "{REALM}"\n[listen]\nudp = ["127.0.0.1:{turn}"]\ntcp = ["127.0.0.1:{turn}"]\ntls = ["127.0.0.1:{tls}"]\n'
+        f'[tls]\ncert = "{directory}/ecdsa.crt"\nkey = "{directory}/ecdsa.key"\n'
         f'[relay]\naddresses = ["127.0.0.1"]\n[peers]\nallow_loopback = true\n[auth]\nstatic_auth_secret = "{SECRET}"\nusers = {{ {users} }}\n'
         f'[metrics]\nlisten = ""\n[admin]\nsocket = "{directory}/admin.sock"\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
         f'[credentials]\nlisten = "127.0.0.1:{service}"\n[[credentials.keys]]\nid = "page"\nkey = "{KEY}"\n'
@@ -102,15 +105,15 @@ def watch(directory):
             calls.append(Call(addresses["tcp" if number % 2 else "udp"], bool(number % 2), user, user == "alice"))
             calls[-1].start()
         with forwarding(directory / "admin.sock") as forwarded:
-            return drive(f"http://127.0.0.1:{port}/", forwarded)
+            return drive(f"http://127.0.0.1:{port}/", forwarded, directory)
     finally:
         for call in calls:
             call.close()
         stop(server)
 
 
-def drive(url, forwarded):
-    """Has a browser look at the page; returns a note."""
+def drive(url, forwarded, directory):
+    """Has a browser that trusts the authority look at the page; returns a note."""
     asked = {
         "url": url,
         "forwarded": forwarded,
@@ -125,7 +128,8 @@ def drive(url, forwarded):
         "screenshots": os.environ.get("DASHBOARD_SCREENSHOTS"),
     }
     command = ["node", HERE / "dashboard.mjs", json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BROWSER_DEADLINE_S)
+    environment = os.environ | {"HOME": str(directory), "INTEROP_CA": str(directory / "ca.pem")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BROWSER_DEADLINE_S, env=environment)
     expect(done.returncode == 0, f"{done.stdout}{done.stderr}")
     return done.stdout.strip().splitlines()[-1]
 

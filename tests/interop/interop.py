@@ -28,6 +28,7 @@ import own_addresses
 import port_443
 import prometheus
 import stun
+import tls
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = 50
@@ -123,6 +124,10 @@ class Bench:
     def ice_server(self, s):
         user, password = self.login(s)
         url = f"turn:{self.address(s)}:3478?transport={s.transport}"
+        if s.transport == "tls":
+            # coturn has one port for TLS.
+            port = lab.WEB_PORT if s.nat == "only-443" or self.kind == "coturn" else lab.TLS_PORT
+            url = f"turns:{lab.HOST}:{port}?transport=tcp"
         return {"urls": url, "username": user, "credential": password}
 
     @contextlib.asynccontextmanager
@@ -131,6 +136,9 @@ class Bench:
         home = self.logs / f"home-{host}"
         home.mkdir(exist_ok=True)
         environment = os.environ | {"HOME": str(home), "TMPDIR": str(home), "XDG_CACHE_HOME": str(home)}
+        authority = str(self.server(s.server).certificates / "ca.pem")
+        # For browsers, Python and Node, in this order.
+        environment |= dict.fromkeys(("INTEROP_CA", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), authority)
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *lab.inside(host, *PEERS[client]),
@@ -319,6 +327,28 @@ async def uclient(bench, s):
     return f"{received} of {sent} messages back, {s.proof.__name__.replace('_', ' ')}"
 
 
+async def libnice(bench, s):
+    """Its "TLS" relays are bare STUN to the port of TLS."""
+    program = HERE / "peers" / "libnice.py"
+    command = ["/usr/bin/python3", program, lab.SERVER, str(lab.WEB_PORT), *bench.login(s)]
+    process = await asyncio.create_subprocess_exec(
+        *lab.inside("host-a", *command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    text = output.decode(errors="replace")
+    (bench.logs / f"{s.name}.log").write_text(text)
+    expect(process.returncode == 0, text[-300:])
+    return text.strip().splitlines()[-1]
+
+
 async def uclient_refused(bench, s):
     user, _ = bench.login(s)
     text = await uclient_output(bench, s, user, "not-the-password")
@@ -405,12 +435,24 @@ def scenarios():
         call(c, c, "udp", relay_last_resort, name="turn-symmetric-nats", nat="symmetric"),
         call(c, c, "udp", no_relay, name="blocked-udp", nat="no-udp"),
         call(c, c, "tcp", name="blocked-udp-tcp", nat="no-udp"),
+        call(c, c, "tls", media=True),
+        call(f, f, "tls", media=True),
+        call(c, f, "tls", media=True),
+        call("aiortc", "aiortc", "tls"),
+        call("werift", "werift", "tls", login="static"),
+        call("aiortc", "werift", "tls"),
+        call(c, c, "tls", name="only-443-open", nat="only-443"),
+        call(f, f, "tls", name="only-443-open-firefox", nat="only-443"),
+        call(c, c, "tcp", no_relay, name="only-443-open-tcp", nat="only-443"),
+        Scenario("libnice-bare-stun", "libnice", "libnice", "tcp", libnice),
         call(c, c, "udp", name="server-nat-udp", server="inner"),
         call("aiortc", c, "tcp", name="server-nat-tcp", server="inner"),
         call(c, c, "udp", refused_login, name="expired-udp", login="expired"),
         call(c, c, "tcp", refused_login, name="expired-tcp", login="expired"),
         tool("channel", "udp", "-c", "-m", "4", proof=bound_channels),
         tool("channel-tcp", "tcp", "-t", "-c", "-m", "4", proof=bound_channels),
+        tool("channel-tls", "tls", "-t", "-S", "-p", str(lab.WEB_PORT), "-c", "-m", "4", proof=bound_channels),
+        tool("send-tls", "tls", "-t", "-S", "-p", str(lab.WEB_PORT), "-s", "-c", "-m", "4", proof=bound_none),
         tool("send", "udp", "-s", "-c", "-m", "4", proof=bound_none, login="static"),
         tool("send-tcp", "tcp", "-t", "-s", "-c", "-m", "4", proof=bound_none),
         tool("to-client", "udp", "-y", "-c", "-m", "4", proof=bound_channels),
@@ -431,6 +473,7 @@ def scenarios():
             Scenario(f"acme-{name}", "openssl", "pebble", "tls", apart(acme, lambda _, name=name: (name,)))
             for name in acme.CASES
         ],
+        Scenario("tls", "openssl", "-", "tls", apart(tls)),
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
         *[
             Scenario(name, "clients", front, "tls, tcp", apart(port_443, lambda _, name=name: (name,)))

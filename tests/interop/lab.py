@@ -13,10 +13,13 @@ No namespace has a link or a route to the outside. Everything is made by up() an
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+
+import certificates
 
 PREFIX = "tstn-"
 SERVER = "203.0.113.10"
@@ -26,6 +29,9 @@ PEER = "203.0.113.50"
 PEER6 = "2001:db8:1::50"
 MAPPED = "203.0.113.20"
 INNER = "10.9.0.10"
+# Firefox compares no certificate with an address, so the server has a name.
+HOST = "turn.interop.example"
+TLS_PORT, WEB_PORT = 5349, 443
 NAMES = ["public", "server", "peer", "nat-a", "host-a", "nat-b", "host-b", "nat-server", "inner"]
 
 
@@ -58,9 +64,19 @@ def plug(name, addresses):
     ip("public", "link", "set", port, "master", "bridge")
 
 
+def hosts(name):
+    """What `ip netns exec` puts in the place of /etc in a namespace."""
+    return Path("/etc/netns") / (PREFIX + name)
+
+
 def up():
     for name in NAMES:
         run("ip", "netns", "add", PREFIX + name)
+        hosts(name).mkdir(parents=True, exist_ok=True)
+        (hosts(name) / "hosts").write_text(f"127.0.0.1 localhost\n{SERVER} {HOST}\n")
+        # No name server is asked: none would answer, and Chromium waits for it.
+        (hosts(name) / "resolv.conf").write_text("")
+        (hosts(name) / "nsswitch.conf").write_text("hosts: files\n")
         ip(name, "link", "set", "lo", "up")
     ip("public", "link", "add", "bridge", "type", "bridge")
     ip("public", "link", "set", "bridge", "up")
@@ -112,9 +128,13 @@ table ip nat {{
 
 
 def nat(kind):
-    """Sets both clients' NAT boxes: plain (port-preserving), symmetric, or no-udp."""
+    """Sets both clients' NAT boxes: plain (port-preserving), symmetric, no-udp, or only-443."""
+    blocks = {
+        "no-udp": "meta l4proto udp drop",
+        "only-443": f'iifname "lan" tcp dport != {WEB_PORT} drop; meta l4proto != tcp drop',
+    }
     rules = CLIENT_NAT.format(
-        block="meta l4proto udp drop" if kind == "no-udp" else "",
+        block=blocks.get(kind, ""),
         flags="fully-random" if kind == "symmetric" else "",
     )
     for box in ("nat-a", "nat-b"):
@@ -140,6 +160,7 @@ def down():
         if PREFIX + name in listed:
             kill(name)
             run("ip", "netns", "del", PREFIX + name)
+        shutil.rmtree(hosts(name), ignore_errors=True)
 
 
 class NotStarted(Exception):
@@ -157,6 +178,9 @@ class Server:
     def __init__(self, kind, name, logs: Path):
         self.kind, self.name, self.logs = kind, name, logs
         self.processes = []
+        self.certificates = logs / "certificates"
+        if not self.certificates.exists():
+            certificates.make(self.certificates, [HOST, SERVER, SERVER6])
         behind_nat = name == "inner"
         self.address = MAPPED if behind_nat else SERVER
         # coturn takes either REST credentials or static users: static users get a process of their own.
@@ -177,7 +201,8 @@ class Server:
         self._start(
             label,
             ["turnserver", "-n", "-v", *listen, f"--realm={self.realm}", "--lt-cred-mech", *options, "--fingerprint"]
-            + ["--no-tls", "--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"]
+            + [f"--cert={self.certificates}/ecdsa.crt", f"--pkey={self.certificates}/ecdsa.key"]
+            + [f"--tls-listening-port={WEB_PORT}", "--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"]
             + [f"--pidfile={self.logs}/coturn-{self.name}-{label}.pid", f"--userdb={self.logs}/coturn-{label}.db"],
         )
 
@@ -188,7 +213,11 @@ class Server:
         config = self.logs / f"turnstone-{self.name}.toml"
         config.write_text(
             f'realm = "{self.realm}"\n\n'
-            '[listen]\nudp = ["0.0.0.0:3478", "[::]:3478"]\ntcp = ["0.0.0.0:3478", "[::]:3478"]\n\n'
+            '[listen]\nudp = ["0.0.0.0:3478", "[::]:3478"]\ntcp = ["0.0.0.0:3478", "[::]:3478"]\n'
+            f'tls = ["0.0.0.0:{TLS_PORT}", "[::]:{TLS_PORT}", "0.0.0.0:{WEB_PORT}", "[::]:{WEB_PORT}"]\n'
+            # Whoever is served there has spoken TLS.
+            f'strict = ["0.0.0.0:{TLS_PORT}", "[::]:{TLS_PORT}"]\n\n'
+            f'[tls]\ncert = "{self.certificates}/ecdsa.crt"\nkey = "{self.certificates}/ecdsa.key"\n\n'
             f"[relay]\naddresses = [{quoted(addresses)}]\n"
             + (f"external = {{ {mapping} }}\n" if mapping else "")
             + f'\n[auth]\nstatic_auth_secret = ["{self.secret}"]\nusers = {{ {users} }}\n\n'

@@ -10,7 +10,6 @@ use super::client::Client;
 use super::clock::span;
 use super::credentials::{Credentials, Minted, utc};
 use super::failure::{Context, Failure};
-use super::transport::Link;
 use crate::wire::ErrorCode;
 
 /// Seconds, ten years, that a credential is good for when the clock is to be left out of account.
@@ -99,7 +98,7 @@ fn accepts(
     deadline: Instant,
 ) -> Result<bool, Failure> {
     let credentials = minted.until(minted.now_unix_s + seconds);
-    let link = Link::open(context.transport, context.server, deadline)?;
+    let link = context.open(deadline)?;
     let mut client = Client::new(link, deadline);
     client.challenge(&credentials)?;
     match client.allocate(None) {

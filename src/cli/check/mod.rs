@@ -15,6 +15,7 @@ mod login;
 mod outside;
 mod probe;
 mod report;
+mod tls;
 mod traffic;
 mod transport;
 mod url;
@@ -37,6 +38,8 @@ use credentials::Credentials;
 use probe::Probe;
 pub use report::Report;
 use report::{Outcome, Step};
+use tls::Tls;
+use transport::Transport;
 use url::{Scheme, Target};
 
 /// The longest time of data: a permission lasts five minutes (RFC 8656 §9), and is not refreshed.
@@ -54,9 +57,9 @@ Exit codes:
 pub struct CheckArgs {
     #[arg(
         value_name = "URL",
-        help = "turn:HOST[:PORT][?transport=udp|tcp], stun:HOST[:PORT] for a Binding alone, or \
-                HOST[:PORT], which means turn:. Without a transport UDP and TCP are checked, one \
-                after the other"
+        help = "turn:HOST[:PORT][?transport=udp|tcp], turns:HOST[:PORT] for TLS, stun: or stuns: for \
+                a Binding alone, or HOST[:PORT], which means turn:. Without a transport turn: means \
+                UDP and TCP, one after the other"
     )]
     url: String,
 
@@ -76,6 +79,10 @@ pub struct CheckArgs {
     /// Read the shared secret from the first line of a file
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     static_auth_secret_file: Option<PathBuf>,
+
+    /// For turns: trust the authorities of a PEM file instead of this machine's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 
     /// Use the host's IPv4 addresses only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -138,6 +145,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// If the URL or the credentials are unusable; nothing was sent then.
 pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
     let target: Target = args.url.parse()?;
+    let tls = args.tls(&target)?;
     let now_unix_s = unix_time();
     let credentials = match target.scheme {
         Scheme::Stun => None,
@@ -172,6 +180,7 @@ pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
         let probe = Probe::new(
             transport,
             server,
+            tls.as_ref(),
             credentials.as_ref(),
             now + share,
             seconds,
@@ -185,6 +194,20 @@ pub fn check(args: &CheckArgs) -> Result<Report, UsageError> {
 }
 
 impl CheckArgs {
+    /// What TLS needs, if the URL wants it.
+    fn tls(&self, target: &Target) -> Result<Option<Tls>, UsageError> {
+        match &self.ca_file {
+            ca_file if target.transport == Some(Transport::Tls) => {
+                Tls::new(&target.host, ca_file.as_deref()).map(Some)
+            }
+            Some(_) => {
+                let message = "--ca-file is of use with turns: and stuns: alone";
+                Err(UsageError(message.to_owned()))
+            }
+            None => Ok(None),
+        }
+    }
+
     /// The addresses of the family that was asked for.
     fn select(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         addresses.retain(|address| match (self.ipv4, self.ipv6) {

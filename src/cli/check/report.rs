@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::tls::Handshake;
 use super::traffic::Traffic;
 use super::transport::Transport;
 
@@ -36,6 +37,8 @@ pub(super) struct TransportReport {
     pub(super) causes: Vec<Cause>,
     /// What works, and should be looked at.
     pub(super) warnings: Vec<Cause>,
+    /// What the handshake agreed on; `None` but for TLS.
+    pub(super) tls: Option<Handshake>,
     pub(super) mapped_address: Option<SocketAddr>,
     pub(super) relayed_addresses: Vec<SocketAddr>,
     /// How far the server's clock is ahead of this machine's, in seconds, by its nonces.
@@ -139,6 +142,7 @@ impl TransportReport {
             verdict: String::new(),
             causes: Vec::new(),
             warnings: Vec::new(),
+            tls: None,
             mapped_address: None,
             relayed_addresses: Vec::new(),
             clock_ahead_s: None,

@@ -4,9 +4,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConnection;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::tls::{Handshake, Tls};
 use crate::wire::{Frame, PacketKind, classify, next_frame};
 
 /// How the client talks to the server.
@@ -15,6 +17,7 @@ use crate::wire::{Frame, PacketKind, classify, next_frame};
 pub(super) enum Transport {
     Udp,
     Tcp,
+    Tls,
 }
 
 impl Transport {
@@ -23,6 +26,7 @@ impl Transport {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
         }
     }
 }
@@ -45,6 +49,8 @@ enum Socket {
 #[derive(Debug)]
 struct Stream {
     tcp: TcpStream,
+    /// `None` on plain TCP.
+    tls: Option<Box<ClientConnection>>,
     /// Bytes that are no whole frame yet.
     pending: Vec<u8>,
     /// Letters look like ChannelData, which comes only after some STUN message.
@@ -52,7 +58,7 @@ struct Stream {
 }
 
 impl Link {
-    /// Opens a socket of its own and connects it.
+    /// Opens a socket of its own and connects it. For TLS that is TCP, until [`Link::shake_hands`].
     pub(super) fn open(
         transport: Transport,
         server: SocketAddr,
@@ -60,9 +66,21 @@ impl Link {
     ) -> Result<Self, Failure> {
         let socket = match transport {
             Transport::Udp => Socket::Udp(open_udp(server).map_err(Failure::from_io)?),
-            Transport::Tcp => Socket::Tcp(Stream::open(server, deadline)?),
+            Transport::Tcp | Transport::Tls => Socket::Tcp(Stream::open(server, deadline)?),
         };
         Ok(Self { socket })
+    }
+
+    /// Speaks TLS from here on. Only a stream can.
+    pub(super) fn shake_hands(
+        &mut self,
+        tls: &Tls,
+        deadline: Instant,
+    ) -> Result<Handshake, Failure> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.shake_hands(tls, deadline),
+            Socket::Udp(_) => unreachable!("TLS is asked for on streams alone"),
+        }
     }
 
     /// Whether the transport neither loses nor frames what it carries.
@@ -86,7 +104,7 @@ impl Link {
                 .send(packet)
                 .map(drop)
                 .map_err(Failure::from_datagram_io),
-            Socket::Tcp(stream) => stream.tcp.write_all(packet).map_err(from_stream_io),
+            Socket::Tcp(stream) => stream.send(packet).map_err(from_stream_io),
         }
     }
 
@@ -148,9 +166,55 @@ impl Stream {
             .map_err(Failure::from_io)?;
         Ok(Self {
             tcp,
+            tls: None,
             pending: Vec::new(),
             has_carried_stun: false,
         })
+    }
+
+    fn shake_hands(&mut self, tls: &Tls, deadline: Instant) -> Result<Handshake, Failure> {
+        let started = Instant::now();
+        let mut session = tls.session().map_err(|error| Failure::of_tls(error, tls))?;
+        let (mut buffer, mut is_tls) = ([0; 4096], false);
+        while session.is_handshaking() {
+            flush(&mut session, &mut self.tcp).map_err(from_handshake_io)?;
+            let Some(timeout) = time_left(deadline) else {
+                let waited = started.elapsed();
+                return Err(Failure::HandshakeTimeout { waited });
+            };
+            self.tcp
+                .set_read_timeout(Some(timeout))
+                .map_err(Failure::from_io)?;
+            let len = match self.tcp.read(&mut buffer) {
+                Ok(0) => return Err(Failure::HandshakeClosed),
+                Ok(len) => len,
+                Err(error) if is_temporary(&error) => continue,
+                Err(error) => return Err(from_handshake_io(error)),
+            };
+            // An alert or a handshake, in a record of SSL 3.0 or later.
+            if !is_tls && !matches!(buffer[0], 0x15 | 0x16) {
+                return Err(Failure::no_tls(&buffer[..len]));
+            }
+            is_tls = true;
+            let clear = take_in(&mut session, &buffer[..len]).map_err(|error| {
+                // The server hears why, if it still listens.
+                let _ = flush(&mut session, &mut self.tcp);
+                Failure::of_tls(error, tls)
+            })?;
+            self.pending.extend(clear);
+        }
+        flush(&mut session, &mut self.tcp).map_err(from_handshake_io)?;
+        let handshake = tls.handshake(&session);
+        self.tls = Some(Box::new(session));
+        Ok(handshake)
+    }
+
+    fn send(&mut self, packet: &[u8]) -> io::Result<()> {
+        let Some(session) = &mut self.tls else {
+            return self.tcp.write_all(packet);
+        };
+        session.writer().write_all(packet)?;
+        flush(session, &mut self.tcp)
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
@@ -167,11 +231,23 @@ impl Stream {
                 .map_err(Failure::from_io)?;
             match self.tcp.read(&mut buffer) {
                 Ok(0) => return Err(Failure::Closed),
-                Ok(len) => self.pending.extend_from_slice(&buffer[..len]),
+                Ok(len) => self.take_bytes(&buffer[..len])?,
                 Err(error) if is_temporary(&error) => {}
                 Err(error) => return Err(from_stream_io(error)),
             }
         }
+    }
+
+    /// Takes what has arrived, decrypted if it is TLS.
+    fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(session) = &mut self.tls else {
+            self.pending.extend_from_slice(bytes);
+            return Ok(());
+        };
+        let clear = take_in(session, bytes).map_err(Failure::within_tls)?;
+        self.pending.extend(clear);
+        // An answer to the server's change of keys.
+        flush(session, &mut self.tcp).map_err(from_stream_io)
     }
 
     fn take_frame(&mut self) -> Result<Option<Vec<u8>>, Failure> {
@@ -191,6 +267,32 @@ impl Stream {
     }
 }
 
+/// Sends what TLS has to send.
+fn flush(session: &mut ClientConnection, tcp: &mut TcpStream) -> io::Result<()> {
+    while session.wants_write() {
+        session.write_tls(tcp)?;
+    }
+    Ok(())
+}
+
+/// Decrypts.
+fn take_in(session: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+    let mut clear = Vec::new();
+    while !bytes.is_empty() {
+        // Memory does not fail, and what is decrypted is taken at once, so there is room.
+        let taken = session.read_tls(&mut bytes).unwrap_or(0);
+        let held = session.process_new_packets()?.plaintext_bytes_to_read();
+        let start = clear.len();
+        clear.resize(start + held, 0);
+        let read = session.reader().read(&mut clear[start..]).unwrap_or(0);
+        clear.truncate(start + read);
+        if taken == 0 {
+            break;
+        }
+    }
+    Ok(clear)
+}
+
 /// `None` once the deadline has passed; never zero, which sockets take for "no timeout".
 fn time_left(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
@@ -202,6 +304,14 @@ fn from_stream_io(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Closed,
         _ => Failure::from_io(error),
+    }
+}
+
+/// The same before there is a stream.
+fn from_handshake_io(error: io::Error) -> Failure {
+    match from_stream_io(error) {
+        Failure::Closed => Failure::HandshakeClosed,
+        failure => failure,
     }
 }
 

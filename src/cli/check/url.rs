@@ -5,8 +5,9 @@ use std::str::FromStr;
 use super::UsageError;
 use super::transport::Transport;
 
-/// The port of a URL without one (RFC 8489 §18.6).
-const DEFAULT_PORT: u16 = 3478;
+/// The port of a URL without one, and that of one with TLS (RFC 8489 §18.6).
+pub(super) const DEFAULT_PORT: u16 = 3478;
+const DEFAULT_TLS_PORT: u16 = 5349;
 
 /// What the server is to be tested for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
     /// `None` where the URL leaves it open.
-    transport: Option<Transport>,
+    pub(super) transport: Option<Transport>,
 }
 
 impl Target {
@@ -47,10 +48,11 @@ impl FromStr for Target {
                 "a URL holds no user; give --user and --password, or --static-auth-secret";
             return Err(UsageError(message.to_owned()));
         }
-        let (scheme, rest) = split_scheme(url)?;
+        let (scheme, is_tls, rest) = split_scheme(url)?;
         if rest.starts_with("//") {
             let rest = rest.trim_start_matches('/');
-            let message = format!("{url}: no slashes in such a URL; write turn:{rest}");
+            let name = if is_tls { "turns" } else { "turn" };
+            let message = format!("{url}: no slashes in such a URL; write {name}:{rest}");
             return Err(UsageError(message));
         }
         let (authority, query) = match rest.split_once('?') {
@@ -58,7 +60,22 @@ impl FromStr for Target {
             None => (rest, None),
         };
         let transport = query.map(|query| parse_query(url, query)).transpose()?;
+        let transport = match (is_tls, transport) {
+            (false, transport) => transport,
+            (true, None | Some(Transport::Tcp | Transport::Tls)) => Some(Transport::Tls),
+            (true, Some(Transport::Udp)) => {
+                return Err(UsageError(format!(
+                    "{url}: that is DTLS, which browsers do not speak either; leave transport=udp out"
+                )));
+            }
+        };
+        let default_port = if is_tls {
+            DEFAULT_TLS_PORT
+        } else {
+            DEFAULT_PORT
+        };
         let (host, port) = parse_authority(url, authority)?;
+        let port = port.unwrap_or(default_port);
         Ok(Self {
             scheme,
             host,
@@ -68,18 +85,17 @@ impl FromStr for Target {
     }
 }
 
-/// Takes the scheme off. A bare `host:port` looks like one, so only known schemes count.
-fn split_scheme(url: &str) -> Result<(Scheme, &str), UsageError> {
+/// Takes the scheme off: what it is for, and whether over TLS. A bare `host:port` looks like one, so
+/// only known schemes count.
+fn split_scheme(url: &str) -> Result<(Scheme, bool, &str), UsageError> {
     let Some((scheme, rest)) = url.split_once(':') else {
-        return Ok((Scheme::Turn, url));
+        return Ok((Scheme::Turn, false, url));
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "turn" => Ok((Scheme::Turn, rest)),
-        "stun" => Ok((Scheme::Stun, rest)),
-        "turns" | "stuns" => Err(UsageError(format!(
-            "{url}: TLS is not built yet; check the same server by {}:",
-            &scheme[..4]
-        ))),
+        "turn" => Ok((Scheme::Turn, false, rest)),
+        "stun" => Ok((Scheme::Stun, false, rest)),
+        "turns" => Ok((Scheme::Turn, true, rest)),
+        "stuns" => Ok((Scheme::Stun, true, rest)),
         _ if rest.starts_with("//") => Err(UsageError(format!(
             "{url}: {scheme} is another protocol; write turn:{}",
             rest.trim_start_matches('/')
@@ -87,7 +103,7 @@ fn split_scheme(url: &str) -> Result<(Scheme, &str), UsageError> {
                 .next()
                 .unwrap_or_default()
         ))),
-        _ => Ok((Scheme::Turn, url)),
+        _ => Ok((Scheme::Turn, false, url)),
     }
 }
 
@@ -101,7 +117,8 @@ fn parse_query(url: &str, query: &str) -> Result<Transport, UsageError> {
     }
 }
 
-fn parse_authority(url: &str, authority: &str) -> Result<(String, u16), UsageError> {
+/// The host and the port, if there is one.
+fn parse_authority(url: &str, authority: &str) -> Result<(String, Option<u16>), UsageError> {
     let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
         bracketed
             .split_once(']')
@@ -119,13 +136,13 @@ fn parse_authority(url: &str, authority: &str) -> Result<(String, u16), UsageErr
         )));
     }
     if port.is_empty() {
-        return Ok((host.to_owned(), DEFAULT_PORT));
+        return Ok((host.to_owned(), None));
     }
     port.strip_prefix(':')
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok())
         .filter(|&port| port != 0)
-        .map(|port| (host.to_owned(), port))
+        .map(|port| (host.to_owned(), Some(port)))
         .ok_or_else(|| UsageError(format!("{url}: the port is a number from 1 to 65535")))
 }
 
@@ -159,6 +176,16 @@ mod tests {
                 Some(Transport::Udp),
             ),
             ("turn:a:9?transport=TCP", Turn, "a", 9, Some(Transport::Tcp)),
+            ("turns:a", Turn, "a", 5349, Some(Transport::Tls)),
+            ("TURNS:a:443", Turn, "a", 443, Some(Transport::Tls)),
+            ("stuns:[::1]", Stun, "::1", 5349, Some(Transport::Tls)),
+            (
+                "turns:a?transport=tcp",
+                Turn,
+                "a",
+                5349,
+                Some(Transport::Tls),
+            ),
             (
                 "stun:a?transport=udp",
                 Stun,
@@ -179,8 +206,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let cases = [
-            ("turns:a.example", "TLS is not built yet"),
-            ("stuns:a.example:5349", "TLS is not built yet"),
+            ("turns:a.example?transport=udp", "DTLS"),
+            ("turns://a.example", "write turns:a.example"),
             ("turn://a.example", "write turn:a.example"),
             (
                 "http://a.example",

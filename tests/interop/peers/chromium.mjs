@@ -1,8 +1,10 @@
 import { chromium } from "playwright-core";
 import { callInPage } from "./page.mjs";
 import { serve } from "./stdio.mjs";
+import { trust } from "./trust.mjs";
 
 await serve(async (config) => {
+  trust(`${process.env.HOME}/.pki/nssdb`);
   const browser = await chromium.launch({
     executablePath: "/usr/bin/chromium",
     args: [

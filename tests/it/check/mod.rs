@@ -9,6 +9,7 @@ mod login;
 mod refusals;
 mod relay;
 mod sound;
+mod tls;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -288,7 +289,7 @@ fn unusable_command_lines_are_refused_before_anything_is_sent() {
         let args = Cli::try_parse_from(command_line).unwrap().args;
         check(&args).unwrap_err().to_string()
     };
-    assert!(usage_error(&["turns:a.example"]).contains("TLS is not built yet"));
+    assert!(usage_error(&["turns:a.example?transport=udp"]).contains("DTLS"));
     assert!(usage_error(&["turn:127.0.0.1"]).contains("give --user and --password"));
     let missing = [
         "127.0.0.1",

@@ -72,7 +72,7 @@ fn keys_of_the_json_are_these() {
     let transport = &json["transports"][0];
     assert_eq!(
         keys(transport),
-        "causes clock_ahead_between_s clock_ahead_s data mapped_address relayed_addresses steps transport verdict \
+        "causes clock_ahead_between_s clock_ahead_s data mapped_address relayed_addresses steps tls transport verdict \
          warnings works"
     );
     assert_eq!(

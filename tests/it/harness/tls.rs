@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
     SupportedProtocolVersion, version,
@@ -40,6 +41,14 @@ pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
 /// What clients have that say nothing else.
 static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_config(&VERSIONS)));
 
+/// A certificate and its key, as files hold them.
+fn pem_of(name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
+    (leaf.pem(), key.serialize_pem())
+}
+
 /// A server with a certificate of its own.
 pub(crate) fn server_config() -> ServerConfig {
     server_config_of(NAME)
@@ -47,15 +56,14 @@ pub(crate) fn server_config() -> ServerConfig {
 
 /// Likewise, for another name.
 pub(crate) fn server_config_of(name: &str) -> ServerConfig {
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let (cert, key) = pem_of(name);
+    let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&VERSIONS)
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
+        .with_single_cert(vec![cert], key)
         .unwrap()
 }
 

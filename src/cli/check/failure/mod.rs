@@ -8,9 +8,12 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+
 pub(super) use refusal::Refusal;
 pub(super) use verdict::Context;
 
+use super::tls::{Distrust, Tls};
 use crate::wire::{AttributeType, ErrorCode, Malformed, Method};
 
 /// Why a step failed. `Display` is what was seen, [`Failure::verdict`] is what it means.
@@ -35,7 +38,21 @@ pub(super) enum Failure {
     /// A reply that no STUN server sends.
     NotStun(String),
     /// A TLS record instead of STUN.
-    Tls,
+    IsTls,
+    /// TLS: connected, and nothing comes back.
+    HandshakeTimeout { waited: Duration },
+    /// TLS: the server closed the connection instead of a handshake.
+    HandshakeClosed,
+    /// TLS: something else than TLS came back.
+    NoTls(Answer),
+    /// TLS: the certificate is not trusted.
+    Distrusted(Distrust),
+    /// TLS: the server refuses with an alert.
+    Alert(AlertDescription),
+    /// TLS: the two have no version or cipher in common.
+    NothingInCommon(String),
+    /// TLS: it is broken.
+    Tls(String),
     /// An HTTP response instead of STUN.
     Http(String),
     /// A reply without an attribute that it must have, or with an impossible value of it.
@@ -72,6 +89,17 @@ pub(super) enum Failure {
     NotDeleted { lifetime_s: u32 },
 }
 
+/// What answers on a port that should speak TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A STUN server, to plain STUN.
+    Stun,
+    /// A web server, by the beginning of its answer.
+    Http(String),
+    /// Something else, by the beginning of its answer.
+    Other(String),
+}
+
 impl Failure {
     pub(super) fn from_io(error: io::Error) -> Self {
         match error.kind() {
@@ -92,12 +120,39 @@ impl Failure {
     pub(super) fn not_stun(bytes: &[u8]) -> Self {
         // A TLS alert or handshake record, of SSL 3.0 or later.
         if matches!(bytes, [0x15 | 0x16, 3, ..]) {
-            return Self::Tls;
+            return Self::IsTls;
         }
         if bytes.starts_with(b"HTTP/") {
             return Self::Http(beginning(bytes));
         }
         Self::NotStun(beginning(bytes))
+    }
+
+    /// What came instead of a handshake.
+    pub(super) fn no_tls(bytes: &[u8]) -> Self {
+        let beginning = beginning(bytes);
+        Self::NoTls(match bytes.starts_with(b"HTTP/") {
+            true => Answer::Http(beginning),
+            false => Answer::Other(beginning),
+        })
+    }
+
+    /// What the library says of a handshake.
+    pub(super) fn of_tls(error: rustls::Error, tls: &Tls) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(error) => Self::Distrusted(tls.distrust(&error)),
+            rustls::Error::PeerIncompatible(why) => Self::NothingInCommon(format!("{why:?}")),
+            error => Self::within_tls(error),
+        }
+    }
+
+    /// What the library says of what is inside. A server that wants a certificate of the client says so
+    /// after the handshake.
+    pub(super) fn within_tls(error: rustls::Error) -> Self {
+        match error {
+            rustls::Error::AlertReceived(alert) => Self::Alert(alert),
+            error => Self::Tls(error.to_string()),
+        }
     }
 
     /// Shows what is wrong with a message, too.
@@ -120,7 +175,20 @@ impl Failure {
             Self::Silence { .. } => "silence",
             Self::TimeUp => "time-up",
             Self::NotStun(_) => "not-stun",
-            Self::Tls => "tls",
+            Self::IsTls => "tls",
+            Self::HandshakeTimeout { .. } => "handshake-timeout",
+            Self::HandshakeClosed => "handshake-closed",
+            Self::NoTls(_) => "no-tls",
+            Self::Distrusted(Distrust::SelfSigned) => "certificate-self-signed",
+            Self::Distrusted(Distrust::NoWay { gap: Some(_), .. }) => "certificate-chain",
+            Self::Distrusted(Distrust::NoWay { gap: None, .. }) => "certificate-issuer",
+            Self::Distrusted(Distrust::Expired { .. }) => "certificate-expired",
+            Self::Distrusted(Distrust::NotYetValid { .. }) => "certificate-not-yet-valid",
+            Self::Distrusted(Distrust::OtherName { .. }) => "certificate-name",
+            Self::Distrusted(Distrust::Other(_)) => "certificate",
+            Self::Alert(_) => "tls-alert",
+            Self::NothingInCommon(_) => "tls-version",
+            Self::Tls(_) => "tls-broken",
             Self::Http(_) => "http",
             Self::BadReply { .. } => "bad-reply",
             Self::Unsigned { .. } => "unsigned",
@@ -162,7 +230,14 @@ impl Failure {
                 | Self::Io(_)
                 | Self::TimeUp
                 | Self::NotStun(_)
-                | Self::Tls
+                | Self::IsTls
+                | Self::HandshakeTimeout { .. }
+                | Self::HandshakeClosed
+                | Self::NoTls(_)
+                | Self::Distrusted(_)
+                | Self::Alert(_)
+                | Self::NothingInCommon(_)
+                | Self::Tls(_)
                 | Self::Http(_)
         )
     }
@@ -184,6 +259,18 @@ impl Failure {
 fn beginning(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(24)];
     format!("\"{}\"", start.escape_ascii())
+}
+
+/// An alert's name, as RFC 8446 §6 writes it.
+fn name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    for letter in format!("{alert:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 fn seconds(duration: Duration) -> String {
@@ -208,7 +295,22 @@ impl fmt::Display for Failure {
             Self::NotStun(what) | Self::Http(what) => {
                 write!(f, "the answer is not STUN: {what}")
             }
-            Self::Tls => f.write_str("the answer is not STUN: a TLS record"),
+            Self::IsTls => f.write_str("the answer is not STUN: a TLS record"),
+            Self::HandshakeTimeout { waited } => {
+                write!(
+                    f,
+                    "no answer to the ClientHello within {}",
+                    seconds(*waited)
+                )
+            }
+            Self::HandshakeClosed => f.write_str("the server closed the connection"),
+            Self::NoTls(Answer::Stun) => f.write_str("no TLS, but an answer to plain STUN"),
+            Self::NoTls(Answer::Http(what) | Answer::Other(what)) => {
+                write!(f, "the answer is not TLS: {what}")
+            }
+            Self::Distrusted(distrust) => distrust.fmt(f),
+            Self::Alert(alert) => write!(f, "the server refuses: {}", name(*alert)),
+            Self::NothingInCommon(what) | Self::Tls(what) => f.write_str(what),
             Self::BadReply { method, attribute } => {
                 let name = attribute.name().unwrap_or("an attribute");
                 write!(f, "the reply to {} has no valid {name}", method.name())

@@ -126,7 +126,8 @@ mod tests {
         let sources = concat!(
             include_str!("verdict.rs"),
             include_str!("../login.rs"),
-            include_str!("../outside.rs")
+            include_str!("../outside.rs"),
+            include_str!("../tls.rs")
         );
         let unfolded = sources.replace("\\\n", "");
         let unfolded = unfolded.split_whitespace().collect::<Vec<_>>().join(" ");

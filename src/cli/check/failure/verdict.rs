@@ -2,12 +2,15 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Failure, seconds};
+use rustls::AlertDescription;
+
+use super::{Answer, Failure, name, seconds};
 use crate::cli::check::credentials::Credentials;
 use crate::cli::check::login::Diagnosis;
-use crate::cli::check::transport::Transport;
+use crate::cli::check::tls::Tls;
+use crate::cli::check::transport::{Link, Transport};
 use crate::wire::Method;
 
 /// What a verdict depends on besides the failure.
@@ -15,6 +18,8 @@ use crate::wire::Method;
 pub(in crate::cli::check) struct Context<'a> {
     pub(in crate::cli::check) transport: Transport,
     pub(in crate::cli::check) server: SocketAddr,
+    /// `None` but for TLS.
+    pub(in crate::cli::check) tls: Option<&'a Tls>,
     pub(in crate::cli::check) credentials: Option<&'a Credentials>,
     /// Whether the server has answered anything so far.
     pub(in crate::cli::check) answered: bool,
@@ -26,6 +31,17 @@ pub(in crate::cli::check) struct Context<'a> {
     pub(in crate::cli::check) outside_works: Option<bool>,
     /// Whether one allocation reached the other; `None` if it was not tried.
     pub(in crate::cli::check) hairpin_works: Option<bool>,
+}
+
+impl Context<'_> {
+    /// One more connection to the server, or socket.
+    pub(in crate::cli::check) fn open(&self, deadline: Instant) -> Result<Link, Failure> {
+        let mut link = Link::open(self.transport, self.server, deadline)?;
+        if let Some(tls) = self.tls {
+            link.shake_hands(tls, deadline)?;
+        }
+        Ok(link)
+    }
 }
 
 impl Failure {
@@ -43,6 +59,10 @@ impl Failure {
                 "connected over TCP, but no answer within {waited}: no STUN server, or one that \
                  waits for TLS"
             ),
+            Transport::Tls => format!(
+                "TLS works, but nothing answers inside it within {waited}: it is that of another \
+                 service, or of a proxy without a TURN server behind it"
+            ),
         }
     }
 
@@ -53,8 +73,17 @@ impl Failure {
         }
         match self {
             Self::TimeUp => "the time is up; give it more with --timeout".to_owned(),
-            Self::Tls => "the port speaks TLS: give the port without it (TLS is not built yet)"
-                .to_owned(),
+            Self::IsTls => format!(
+                "the port speaks TLS: check turns:HOST:{}, or give the port without TLS",
+                context.server.port()
+            ),
+            Self::HandshakeTimeout { .. }
+            | Self::HandshakeClosed
+            | Self::NoTls(_)
+            | Self::Alert(_)
+            | Self::NothingInCommon(_)
+            | Self::Tls(_) => self.tls_verdict(context),
+            Self::Distrusted(distrust) => distrust.verdict(),
             Self::Http(_) => "a web server answers: wrong port, or a proxy in the way".to_owned(),
             Self::NotStun(_) => format!(
                 "something answers over {}, but it is no STUN server: wrong port?",
@@ -115,6 +144,12 @@ impl Failure {
                  firewall cut it"
                     .to_owned()
             }
+            Self::Closed if context.transport == Transport::Tls => {
+                "TLS works, but the server closed the connection: TLS of another service, a proxy \
+                 without a TURN server behind it, or a server that refuses this client (turnstone: \
+                 clients.allow, clients.deny, limits.tcp_connections)"
+                    .to_owned()
+            }
             Self::Closed => "the server closed the connection: no STUN server, one that waits for \
                              TLS, a proxy without one behind it, or one that refuses this client \
                              (turnstone: clients.allow, clients.deny, limits.tcp_connections)"
@@ -134,6 +169,68 @@ impl Failure {
             Self::Silence { waited, .. } => Self::no_answer(context, *waited),
             _ => return None,
         })
+    }
+
+    /// The likely cause where there is no TLS.
+    fn tls_verdict(&self, context: &Context<'_>) -> String {
+        let port = context.server.port();
+        match self {
+            Self::HandshakeTimeout { .. } | Self::HandshakeClosed if context.answered => format!(
+                "the server took one connection over TLS, and of the next it is said: {self}; a limit \
+                 of connections (turnstone: limits.tcp_connections_per_address, \
+                 limits.tcp_connections), or a balancer with several servers, one of which is down"
+            ),
+            Self::HandshakeTimeout { waited } => format!(
+                "connected, but no answer to TLS within {}, nor to plain STUN: a firewall that lets \
+                 no TLS through, a server that is stuck, or something else that listens on port \
+                 {port}",
+                seconds(*waited)
+            ),
+            Self::HandshakeClosed => format!(
+                "connected, but the server closes port {port} instead of TLS, and answers no plain \
+                 STUN either: it has no certificate (turnstone: tls.cert, tls.key; coturn: cert, \
+                 pkey), a proxy without a server behind it, or one that refuses this client \
+                 (turnstone: clients.allow, clients.deny, limits.tcp_connections)"
+            ),
+            Self::NoTls(Answer::Stun) => format!(
+                "a STUN server answers on port {port}, but without TLS: it has no certificate \
+                 (turnstone: tls.cert, tls.key; coturn: cert, pkey, without no-tls), or TLS is \
+                 on another port; the URL without it is turn:HOST:{port}?transport=tcp"
+            ),
+            Self::NoTls(Answer::Http(_)) => format!(
+                "a web server without TLS answers on port {port}: wrong port, or a proxy in the way"
+            ),
+            Self::NoTls(Answer::Other(_)) => {
+                format!("something answers on port {port}, but it speaks no TLS: wrong port?")
+            }
+            Self::Alert(AlertDescription::UnrecognisedName) => {
+                "the server has no certificate for this name: use a URL with one of its names, or \
+                 give it another certificate (turnstone: tls.additional)"
+                    .to_owned()
+            }
+            Self::Alert(AlertDescription::NoApplicationProtocol) => format!(
+                "another service has port {port}: it does not take stun.turn, the application \
+                 protocol (ALPN) of TURN"
+            ),
+            Self::Alert(AlertDescription::ProtocolVersion) | Self::NothingInCommon(_) => {
+                "no version of TLS or cipher in common: browsers want TLS 1.2 or 1.3 with ECDHE and \
+                 AES-GCM or ChaCha20, and this server is older, or was told otherwise (coturn: \
+                 no-tlsv1_2, cipher-list)"
+                    .to_owned()
+            }
+            Self::Alert(AlertDescription::CertificateRequired) => {
+                "the server wants a certificate of the client, and no browser has one for it: have it \
+                 ask for none"
+                    .to_owned()
+            }
+            Self::Alert(AlertDescription::HandshakeFailure) => {
+                "the server refuses the handshake: no cipher or signature in common, a certificate \
+                 that it cannot use, or it wants one of the client"
+                    .to_owned()
+            }
+            Self::Alert(alert) => format!("the server refuses TLS with {}", name(*alert)),
+            _ => format!("TLS is broken ({self}): a proxy or firewall in the way, or a faulty server"),
+        }
     }
 
     /// The likely cause where the relayed address is of no use.

@@ -9,9 +9,10 @@ use super::address::is_public;
 use super::client::{Allocation, Client, printable};
 use super::clock::Reading;
 use super::credentials::Credentials;
-use super::failure::{Context, Failure};
+use super::failure::{Answer, Context, Failure};
 use super::login::{Diagnosis, diagnose, relation};
 use super::report::{Cause, Outcome, Step, TransportReport};
+use super::tls::Tls;
 use super::transport::{Link, Transport};
 use crate::wire::{ErrorCode, Family};
 
@@ -19,6 +20,9 @@ use relay::join;
 
 /// Seconds by which a clock may be wrong before that is worth a warning.
 const CLOCK_AHEAD_MAX_S: u64 = 60;
+
+/// How long an answer to plain STUN is waited for where there is no TLS.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A check over one transport.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ impl<'c> Probe<'c> {
     pub(super) const fn new(
         transport: Transport,
         server: SocketAddr,
+        tls: Option<&'c Tls>,
         credentials: Option<&'c Credentials>,
         deadline: Instant,
         traffic_s: u32,
@@ -46,6 +51,7 @@ impl<'c> Probe<'c> {
             context: Context {
                 transport,
                 server,
+                tls,
                 credentials,
                 answered: false,
                 diagnosis: None,
@@ -122,10 +128,13 @@ impl<'c> Probe<'c> {
         let link = Link::open(transport, server, self.deadline);
         let elapsed = started.elapsed();
         match link {
-            Ok(link) => {
-                if transport == Transport::Tcp {
+            Ok(mut link) => {
+                if link.is_stream() {
                     let detail = format!("connected to {server}");
                     self.note(Outcome::Ok, "connect", elapsed, detail);
+                }
+                if let Some(tls) = self.context.tls {
+                    self.shake_hands(&mut link, tls)?;
                 }
                 Some(Client::new(link, self.deadline))
             }
@@ -133,6 +142,54 @@ impl<'c> Probe<'c> {
                 self.fail("connect", elapsed, failure);
                 None
             }
+        }
+    }
+
+    fn shake_hands(&mut self, link: &mut Link, tls: &Tls) -> Option<()> {
+        let started = Instant::now();
+        // Silence here leaves half of the time to find out what the port does speak.
+        let half = started + self.deadline.saturating_duration_since(started) / 2;
+        let result = link.shake_hands(tls, half);
+        let elapsed = started.elapsed();
+        let handshake = match result {
+            Ok(handshake) => handshake,
+            Err(failure) => {
+                let failure = self.look_behind_no_tls(failure);
+                self.fail("handshake", elapsed, failure);
+                return None;
+            }
+        };
+        let warning = handshake.expiry_warning();
+        let outcome = match warning {
+            Some(_) => Outcome::Warn,
+            None => Outcome::Ok,
+        };
+        self.note(outcome, "handshake", elapsed, handshake.to_string());
+        if let Some(text) = warning {
+            self.warn("certificate-expiry", "handshake", text);
+        }
+        self.report.tls = Some(handshake);
+        Some(())
+    }
+
+    /// Whether plain STUN is spoken where TLS is not. Many servers close on what they do not know.
+    fn look_behind_no_tls(&self, failure: Failure) -> Failure {
+        if !matches!(
+            failure,
+            Failure::HandshakeClosed | Failure::HandshakeTimeout { .. } | Failure::NoTls(_)
+        ) {
+            return failure;
+        }
+        let Context { server, .. } = self.context;
+        let now = Instant::now();
+        let deadline = now + self.deadline.saturating_duration_since(now).min(PATIENCE);
+        let link = Link::open(Transport::Tcp, server, deadline);
+        let answer = link.and_then(|link| Client::new(link, deadline).binding(deadline));
+        match answer {
+            Ok(_) => Failure::NoTls(Answer::Stun),
+            Err(Failure::Http(what)) => Failure::NoTls(Answer::Http(what)),
+            Err(other) if other.is_from_server() => Failure::NoTls(Answer::Stun),
+            Err(_) => failure,
         }
     }
 
@@ -179,11 +236,8 @@ impl<'c> Probe<'c> {
         if !self.failures.last().is_some_and(is_401) {
             return;
         }
-        let Context {
-            transport, server, ..
-        } = self.context;
         // A second nonce, to see whether the first one told the time.
-        let second = Link::open(transport, server, self.deadline).and_then(|link| {
+        let second = self.context.open(self.deadline).and_then(|link| {
             let mut client = Client::new(link, self.deadline);
             client.challenge(credentials)?;
             Ok(client.clock())

@@ -12,7 +12,8 @@ use crate::cli::check::failure::{Context, Failure};
 use crate::cli::check::outside::{self, knock};
 use crate::cli::check::report::Outcome;
 use crate::cli::check::traffic::exchange;
-use crate::cli::check::transport::{Link, Transport};
+use crate::cli::check::transport::Transport;
+use crate::cli::check::url::DEFAULT_PORT;
 use crate::wire::{ChannelNumber, Family};
 
 /// The channels of the two allocations, different so that a mix-up shows.
@@ -30,6 +31,8 @@ impl<'c> Probe<'c> {
         let own_ip = match self.context.transport {
             Transport::Udp => self.report.mapped_address.map(|address| address.ip()),
             Transport::Tcp => outside::own_ip(self.context.server, self.deadline),
+            // Behind the port of TLS there is no UDP.
+            Transport::Tls => outside::own_ip((server, DEFAULT_PORT).into(), self.deadline),
         };
         let outcome = knock(near, server, relayed_address, own_ip, self.deadline);
         let elapsed = started.elapsed();
@@ -163,7 +166,7 @@ pub(super) fn join<'c>(
     family: Family,
     deadline: Instant,
 ) -> Result<(Client<'c>, Allocation), Failure> {
-    let link = Link::open(context.transport, context.server, deadline)?;
+    let link = context.open(deadline)?;
     let mut client = Client::new(link, deadline);
     client.challenge(credentials)?;
     let allocation = client.allocate((family == Family::V6).then_some(family))?;
