@@ -128,7 +128,7 @@ impl Running {
 /// Prints what a packet costs the process of each server.
 pub(crate) fn compare() {
     let directory = tempfile::tempdir().unwrap();
-    let (cert, key) = tls::pem();
+    let (cert, key) = tls::pem_of(tls::NAME);
     fs::write(directory.path().join("cert.pem"), cert).unwrap();
     fs::write(directory.path().join("key.pem"), key).unwrap();
     let servers = [

@@ -16,7 +16,7 @@ use rustls::{
 use super::{DEADLINE, uninterrupted};
 
 /// The name in certificates.
-const NAME: &str = "turn.example.org";
+pub(crate) const NAME: &str = "turn.example.org";
 
 pub(crate) const TURN: &[u8] = b"stun.turn";
 pub(crate) const NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
@@ -42,7 +42,7 @@ pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
 static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_config(&VERSIONS)));
 
 /// A certificate and its key, as files hold them.
-fn pem_of(name: &str) -> (String, String) {
+pub(crate) fn pem_of(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
