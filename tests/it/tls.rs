@@ -4,15 +4,17 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
 use rustls::{
-    ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, HandshakeKind,
+    ProtocolVersion, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion,
 };
 use socket2::{Domain, Socket, Type};
 use turnstone::engine::{Cursor, Filter, Settings};
 use turnstone::turn::Transport;
 
 use crate::control::ask;
-use crate::harness::tls::{self, NAT_DISCOVERY, TURN, VERSIONS};
+use crate::harness::tls::{self, ACME, NAT_DISCOVERY, TURN, VERSIONS};
 use crate::harness::{Client, DEADLINE, Message, Packet, Peer, TestServer, Via, eventually};
 
 fn connect_to(server: SocketAddr) -> TcpStream {
@@ -319,6 +321,71 @@ fn protocols_are_agreed() {
     let stream = connect(&[b"h2"]).unwrap();
     assert_eq!(stream.conn.alpn_protocol(), None);
     relay(&mut Client::tls_over(stream));
+}
+
+/// A server that authorities may look at.
+fn server_for_authorities() -> TestServer {
+    let mut config = tls::server_config();
+    config.alpn_protocols = vec![TURN.to_vec(), ACME.to_vec()];
+    config.send_tls13_tickets = 0;
+    TestServer::with(|setup| setup.tls = Some(Arc::new(config)))
+}
+
+/// An authority that has all that it needs, in TLS 1.3, and has not said so.
+fn authority_at(server: &TestServer) -> (ClientConnection, TcpStream) {
+    let mut config = tls::client_config(&VERSIONS[1..]);
+    config.alpn_protocols = vec![ACME.to_vec()];
+    config.enable_secret_extraction = true;
+    let mut session = tls::session(&Arc::new(config));
+    let mut sock = connect_to(server.tls());
+    session.write_tls(&mut sock).unwrap();
+    while session.is_handshaking() {
+        session.read_tls(&mut sock).unwrap();
+        session.process_new_packets().unwrap();
+    }
+    assert_eq!(session.alpn_protocol(), Some(ACME));
+    (session, sock)
+}
+
+/// What a client has to say, and behind it a record with this in it.
+fn with_record(mut session: ClientConnection, typ: ContentType, payload: &[u8]) -> Vec<u8> {
+    let mut flight = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut flight).unwrap();
+    }
+    let Some(SupportedCipherSuite::Tls13(suite)) = session.negotiated_cipher_suite() else {
+        panic!("TLS 1.3");
+    };
+    let (number, secrets) = session.dangerous_extract_secrets().unwrap().tx;
+    let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+    | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+    | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+    else {
+        panic!("an unknown cipher");
+    };
+    let message = OutboundPlainMessage {
+        typ,
+        version: ProtocolVersion::TLSv1_2,
+        payload: OutboundChunks::Single(payload),
+    };
+    let mut encrypter = suite.aead_alg.encrypter(key, iv);
+    flight.extend(encrypter.encrypt(message, number).unwrap().encode());
+    flight
+}
+
+/// ACME-06: who offers what an authority does is let go after the handshake, and takes
+/// nothing along if it has begun another message meanwhile.
+#[test]
+fn an_authority_may_leave_half_a_message_behind() {
+    let server = server_for_authorities();
+    let (session, mut sock) = authority_at(&server);
+    let flight = with_record(session, ContentType::Handshake, &[24, 0]);
+    sock.write_all(&flight).unwrap();
+    let mut rest = Vec::new();
+    sock.read_to_end(&mut rest).unwrap();
+    assert_eq!((rest.len(), rest[0]), (24, 23), "a close_notify");
+    eventually("the count", || ended(&server, "client") == 1.0);
+    relay(&mut Client::tls(&server));
 }
 
 /// TLS-01: whichever worker a client comes back to.

@@ -95,8 +95,9 @@ struct Session {
     rustls: UnbufferedServerConnection,
     /// What the kernel has not taken.
     outgoing: Held,
-    /// What was to be decrypted next is lost, and rustls is not to be asked again.
-    has_failed: bool,
+    /// What was to be decrypted next is not kept, and rustls is not to be asked again: it may have
+    /// noted where a message begins that has not arrived completely.
+    is_over: bool,
 }
 
 impl fmt::Debug for Tls {
@@ -120,7 +121,7 @@ impl Tls {
             session: Session {
                 rustls: rustls.map_err(TlsError::Session)?,
                 outgoing: Held::new(OUTGOING_MAX, budget.clone()),
-                has_failed: false,
+                is_over: false,
             },
             incoming: Held::new(INCOMING_MAX, budget.clone()),
             workbench: workbench.clone(),
@@ -156,7 +157,7 @@ impl Tls {
         claim: Claim,
     ) -> Result<Progress, TlsError> {
         let received = self.open(bytes, plain, claim);
-        self.session.has_failed |= received.is_err();
+        self.session.is_over |= received.is_err();
         received
     }
 
@@ -224,7 +225,7 @@ impl Tls {
         if !self.flush(output)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        if self.session.has_failed {
+        if self.session.is_over {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let workbench = Rc::clone(&self.workbench.0);
@@ -246,10 +247,9 @@ impl Tls {
 
     /// Says that no more will come, as far as the kernel takes it: nobody waits for it.
     pub(super) fn close(&mut self, output: &OwnedWriteHalf) {
-        if !self.session.has_failed && !self.is_handshaking() {
-            let mut alert = [0; ALERT_MAX];
-            let len = self.session.close(self.incoming.bytes(), &mut alert);
-            let _ = self.session.outgoing.extend(&alert[..len], Claim::Control);
+        if !self.session.is_over && !self.is_handshaking() {
+            let incoming = self.incoming.bytes();
+            self.session.close(incoming, Claim::Control);
         }
         let _ = self.flush(output);
     }
@@ -306,7 +306,10 @@ impl Session {
             used += discard;
             match progress {
                 // The handshake was all that it wanted, and nothing else is for it.
-                Some(_) if self.has_been_looked_at() => return Ok((Progress::Closed, used)),
+                Some(_) if self.has_been_looked_at() => {
+                    self.close(&mut bytes[used..], claim);
+                    return Ok((Progress::Closed, used));
+                }
                 Some(progress) => return Ok((progress, used)),
                 None => {}
             }
@@ -363,16 +366,19 @@ impl Session {
         }
     }
 
-    /// Makes the alert that says that no more will come. Returns its bytes.
-    fn close(&mut self, incoming: &mut [u8], alert: &mut [u8]) -> usize {
+    /// Takes the alert that says that no more will come. `incoming` is what of a record has arrived.
+    fn close(&mut self, incoming: &mut [u8], claim: Claim) {
+        self.is_over = true;
         // What it has been told before comes first: that the other side has closed, and once.
         for _ in 0..2 {
             let state = self.rustls.process_tls_records(incoming).state;
             if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-                return traffic.queue_close_notify(alert).unwrap_or(0);
+                let mut alert = [0; ALERT_MAX];
+                let len = traffic.queue_close_notify(&mut alert).unwrap_or(0);
+                let _ = self.outgoing.extend(&alert[..len], claim);
+                return;
             }
         }
-        0
     }
 }
 
