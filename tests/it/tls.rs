@@ -577,3 +577,76 @@ fn half_records_are_charged() {
         2
     );
 }
+
+/// Says this in a record of its own. Returns the record, which has not been sent.
+fn record(client: &mut Client, plain: &[u8]) -> Vec<u8> {
+    let conn = &mut client.tls_stream().conn;
+    conn.writer().write_all(plain).unwrap();
+    let mut record = Vec::new();
+    while conn.wants_write() {
+        conn.write_tls(&mut record).unwrap();
+    }
+    record
+}
+
+/// Sends bytes with a request in them, whose answer shows that the server has all of them.
+fn send_and_wait(client: &mut Client, request: &Packet, bytes: &[u8]) {
+    client.tls_stream().sock.write_all(bytes).unwrap();
+    assert_eq!(Message::parse(&client.recv()).id(), request.id());
+}
+
+/// SEC-12: of a stranger's record that is not whole as much waits as the longest request needs, and
+/// not one byte more, so that few addresses cannot use up what all strangers may hold; with an
+/// allocation a record is as long as records are.
+#[test]
+fn without_an_allocation_records_are_short() {
+    const LONGEST: usize = 4096 + 29;
+    let server = TestServer::start();
+    let request = |len: usize| Packet::binding().attr(0x8FFF, &vec![7; len - 24]);
+    for (index, version) in VERSIONS.into_iter().enumerate() {
+        let connect = || {
+            let config = with_versions(&[version]);
+            Client::tls_over(tls::connect(&config, connect_to(server.tls())).unwrap())
+        };
+        let mut client = connect();
+        let (first, longest) = (Packet::binding(), request(4096));
+        let mut bytes = record(&mut client, first.bytes());
+        let len = bytes.len();
+        bytes.extend(record(&mut client, longest.bytes()));
+        assert!(bytes.len() - len <= LONGEST);
+        let (last, most) = bytes.split_last().unwrap();
+        send_and_wait(&mut client, &first, most);
+        send_and_wait(&mut client, &longest, &[*last]);
+
+        let mut client = connect();
+        let mut bytes = record(&mut client, first.bytes());
+        let len = bytes.len();
+        bytes.extend(b"\x17\x03\x03\x40\x00");
+        bytes.resize(len + LONGEST, 7);
+        send_and_wait(&mut client, &first, &bytes);
+        let sock = &mut client.tls_stream().sock;
+        sock.set_nonblocking(true).unwrap();
+        let read = sock.peek(&mut [0]);
+        assert!(read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        sock.set_nonblocking(false).unwrap();
+        sock.write_all(&[7]).unwrap();
+        let _ = sock.read_to_end(&mut Vec::new());
+        eventually("the count", || {
+            ended(&server, "frame_too_long") == (index + 1) as f64
+        });
+
+        let mut client = connect();
+        client.allocate();
+        let many = [4096; 4].map(request);
+        let plain: Vec<u8> = many.iter().flat_map(|it| it.bytes().to_vec()).collect();
+        let mut bytes = record(&mut client, first.bytes());
+        bytes.extend(record(&mut client, &plain));
+        assert!(bytes.len() > 1 << 14);
+        let (most, last) = bytes.split_at(10_000);
+        send_and_wait(&mut client, &first, most);
+        client.tls_stream().sock.write_all(last).unwrap();
+        for request in &many {
+            assert_eq!(Message::parse(&client.recv()).id(), request.id());
+        }
+    }
+}

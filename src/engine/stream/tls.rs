@@ -19,10 +19,15 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::budget::{Budget, Claim};
 use super::held::{Full, Held};
+use super::input::STRANGER_FRAME_MAX;
 
 /// Bytes of the longest record (RFC 5246 §6.2.3), of which one may wait for its end. A handshake
 /// message of a client is no longer: certificates are not asked for.
 const INCOMING_MAX: usize = 5 + (1 << 14) + 2048;
+
+/// Likewise after the handshake, without an allocation: the longest frame that is taken then, and what
+/// a record adds to it (in TLS 1.2 an explicit nonce, RFC 5288 §3, and the tag).
+const STRANGER_INCOMING_MAX: usize = HEADER + 8 + STRANGER_FRAME_MAX + 16;
 
 /// Bytes that may wait for the kernel: the handshake's, with the certificates, or one batch.
 const OUTGOING_MAX: usize = 64 * 1024;
@@ -60,6 +65,8 @@ impl Default for Workbench {
 pub(super) enum TlsError {
     /// rustls says so.
     Session(Error),
+    /// A record without an allocation is longer than the frames are that come then.
+    TooLong,
     /// There is no memory.
     Memory,
 }
@@ -171,14 +178,14 @@ impl Tls {
             if self.incoming.is_empty() {
                 let (progress, used) = self.session.open(bytes, plain, claim)?;
                 if progress == Progress::Open && used < bytes.len() {
-                    self.incoming.extend(&bytes[used..], claim)?;
+                    self.hold(&bytes[used..], claim)?;
                 }
                 return Ok(progress);
             }
             // No more than the record lacks: what is behind it stays where it was read.
             let missing = missing(self.incoming.bytes()).min(bytes.len());
             let (part, rest) = bytes.split_at_mut(missing);
-            self.incoming.extend(part, claim)?;
+            self.hold(part, claim)?;
             let (progress, used) = self.session.open(self.incoming.bytes(), plain, claim)?;
             self.incoming.discard(used);
             if progress == Progress::Closed {
@@ -187,6 +194,20 @@ impl Tls {
             bytes = rest;
         }
         Ok(Progress::Open)
+    }
+
+    /// Keeps what of a record has arrived.
+    fn hold(&mut self, bytes: &[u8], claim: Claim) -> Result<(), TlsError> {
+        let is_short = claim == Claim::Stranger && !self.is_handshaking();
+        self.incoming.set_max(if is_short {
+            STRANGER_INCOMING_MAX
+        } else {
+            INCOMING_MAX
+        });
+        match self.incoming.extend(bytes, claim) {
+            Err(Full::Bound) if is_short => Err(TlsError::TooLong),
+            held => Ok(held?),
+        }
     }
 
     /// Whether something waits for the kernel.
