@@ -388,6 +388,22 @@ fn an_authority_may_leave_half_a_message_behind() {
     relay(&mut Client::tls(&server));
 }
 
+/// ACME-06: a request in the flight that ends the handshake is not looked at.
+#[test]
+fn an_authority_gets_nothing_else() {
+    let server = server_for_authorities();
+    let (session, mut sock) = authority_at(&server);
+    let request = Packet::binding();
+    let flight = with_record(session, ContentType::ApplicationData, request.bytes());
+    sock.write_all(&flight).unwrap();
+    let mut rest = Vec::new();
+    sock.read_to_end(&mut rest).unwrap();
+    assert_eq!((rest.len(), rest[0]), (24, 23), "a close_notify alone");
+    eventually("the count", || ended(&server, "client") == 1.0);
+    let requests = "turnstone_requests_total{method=\"Binding\"}";
+    assert_eq!(count(&server, requests), 0.0);
+}
+
 /// TLS-01: whichever worker a client comes back to.
 #[test]
 fn sessions_are_resumed_across_workers() {

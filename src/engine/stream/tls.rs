@@ -328,6 +328,7 @@ impl Session {
             match progress {
                 // The handshake was all that it wanted, and nothing else is for it.
                 Some(_) if self.has_been_looked_at() => {
+                    plain.clear();
                     self.close(&mut bytes[used..], claim);
                     return Ok((Progress::Closed, used));
                 }
