@@ -497,7 +497,7 @@ fn what_listeners_take_is_exchanged() {
 /// their own address.
 #[test]
 fn half_open_handshakes_keep_nobody_out() {
-    let server = TestServer::start();
+    let server = TestServer::with(|setup| setup.stream.first_message_s = 60);
     let mut hello = Vec::new();
     let mut session = tls::session(&with_versions(&VERSIONS));
     session.write_tls(&mut hello).unwrap();
@@ -525,7 +525,11 @@ fn half_open_handshakes_keep_nobody_out() {
     slow.write_all(&hello[hello.len() / 2..]).unwrap();
     slow.set_read_timeout(Some(DEADLINE)).unwrap();
     slow.read_exact(&mut [0; 100]).unwrap();
-    assert!(ended(&server, "half_open_limit") <= 1000.0);
+    // All but the two hundred that there may be.
+    eventually("the end of the crowd", || {
+        let limits = ["address_limit", "connection_limit", "half_open_limit"];
+        limits.map(|limit| ended(&server, limit)).iter().sum::<f64>() >= 800.0
+    });
     drop(crowd);
 }
 
