@@ -528,7 +528,11 @@ fn half_open_handshakes_keep_nobody_out() {
     // All but the two hundred that there may be.
     eventually("the end of the crowd", || {
         let limits = ["address_limit", "connection_limit", "half_open_limit"];
-        limits.map(|limit| ended(&server, limit)).iter().sum::<f64>() >= 800.0
+        limits
+            .map(|limit| ended(&server, limit))
+            .iter()
+            .sum::<f64>()
+            >= 800.0
     });
     drop(crowd);
 }

@@ -37,6 +37,11 @@ impl Held {
         self.max = max;
     }
 
+    /// Whether the memory of all connections has so much more just now.
+    pub(super) fn has_room(&self, more: usize, claim: Claim) -> bool {
+        self.share.has_room(more, claim)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -251,16 +251,21 @@ impl Tls {
         }
         let workbench = Rc::clone(&self.workbench.0);
         let mut records = workbench.borrow_mut();
-        let (taken, len) = self
-            .session
-            .seal(self.incoming.bytes(), frames, &mut records)?;
+        // Records cannot be dropped any more. Many are made where data may have the memory that they
+        // take if the kernel does not; otherwise one, which is like the rest of a frame that was begun.
+        let has_room = self.session.outgoing.has_room(BATCH, Claim::Data);
+        let most = if has_room { usize::MAX } else { 1 };
+        let incoming = self.incoming.bytes();
+        let (taken, len) = self.session.seal(incoming, frames, most, &mut records)?;
         let sent = match output.try_write(&records[..len]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             result => result?,
         };
         if sent < len {
             let held = &records[sent..len];
-            let kept = self.session.outgoing.extend(held, Claim::Control);
+            let outgoing = &mut self.session.outgoing;
+            let kept = outgoing.extend(held, Claim::Data);
+            let kept = kept.or_else(|_| outgoing.extend(held, Claim::Control));
             kept.map_err(|_| io::ErrorKind::OutOfMemory)?;
         }
         Ok(taken)
@@ -356,12 +361,13 @@ impl Session {
         }
     }
 
-    /// Makes records of frames. `incoming` is what of a record has arrived, and is not changed.
+    /// Makes records of frames, `most` at most. `incoming` is what of a record has arrived, and is not changed.
     /// Returns the bytes of frames that became records, and those of the records.
     fn seal(
         &mut self,
         incoming: &mut [u8],
         frames: &[IoSlice<'_>],
+        most: usize,
         records: &mut [u8],
     ) -> io::Result<(usize, usize)> {
         let (mut taken, mut len) = (0, 0);
@@ -374,7 +380,8 @@ impl Session {
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    for part in frames.iter().flat_map(|frame| frame.chunks(RECORD_MAX)) {
+                    let parts = frames.iter().flat_map(|frame| frame.chunks(RECORD_MAX));
+                    for part in parts.take(most) {
                         match traffic.encrypt(part, &mut records[len..]) {
                             Ok(written) => (taken, len) = (taken + part.len(), len + written),
                             Err(EncryptError::InsufficientSize(_)) if len > 0 => break,
