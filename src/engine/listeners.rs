@@ -114,6 +114,7 @@ fn put<T>(all: &mut Vec<Option<T>>, place: usize, it: T) {
 /// Serves whoever comes.
 pub(super) fn open(worker: &Rc<RefCell<Worker>>, places: &Places) {
     let mut borrowed = worker.borrow_mut();
+    let tasks = borrowed.tasks.clone();
     for &place in &places.udp {
         borrowed.doors.set_open(place, true);
     }
@@ -124,7 +125,7 @@ pub(super) fn open(worker: &Rc<RefCell<Worker>>, places: &Places) {
         *door = match door.take() {
             Some(TcpDoor::Bound(listener)) => {
                 let accepting = stream::accept(Rc::clone(worker), listener, place);
-                Some(TcpDoor::Accepting(tokio::task::spawn_local(accepting)))
+                Some(TcpDoor::Accepting(tasks.start(accepting)))
             }
             other => other,
         };

@@ -16,6 +16,7 @@ mod record;
 mod relay;
 mod settings;
 mod stream;
+mod tasks;
 pub mod udp;
 mod worker;
 

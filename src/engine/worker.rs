@@ -26,6 +26,7 @@ use super::notices::NoticeSink;
 use super::record::{AllocationDetail, AllocationRecord};
 use super::relay::{self, Outbox, RelaySockets};
 use super::stream::{Admission, Budget, Priority, StreamSettings, Streams};
+use super::tasks::Tasks;
 use super::udp::sys::{
     self, Batch, Datagram, EpollSet, Events, HeaderFields, SendQueue, WatchedSet,
 };
@@ -70,6 +71,7 @@ pub(super) struct Worker {
     to_stream: Vec<(usize, Range<usize>)>,
     pub(super) streams: Streams,
     pub(super) log: EventLog,
+    pub(super) tasks: Tasks,
     notices: Option<NoticeSink>,
     traffic: Traffic,
     tick_delays: TickDelays,
@@ -109,7 +111,7 @@ pub(super) struct Parts {
 /// Runs a worker until it is told to stop.
 ///
 /// # Errors
-/// If the runtime or the epoll set fails, which leaves the worker useless.
+/// If the runtime or the epoll set fails, or a task panics, which leaves the worker useless.
 pub(super) fn run(parts: Parts) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -130,6 +132,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
     let places = parts.listeners.places();
     doors.prepare(&set, parts.listeners)?;
     let set = Rc::new(WatchedSet::new(set)?);
+    let tasks = Tasks::default();
     let worker = Rc::new(RefCell::new(Worker {
         index: parts.index,
         server: parts.server,
@@ -144,6 +147,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         to_stream: Vec::with_capacity(BATCH_SLOTS),
         streams: Streams::new(parts.stream, parts.admission, parts.budget),
         log: EventLog::new(parts.index),
+        tasks: tasks.clone(),
         notices: parts.notices,
         traffic: Traffic::default(),
         tick_delays: TickDelays::default(),
@@ -154,6 +158,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         result = receive_datagrams(&worker, &set) => result,
         () = keep_time(&worker, &heartbeat) => Ok(()),
         () = control::obey(&worker, commands) => Ok(()),
+        () = tasks.panicked() => Err(io::Error::other("the task of a connection panicked")),
         _ = stop.wait_for(|stop| *stop) => {
             worker.borrow_mut().shut_down();
             Ok(())

@@ -160,7 +160,7 @@ metrics! {
             out.number(&["memory"], it.total.host.tcp_memory_bytes)
         };
     Counter "turnstone_tls_handshakes_total" ["version", "kind"]
-        "TLS handshakes that succeeded; the others are connections ended for tls_handshake"
+        "TLS handshakes that succeeded"
         => |it, out| {
             let mut pairs = TLS_HANDSHAKES.iter().zip(&it.total.host.tls_handshakes);
             pairs.try_for_each(|((version, kind), &number)| out.number(&[version, kind], number))

@@ -41,10 +41,11 @@ impl Challenges {
         self.0.store(Arc::default());
     }
 
-    /// Whether a client is an authority that looks.
+    /// Whether a client is an authority that looks: it offers its protocol and no other. Who offers
+    /// others besides may agree on one of those, and is a client like any other.
     pub(super) fn is_asked(client: &ClientHello<'_>) -> bool {
-        let mut offered = client.alpn().into_iter().flatten();
-        offered.any(|protocol| protocol == ALPN_ACME)
+        let offered = client.alpn().into_iter().flatten();
+        offered.eq([ALPN_ACME])
     }
 
     /// What such a client gets, if anything.

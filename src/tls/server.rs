@@ -298,6 +298,9 @@ mod tests {
             (client_gets, protocol.as_deref()),
             (der(&pair), Some(ALPN_TURN))
         );
+        // Who offers more than an authority does is none.
+        let both = ask(&[ALPN_TURN, ALPN_ACME], "turn.example.org").unwrap();
+        assert_eq!(both, (der(&pair), Some(ALPN_TURN.to_vec())));
         challenges.clear();
         assert!(choose("turn.example.org").is_none());
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::harness::attribute as a;
+use crate::harness::tls;
 use crate::harness::{
     Client, DEADLINE, Message, Packet, Peer, Process, Received, TestServer, eventually, method,
     own_ipv4,
@@ -313,12 +314,17 @@ fn without_an_allocation_requests_are_short() {
     client.assert_alive();
 }
 
-/// A client on TCP that does not read, with little memory in the kernel.
-fn slow_client(server: SocketAddr) -> Client {
+/// A connection with little memory in the kernel.
+fn slow_stream(server: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&server.into()).unwrap();
-    Client::tcp_over(socket.into())
+    socket.into()
+}
+
+/// A client on TCP that does not read.
+fn slow_client(server: SocketAddr) -> Client {
+    Client::tcp_over(slow_stream(server))
 }
 
 /// Sends datagrams to a client that does not read, as fast as the server takes them: another client
@@ -379,6 +385,45 @@ fn the_memory_of_all_queues_is_limited() {
         assert!(held < 4096 * 1304, "{held} bytes in round {round}");
         drop(slow);
         eventually("the end of the allocation", || server.live_ports() == 1);
+    }
+}
+
+/// SEC-12, STREAM-03: where others have used up what data may have, a slow client on TLS loses frames
+/// and not its connection, however many came at once.
+#[test]
+fn without_memory_tls_loses_frames() {
+    let server = TestServer::with(|setup| {
+        setup.stream.send_queue_bytes = 16 << 20;
+        // The part that data cannot have is less than what is written at a time.
+        setup.stream.queues_total_bytes = 128 << 10;
+    });
+    let peer = Peer::new();
+    let mut quick = Client::udp(&server);
+    let at_quick = quick.allocate();
+    let stream = slow_stream(server.tls());
+    let mut slow = Client::tls_over(tls::connect_default(stream));
+    let relayed = slow.allocate();
+    slow.bind(0x4000, peer.address());
+    let mut other = slow_client(server.tcp());
+    let at_other = other.allocate();
+    other.bind(0x4000, peer.address());
+    flood(&peer, at_other, &mut quick, at_quick);
+    for _ in 0..4 {
+        for _ in 0..300 {
+            peer.send(&[7; 2000], relayed);
+        }
+        let refresh = slow.signed(Packet::request(method::REFRESH));
+        slow.send(refresh.bytes());
+        loop {
+            match slow.next() {
+                Received::Channel { data, .. } => assert_eq!(data, [7; 2000]),
+                Received::Message(reply) => {
+                    assert_eq!((reply.id(), reply.code()), (refresh.id(), 0));
+                    break;
+                }
+                Received::Data { .. } => panic!("a Data indication in spite of the channel"),
+            }
+        }
     }
 }
 

@@ -78,6 +78,7 @@ fn is_foreign(hello: &[u8], ours: &[Vec<u8>]) -> bool {
 #[cfg(test)]
 mod tests {
     use rustls::crypto::aws_lc_rs;
+    use rustls::server::ResolvesServerCertUsingSni;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::*;
@@ -155,5 +156,33 @@ mod tests {
             }));
         }
         assert!(!is_for_web(b"\x16\x03\x01\x00\x04none", &web, None));
+    }
+
+    /// WEB-01, ACME-06: an authority looks at this server where it shows challenges, whatever the name,
+    /// and otherwise at the web server.
+    #[test]
+    fn authorities_get_who_shows_challenges() {
+        let web = Web {
+            https: Some("127.0.0.1:8443".parse().unwrap()),
+            names: vec!["www.example.org".to_owned()],
+            ..Web::default()
+        };
+        let shows = |acme: &[&[u8]]| {
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let mut config = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+            let protocols = TURN.iter().chain(acme);
+            config.alpn_protocols = protocols.map(|it| it.to_vec()).collect();
+            TlsConfigs::new(Arc::new(config))
+        };
+        let (with, without) = (shows(&[b"acme-tls/1"]), shows(&[]));
+        for name in ["turn.example.org", "www.example.org"] {
+            let hello = hello_to(name, &[b"acme-tls/1"]);
+            let is = |configs| is_for_web(&hello, &web, configs);
+            assert!(!is(Some(&with)) && is(Some(&without)) && is(None), "{name}");
+        }
     }
 }

@@ -83,6 +83,12 @@ impl Share {
         taken
     }
 
+    /// Whether the budget has so much more just now. Others may take it meanwhile.
+    pub(super) fn has_room(&self, more: usize, claim: Claim) -> bool {
+        let used = self.budget.used.load(Ordering::Relaxed);
+        used.saturating_add(more) <= self.budget.max_for(claim)
+    }
+
     /// Gives everything back.
     pub(super) fn clear(&mut self) {
         if self.bytes > 0 {
@@ -114,6 +120,7 @@ mod tests {
             let budget = Budget::new(1024);
             let mut one = Share::new(budget.clone());
             let mut other = Share::new(budget.clone());
+            assert!(one.has_room(max, claim) && !one.has_room(max + 1, claim));
             assert!(one.grow(200, claim) && other.grow(max - 200, claim));
             assert!(!one.grow(201, claim) && one.grow(200, claim) && one.bytes() == 200);
             other.clear();

@@ -252,6 +252,7 @@ impl Connection {
     fn tls_failed(&self, error: TlsError, in_handshake: bool) -> Then {
         match error {
             TlsError::Memory => Then::Ended(Ending::MemoryLimit),
+            TlsError::TooLong => Then::Ended(Ending::FrameTooLong),
             TlsError::Session(error) if in_handshake => {
                 Then::HandshakeFailed(HandshakeFailure(error))
             }

@@ -40,7 +40,7 @@ endings! {
     MemoryLimit, "memory_limit", "limits.tcp_queues_total_bytes reached";
     NoFirstMessage, "no_first_message", "no valid message within limits.tcp_first_message_s";
     NoAllocation, "no_allocation", "no allocation for limits.tcp_idle_s";
-    FrameTooLong, "frame_too_long", "a frame without an allocation that is longer than requests are";
+    FrameTooLong, "frame_too_long", "a frame or TLS record without an allocation that is longer than requests are";
     NotTurn, "not_turn", "neither STUN nor ChannelData on the stream";
     NotTls, "not_tls", "no TLS, where listen.strict takes nothing else";
     HelloTooLong, "hello_too_long", "a TLS ClientHello that is longer than they are";

@@ -32,6 +32,16 @@ impl Held {
         }
     }
 
+    /// From here on it may have so many bytes. What is beyond stays.
+    pub(super) const fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// Whether the memory of all connections has so much more just now.
+    pub(super) fn has_room(&self, more: usize, claim: Claim) -> bool {
+        self.share.has_room(more, claim)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -98,6 +108,8 @@ mod tests {
         held.discard(599);
         assert_eq!(held.bytes(), [1]);
         assert_eq!(other.extend(&[2; 1], Claim::Control), Err(Full::Budget));
+        held.set_max(1);
+        assert_eq!(held.extend(&[1; 1], Claim::Control), Err(Full::Bound));
         held.discard(1);
         assert!(held.is_empty() && held.bytes.capacity() == 0);
         assert_eq!(other.extend(&[2; 1], Claim::Control), Ok(()));

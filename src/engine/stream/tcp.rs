@@ -100,8 +100,9 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr, lis
         streams.connections.insert(connection)
     };
     let turns = Rc::clone(&worker.borrow().streams.turns);
+    let tasks = worker.borrow().tasks.clone();
     let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
+    tasks.start(async move {
         match serve(&worker, &mut input, &output, &notice, link, &turns).await {
             Ok(handover) => web::pass_on(&worker, link, handover, input, output).await,
             Err(ending) => worker.borrow_mut().disconnect(link, ending),

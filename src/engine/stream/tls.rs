@@ -19,10 +19,15 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::budget::{Budget, Claim};
 use super::held::{Full, Held};
+use super::input::STRANGER_FRAME_MAX;
 
 /// Bytes of the longest record (RFC 5246 §6.2.3), of which one may wait for its end. A handshake
 /// message of a client is no longer: certificates are not asked for.
 const INCOMING_MAX: usize = 5 + (1 << 14) + 2048;
+
+/// Likewise after the handshake, without an allocation: the longest frame that is taken then, and what
+/// a record adds to it (in TLS 1.2 an explicit nonce, RFC 5288 §3, and the tag).
+const STRANGER_INCOMING_MAX: usize = HEADER + 8 + STRANGER_FRAME_MAX + 16;
 
 /// Bytes that may wait for the kernel: the handshake's, with the certificates, or one batch.
 const OUTGOING_MAX: usize = 64 * 1024;
@@ -60,6 +65,8 @@ impl Default for Workbench {
 pub(super) enum TlsError {
     /// rustls says so.
     Session(Error),
+    /// A record without an allocation is longer than the frames are that come then.
+    TooLong,
     /// There is no memory.
     Memory,
 }
@@ -95,8 +102,9 @@ struct Session {
     rustls: UnbufferedServerConnection,
     /// What the kernel has not taken.
     outgoing: Held,
-    /// What was to be decrypted next is lost, and rustls is not to be asked again.
-    has_failed: bool,
+    /// What was to be decrypted next is not kept, and rustls is not to be asked again: it may have
+    /// noted where a message begins that has not arrived completely.
+    is_over: bool,
 }
 
 impl fmt::Debug for Tls {
@@ -120,7 +128,7 @@ impl Tls {
             session: Session {
                 rustls: rustls.map_err(TlsError::Session)?,
                 outgoing: Held::new(OUTGOING_MAX, budget.clone()),
-                has_failed: false,
+                is_over: false,
             },
             incoming: Held::new(INCOMING_MAX, budget.clone()),
             workbench: workbench.clone(),
@@ -156,7 +164,7 @@ impl Tls {
         claim: Claim,
     ) -> Result<Progress, TlsError> {
         let received = self.open(bytes, plain, claim);
-        self.session.has_failed |= received.is_err();
+        self.session.is_over |= received.is_err();
         received
     }
 
@@ -170,14 +178,14 @@ impl Tls {
             if self.incoming.is_empty() {
                 let (progress, used) = self.session.open(bytes, plain, claim)?;
                 if progress == Progress::Open && used < bytes.len() {
-                    self.incoming.extend(&bytes[used..], claim)?;
+                    self.hold(&bytes[used..], claim)?;
                 }
                 return Ok(progress);
             }
             // No more than the record lacks: what is behind it stays where it was read.
             let missing = missing(self.incoming.bytes()).min(bytes.len());
             let (part, rest) = bytes.split_at_mut(missing);
-            self.incoming.extend(part, claim)?;
+            self.hold(part, claim)?;
             let (progress, used) = self.session.open(self.incoming.bytes(), plain, claim)?;
             self.incoming.discard(used);
             if progress == Progress::Closed {
@@ -186,6 +194,20 @@ impl Tls {
             bytes = rest;
         }
         Ok(Progress::Open)
+    }
+
+    /// Keeps what of a record has arrived.
+    fn hold(&mut self, bytes: &[u8], claim: Claim) -> Result<(), TlsError> {
+        let is_short = claim == Claim::Stranger && !self.is_handshaking();
+        self.incoming.set_max(if is_short {
+            STRANGER_INCOMING_MAX
+        } else {
+            INCOMING_MAX
+        });
+        match self.incoming.extend(bytes, claim) {
+            Err(Full::Bound) if is_short => Err(TlsError::TooLong),
+            held => Ok(held?),
+        }
     }
 
     /// Whether something waits for the kernel.
@@ -224,21 +246,26 @@ impl Tls {
         if !self.flush(output)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        if self.session.has_failed {
+        if self.session.is_over {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let workbench = Rc::clone(&self.workbench.0);
         let mut records = workbench.borrow_mut();
-        let (taken, len) = self
-            .session
-            .seal(self.incoming.bytes(), frames, &mut records)?;
+        // Records cannot be dropped any more. Many are made where data may have the memory that they
+        // take if the kernel does not; otherwise one, which is like the rest of a frame that was begun.
+        let has_room = self.session.outgoing.has_room(BATCH, Claim::Data);
+        let most = if has_room { usize::MAX } else { 1 };
+        let incoming = self.incoming.bytes();
+        let (taken, len) = self.session.seal(incoming, frames, most, &mut records)?;
         let sent = match output.try_write(&records[..len]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             result => result?,
         };
         if sent < len {
             let held = &records[sent..len];
-            let kept = self.session.outgoing.extend(held, Claim::Control);
+            let outgoing = &mut self.session.outgoing;
+            let kept = outgoing.extend(held, Claim::Data);
+            let kept = kept.or_else(|_| outgoing.extend(held, Claim::Control));
             kept.map_err(|_| io::ErrorKind::OutOfMemory)?;
         }
         Ok(taken)
@@ -246,10 +273,9 @@ impl Tls {
 
     /// Says that no more will come, as far as the kernel takes it: nobody waits for it.
     pub(super) fn close(&mut self, output: &OwnedWriteHalf) {
-        if !self.session.has_failed && !self.is_handshaking() {
-            let mut alert = [0; ALERT_MAX];
-            let len = self.session.close(self.incoming.bytes(), &mut alert);
-            let _ = self.session.outgoing.extend(&alert[..len], Claim::Control);
+        if !self.session.is_over && !self.is_handshaking() {
+            let incoming = self.incoming.bytes();
+            self.session.close(incoming, Claim::Control);
         }
         let _ = self.flush(output);
     }
@@ -306,7 +332,11 @@ impl Session {
             used += discard;
             match progress {
                 // The handshake was all that it wanted, and nothing else is for it.
-                Some(_) if self.has_been_looked_at() => return Ok((Progress::Closed, used)),
+                Some(_) if self.has_been_looked_at() => {
+                    plain.clear();
+                    self.close(&mut bytes[used..], claim);
+                    return Ok((Progress::Closed, used));
+                }
                 Some(progress) => return Ok((progress, used)),
                 None => {}
             }
@@ -331,12 +361,13 @@ impl Session {
         }
     }
 
-    /// Makes records of frames. `incoming` is what of a record has arrived, and is not changed.
+    /// Makes records of frames, `most` at most. `incoming` is what of a record has arrived, and is not changed.
     /// Returns the bytes of frames that became records, and those of the records.
     fn seal(
         &mut self,
         incoming: &mut [u8],
         frames: &[IoSlice<'_>],
+        most: usize,
         records: &mut [u8],
     ) -> io::Result<(usize, usize)> {
         let (mut taken, mut len) = (0, 0);
@@ -349,7 +380,8 @@ impl Session {
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    for part in frames.iter().flat_map(|frame| frame.chunks(RECORD_MAX)) {
+                    let parts = frames.iter().flat_map(|frame| frame.chunks(RECORD_MAX));
+                    for part in parts.take(most) {
                         match traffic.encrypt(part, &mut records[len..]) {
                             Ok(written) => (taken, len) = (taken + part.len(), len + written),
                             Err(EncryptError::InsufficientSize(_)) if len > 0 => break,
@@ -363,16 +395,19 @@ impl Session {
         }
     }
 
-    /// Makes the alert that says that no more will come. Returns its bytes.
-    fn close(&mut self, incoming: &mut [u8], alert: &mut [u8]) -> usize {
+    /// Takes the alert that says that no more will come. `incoming` is what of a record has arrived.
+    fn close(&mut self, incoming: &mut [u8], claim: Claim) {
+        self.is_over = true;
         // What it has been told before comes first: that the other side has closed, and once.
         for _ in 0..2 {
             let state = self.rustls.process_tls_records(incoming).state;
             if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-                return traffic.queue_close_notify(alert).unwrap_or(0);
+                let mut alert = [0; ALERT_MAX];
+                let len = traffic.queue_close_notify(&mut alert).unwrap_or(0);
+                let _ = self.outgoing.extend(&alert[..len], claim);
+                return;
             }
         }
-        0
     }
 }
 

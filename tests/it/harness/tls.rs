@@ -20,6 +20,7 @@ pub(crate) const NAME: &str = "turn.example.org";
 
 pub(crate) const TURN: &[u8] = b"stun.turn";
 pub(crate) const NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
+pub(crate) const ACME: &[u8] = b"acme-tls/1";
 
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
