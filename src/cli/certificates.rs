@@ -35,7 +35,7 @@ impl Tls {
     /// If the system has no random numbers.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         let certificates = Arc::new(Certificates::new(config.tls.pairs.clone()));
-        let config = server_config(&certificates)?;
+        let config = server_config(&certificates, config.tls.acme.answers_by_tls())?;
         Ok(Self {
             certificates,
             config,

@@ -166,6 +166,11 @@ pub struct Acme {
 }
 
 impl Acme {
+    /// Whether the authority is answered by TLS.
+    pub fn answers_by_tls(&self) -> bool {
+        !self.domains.is_empty() && self.challenge == AcmeChallenge::TlsAlpn01
+    }
+
     /// Where the authority is answered by HTTP, if it looks by that.
     pub fn http_listener(&self) -> Option<SocketAddr> {
         let is_needed = !self.domains.is_empty() && self.challenge == AcmeChallenge::Http01;

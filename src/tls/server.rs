@@ -35,9 +35,14 @@ impl std::error::Error for ConfigError {}
 /// data. Sessions are resumed by tickets alone, so that there is no table of them to fill, and by
 /// whichever worker the client meets.
 ///
+/// With `challenges` it answers an authority that looks whether a name leads here (RFC 8737).
+///
 /// # Errors
 /// If the system has no random numbers.
-pub fn server_config(certificates: &Arc<Certificates>) -> Result<Arc<ServerConfig>, ConfigError> {
+pub fn server_config(
+    certificates: &Arc<Certificates>,
+    challenges: bool,
+) -> Result<Arc<ServerConfig>, ConfigError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(certificates) as _;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -45,9 +50,11 @@ pub fn server_config(certificates: &Arc<Certificates>) -> Result<Arc<ServerConfi
         .map_err(ConfigError)?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
-    // An authority offers its protocol alone, and gets a certificate while it is asked to look.
-    let protocols = [ALPN_TURN, ALPN_NAT_DISCOVERY, ALPN_ACME];
-    config.alpn_protocols = protocols.map(<[u8]>::to_vec).to_vec();
+    // An authority offers its protocol alone, and gets a certificate while it is asked to look. Who has
+    // not asked it leaves it to the web server behind the port.
+    let acme = challenges.then_some(ALPN_ACME);
+    let protocols = [ALPN_TURN, ALPN_NAT_DISCOVERY].into_iter().chain(acme);
+    config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // Off as the library has them, which is not ours to rely on: what a client sends early could be
@@ -137,7 +144,7 @@ mod tests {
         let authority = Authority::new();
         let made = authority.issue_of(&rcgen::PKCS_RSA_SHA256, &["turn.example.org"], -1, 90);
         let certificates = Arc::new(Certificates::new(vec![made.pair()]));
-        let config = server_config(&certificates).unwrap();
+        let config = server_config(&certificates, true).unwrap();
         let suite = aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
         let only = CryptoProvider {
             cipher_suites: vec![suite],
@@ -167,7 +174,7 @@ mod tests {
         ]
         .map(|names| authority.issue(names).pair());
         let certificates = Arc::new(Certificates::new(issued.to_vec()));
-        let config = server_config(&certificates).unwrap();
+        let config = server_config(&certificates, true).unwrap();
         let client = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
         for (name, index) in [
             ("first.example.org", 0),
@@ -197,7 +204,7 @@ mod tests {
             Arc::clone(&ecdsa),
             Arc::clone(&rsa),
         ]));
-        let config = server_config(&certificates).unwrap();
+        let config = server_config(&certificates, true).unwrap();
         let all = aws_lc_rs::default_provider();
         let mut rsa_only = all.clone();
         let mapping = rsa_only.signature_verification_algorithms.mapping;
@@ -222,7 +229,7 @@ mod tests {
         let authority = Authority::new();
         let [old, new] = [0, 1].map(|_| authority.issue(&["turn.example.org"]).pair());
         let certificates = Arc::new(Certificates::new(vec![Arc::clone(&old)]));
-        let config = server_config(&certificates).unwrap();
+        let config = server_config(&certificates, true).unwrap();
         let client_config = Arc::new(client_of(&authority, aws_lc_rs::default_provider()));
         let (mut client, mut server) = meet(&client_config, &config, "turn.example.org").unwrap();
         assert_eq!(shown(&client), der(&old));
@@ -248,7 +255,7 @@ mod tests {
     fn our_protocols_are_told_back() {
         let authority = Authority::new();
         let pair = authority.issue(&["turn.example.org"]).pair();
-        let config = server_config(&Arc::new(Certificates::new(vec![pair]))).unwrap();
+        let config = server_config(&Arc::new(Certificates::new(vec![pair])), true).unwrap();
         let ask = |offered: &[&[u8]]| {
             let mut client = client_of(&authority, aws_lc_rs::default_provider());
             client.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
@@ -269,7 +276,7 @@ mod tests {
         let authority = Authority::new();
         let pair = authority.issue(&["turn.example.org"]).pair();
         let certificates = Arc::new(Certificates::new(vec![Arc::clone(&pair)]));
-        let config = server_config(&certificates).unwrap();
+        let config = server_config(&certificates, true).unwrap();
         let ask = |offered: &[&[u8]], name: &str| {
             let mut client = client_of(&authority, aws_lc_rs::default_provider());
             client.alpn_protocols = offered.iter().map(|it| it.to_vec()).collect();
@@ -310,7 +317,7 @@ mod tests {
     fn sessions_are_resumed() {
         let authority = Authority::new();
         let pair = authority.issue(&["turn.example.org"]).pair();
-        let config = server_config(&Arc::new(Certificates::new(vec![pair]))).unwrap();
+        let config = server_config(&Arc::new(Certificates::new(vec![pair])), true).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(authority.der()).unwrap();
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -323,5 +330,16 @@ mod tests {
         }
         assert_eq!(config.max_early_data_size, 0);
         assert!(!config.send_half_rtt_data);
+    }
+
+    /// ACME-06: without ACME the protocol is not ours, and a web server behind the port can have it.
+    #[test]
+    fn authorities_are_answered_only_where_they_are_asked() {
+        let certificates = Arc::new(Certificates::new(vec![]));
+        let protocols = |challenges| {
+            let config = server_config(&certificates, challenges).unwrap();
+            config.alpn_protocols.contains(&ALPN_ACME.to_vec())
+        };
+        assert!(protocols(true) && !protocols(false));
     }
 }
