@@ -176,7 +176,7 @@ impl Acme {
             match self.attempt(&challenges).await {
                 Ok(new) => {
                     told.count_success();
-                    next = renewal_of(&new);
+                    next = schedule::after_success_unix_s(renewal_of(&new), now_unix_s());
                     self.tell_success(&new, next);
                     told.update(|state| {
                         state.expires_unix_s = Some(new.not_after_unix_s());
@@ -221,16 +221,34 @@ impl Acme {
             after: self.requests.take_after(),
             ..failure
         })?;
-        self.store.check(&pem).map_err(|what| {
-            let why = format!("the certificate that came {what}");
-            Failure::new(Stage::Ordered, why, "ask the authority")
-        })?;
+        self.judge(&pem, now_unix_s())?;
         self.store.keep_certificate(&pem).map_err(|error| {
             let file = self.file();
             let why = format!("cannot write {} ({error})", file.display());
             let remedy = "let the user of the server write there";
             Failure::new(Stage::Ordered, why, remedy)
         })
+    }
+
+    /// What has come is put in the place of a good certificate only if it is better than nothing for
+    /// longer than until the next order.
+    fn judge(&self, pem: &[u8], now_unix_s: u64) -> Result<(), Failure> {
+        let fail = |what: &str, remedy: &str| {
+            let why = format!("the certificate that came {what}");
+            Err(Failure::new(Stage::Ordered, why, remedy))
+        };
+        let of_clock = "look whether the clock of this server is right, or ask the authority";
+        match self.store.check(pem) {
+            Err(what) => fail(&what, "ask the authority"),
+            Ok(pair) if pair.not_after_unix_s() <= now_unix_s as i64 => {
+                fail("has expired by the clock of this server", of_clock)
+            }
+            Ok(pair) if renewal_of(&pair) <= now_unix_s => {
+                let what = "is due for renewal already by the clock of this server";
+                fail(what, of_clock)
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// When the next attempt is.
@@ -296,5 +314,42 @@ async fn sleep_until_unix_s(unix_s: u64) {
             return;
         }
         sleep(left.min(SLEEP_MAX)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::Authority;
+
+    fn acme(home: &tempfile::TempDir) -> Acme {
+        let settings = Settings {
+            directory: "http://127.0.0.1/dir".parse().unwrap(),
+            ..testing::settings()
+        };
+        let directory = Directory::open(home.path().join("acme"), None).unwrap();
+        Acme::new(settings, directory).unwrap()
+    }
+
+    /// ACME-04: it would be asked for again at once, and for ever.
+    #[test]
+    fn a_certificate_that_is_due_when_it_comes_is_a_failure() {
+        let home = tempfile::tempdir().unwrap();
+        let acme = acme(&home);
+        let made = Authority::new().issue(&["turn.example.org"]);
+        let pem = format!("{}{}", made.key, made.cert).into_bytes();
+        let pair = acme.store.check(&pem).unwrap();
+        let (due, end) = (renewal_of(&pair), pair.not_after_unix_s() as u64);
+        assert!(acme.judge(&pem, due - 1).is_ok());
+        for (now, why) in [
+            (due, "is due for renewal already"),
+            (end - 1, "is due for renewal already"),
+            (end, "has expired"),
+        ] {
+            let failure = acme.judge(&pem, now).unwrap_err();
+            assert!(failure.why.contains(why), "{failure}");
+            assert!(failure.remedy.contains("clock"), "{failure}");
+            assert_eq!(failure.stage, Stage::Ordered);
+        }
     }
 }

@@ -51,6 +51,12 @@ pub(super) fn delay(stage: Stage, failures: u32, asked: Option<Duration>, random
     wait + wait.mul_f64(0.25 * f64::from(random) / f64::from(u32::MAX))
 }
 
+/// When the next order is made after one that succeeded: not at once, even if the clock has jumped, or
+/// the authority makes certificates of minutes.
+pub(super) fn after_success_unix_s(renewal_unix_s: u64, now_unix_s: u64) -> u64 {
+    renewal_unix_s.max(now_unix_s.saturating_add(HOUR_S))
+}
+
 /// From when on one more attempt is permitted, after those at these times of Unix time.
 pub(super) fn permitted_unix_s(attempts_unix_s: &[u64]) -> u64 {
     let latest = attempts_unix_s.iter().rev().nth(ATTEMPTS_PER_HOUR - 1);
@@ -110,5 +116,15 @@ mod tests {
         assert_eq!(permitted_unix_s(&[100, 200, 300]), 3700);
         assert_eq!(permitted_unix_s(&[100, 200, 300, 400]), 3800);
         assert_eq!(permitted_unix_s(&[u64::MAX; 3]), u64::MAX);
+    }
+    /// ACME-04: whatever life the certificate has.
+    #[test]
+    fn success_makes_no_loop_of_orders() {
+        let now = 1_000_000;
+        let day = now + 86_400;
+        assert_eq!(after_success_unix_s(day, now), day);
+        for renewal in [0, now, now + 1] {
+            assert_eq!(after_success_unix_s(renewal, now), now + HOUR_S);
+        }
     }
 }
