@@ -201,10 +201,12 @@ impl Acme {
     /// At once if there is no certificate, as far as earlier attempts permit it.
     fn first_attempt_unix_s(&self, pair: Option<&Pair>) -> u64 {
         let due = pair.map_or(0, renewal_of);
-        let mut attempts = self.store.attempts();
-        // A clock that was wrong is no reason to wait for years.
-        attempts.retain(|at| *at <= now_unix_s());
-        due.max(schedule::permitted_unix_s(&attempts))
+        let attempts = self.store.attempts();
+        due.max(schedule::permitted_unix_s(
+            &attempts.unix_s,
+            attempts.not_before_unix_s,
+            now_unix_s(),
+        ))
     }
 
     async fn attempt(&self, challenges: &Challenges) -> Result<Arc<Pair>, Failure> {
@@ -258,6 +260,11 @@ impl Acme {
             self.last_stage = failure.stage;
         }
         self.failures = self.failures.saturating_add(1);
+        if let Some(asked) = failure.after {
+            let until = schedule::until_unix_s(asked, now_unix_s());
+            // What cannot be written is told of by the next attempt.
+            let _ = self.store.note_not_before(until);
+        }
         let random = getrandom::u32().expect("the system has random numbers");
         let delay = schedule::delay(failure.stage, self.failures, failure.after, random);
         now_unix_s().saturating_add(delay.as_secs())

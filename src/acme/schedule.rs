@@ -57,10 +57,26 @@ pub(super) fn after_success_unix_s(renewal_unix_s: u64, now_unix_s: u64) -> u64 
     renewal_unix_s.max(now_unix_s.saturating_add(HOUR_S))
 }
 
-/// From when on one more attempt is permitted, after those at these times of Unix time.
-pub(super) fn permitted_unix_s(attempts_unix_s: &[u64]) -> u64 {
-    let latest = attempts_unix_s.iter().rev().nth(ATTEMPTS_PER_HOUR - 1);
-    latest.map_or(0, |at| at.saturating_add(HOUR_S))
+/// From when on one more attempt is permitted, after those at these times of Unix time, and with an
+/// authority that wants to be left alone until then.
+pub(super) fn permitted_unix_s(
+    attempts_unix_s: &[u64],
+    not_before_unix_s: u64,
+    now_unix_s: u64,
+) -> u64 {
+    // A clock that was wrong is no reason to wait for years.
+    let past = attempts_unix_s.iter().filter(|at| **at <= now_unix_s);
+    let latest = past.rev().nth(ATTEMPTS_PER_HOUR - 1);
+    let permitted = latest.map_or(0, |at| at.saturating_add(HOUR_S));
+    match not_before_unix_s <= until_unix_s(ASKED_LONGEST, now_unix_s) {
+        true => permitted.max(not_before_unix_s),
+        false => permitted,
+    }
+}
+
+/// Until when an authority wants to be left alone that asks for so long.
+pub(super) fn until_unix_s(asked: Duration, now_unix_s: u64) -> u64 {
+    now_unix_s.saturating_add(asked.min(ASKED_LONGEST).as_secs())
 }
 
 #[cfg(test)]
@@ -111,12 +127,32 @@ mod tests {
     /// ACME-04: however often it is started again.
     #[test]
     fn restarts_do_not_make_more_attempts() {
-        assert_eq!(permitted_unix_s(&[]), 0);
-        assert_eq!(permitted_unix_s(&[100, 200]), 0);
-        assert_eq!(permitted_unix_s(&[100, 200, 300]), 3700);
-        assert_eq!(permitted_unix_s(&[100, 200, 300, 400]), 3800);
-        assert_eq!(permitted_unix_s(&[u64::MAX; 3]), u64::MAX);
+        let now = 1000;
+        let permitted = |attempts: &[u64]| permitted_unix_s(attempts, 0, now);
+        assert_eq!(permitted(&[]), 0);
+        assert_eq!(permitted(&[100, 200]), 0);
+        assert_eq!(permitted(&[100, 200, 300]), 3700);
+        assert_eq!(permitted(&[100, 200, 300, 400]), 3800);
+        assert_eq!(permitted(&[u64::MAX; 3]), 0, "the clock was wrong");
     }
+
+    /// ACME-04: what the authority wants outlives the process.
+    #[test]
+    fn restarts_heed_the_authority() {
+        let now = 1000;
+        assert_eq!(permitted_unix_s(&[], 8200, now), 8200);
+        assert_eq!(permitted_unix_s(&[100, 200, 300], 8200, now), 8200);
+        assert_eq!(permitted_unix_s(&[100, 200, 300], 900, now), 3700);
+        let longest = until_unix_s(Duration::MAX, now);
+        assert_eq!(longest, now + ASKED_LONGEST.as_secs());
+        assert_eq!(permitted_unix_s(&[], longest, now), longest);
+        assert_eq!(
+            permitted_unix_s(&[], longest + 1, now),
+            0,
+            "the clock was wrong"
+        );
+    }
+
     /// ACME-04: whatever life the certificate has.
     #[test]
     fn success_makes_no_loop_of_orders() {

@@ -39,11 +39,15 @@ pub(super) struct KeptAccount {
     pub(super) credentials: AccountCredentials,
 }
 
-/// When orders were made, the last ones.
+/// What earlier attempts leave to be heeded.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Attempts {
-    unix_s: Vec<u64>,
+pub(super) struct Attempts {
+    /// When the last accounts or orders were asked for.
+    pub(super) unix_s: Vec<u64>,
+    /// Until when the authority wants to be left alone.
+    #[serde(default)]
+    pub(super) not_before_unix_s: u64,
 }
 
 impl Store {
@@ -135,22 +139,41 @@ impl Store {
         self.check(pem).map(Arc::new).map_err(io::Error::other)
     }
 
-    /// When the last orders were made, in Unix seconds.
-    pub(super) fn attempts(&self) -> Vec<u64> {
+    /// Those of the last processes too.
+    pub(super) fn attempts(&self) -> Attempts {
         let read = self.directory.read(&self.attempts, FILE_LEN_MAX);
         // They bound orders, and are good for nothing else: one that is lost is one order more.
         let bytes = read.ok().flatten().unwrap_or_default();
-        let attempts: Attempts = serde_json::from_slice(&bytes).unwrap_or_default();
-        attempts.unix_s
+        serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
     /// Adds one.
     pub(super) fn note_attempt(&self, unix_s: u64) -> io::Result<()> {
         let mut attempts = self.attempts();
-        attempts.push(unix_s);
-        let surplus = attempts.len().saturating_sub(ATTEMPTS_PER_HOUR);
-        attempts.drain(..surplus);
-        let text = serde_json::to_vec(&Attempts { unix_s: attempts })?;
+        attempts.unix_s.push(unix_s);
+        let surplus = attempts.unix_s.len().saturating_sub(ATTEMPTS_PER_HOUR);
+        attempts.unix_s.drain(..surplus);
+        self.keep_attempts(&attempts)
+    }
+
+    /// Takes one back of which the authority knows nothing.
+    pub(super) fn forget_attempt(&self, unix_s: u64) -> io::Result<()> {
+        let mut attempts = self.attempts();
+        attempts.unix_s.retain(|at| *at != unix_s);
+        self.keep_attempts(&attempts)
+    }
+
+    /// Remembers until when the authority wants to be left alone.
+    pub(super) fn note_not_before(&self, unix_s: u64) -> io::Result<()> {
+        let attempts = Attempts {
+            not_before_unix_s: unix_s,
+            ..self.attempts()
+        };
+        self.keep_attempts(&attempts)
+    }
+
+    fn keep_attempts(&self, attempts: &Attempts) -> io::Result<()> {
+        let text = serde_json::to_vec(attempts)?;
         self.directory.replace(&self.attempts, &text)
     }
 
@@ -269,12 +292,22 @@ mod tests {
     fn attempts_are_remembered() {
         let home = tempfile::tempdir().unwrap();
         let store = store(&home, CA, &["a.example.org"]);
-        assert!(store.attempts().is_empty());
+        assert!(store.attempts().unix_s.is_empty());
         for unix_s in 1..=5 {
             store.note_attempt(unix_s).unwrap();
         }
-        assert_eq!(store.attempts(), [3, 4, 5]);
+        store.note_not_before(9).unwrap();
+        store.forget_attempt(5).unwrap();
+        store.note_attempt(6).unwrap();
+        let attempts = store.attempts();
+        assert_eq!(
+            (&attempts.unix_s[..], attempts.not_before_unix_s),
+            (&[3, 4, 6][..], 9)
+        );
+        let earlier = b"{\"unix_s\":[7]}";
+        store.directory.replace(&store.attempts, earlier).unwrap();
+        assert_eq!(store.attempts().unix_s, [7], "of an earlier version");
         store.directory.replace(&store.attempts, b"broken").unwrap();
-        assert!(store.attempts().is_empty());
+        assert!(store.attempts().unix_s.is_empty());
     }
 }

@@ -112,6 +112,13 @@ impl fmt::Display for SendError {
 
 impl Error for SendError {}
 
+impl SendError {
+    /// Whether there was no connection, so that nothing of the request was sent.
+    pub fn is_unconnected(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_connect())
+    }
+}
+
 /// Who sends requests with such a body.
 pub struct Client<B> {
     http: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, B>,
