@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::challenge::Shown;
-use super::failure::Failure;
+use super::failure::{Failure, told};
 use super::schedule::Stage;
 use super::store::{KeptAccount, Store};
 use super::{ChallengeKind, Settings};
@@ -217,7 +217,7 @@ impl Attempt<'_> {
         })?;
         self.keep(credentials)?;
         tracing::info!(
-            id = account.id(),
+            id = told(account.id()),
             "ACME: an account was made, and the terms of the authority agreed to"
         );
         Ok(account)
