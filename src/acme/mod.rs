@@ -17,7 +17,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use hyper::Uri;
@@ -34,7 +34,7 @@ use crate::tls::{Challenges, Pair};
 use challenge::{Shown, Tokens};
 use failure::Failure;
 use order::{Attempt, Requests};
-use schedule::Stage;
+use schedule::{Next, Stage};
 use store::Store;
 
 /// How long one request may take.
@@ -168,15 +168,16 @@ impl Acme {
             state.domains.clone_from(&self.settings.domains);
             state.expires_unix_s = pair.as_ref().map(|pair| pair.not_after_unix_s());
         });
-        let mut next = self.first_attempt_unix_s(pair.as_deref());
+        let mut next = self.first_attempt(pair.as_deref());
         loop {
-            told.update(|state| state.next_attempt_unix_s = Some(next));
-            sleep_until_unix_s(next).await;
+            let at = next.unix_s(now_unix_s());
+            told.update(|state| state.next_attempt_unix_s = Some(at));
+            sleep_until(next).await;
             told.update(|state| state.next_attempt_unix_s = None);
             match self.attempt(&challenges).await {
                 Ok(new) => {
                     told.count_success();
-                    next = schedule::after_success_unix_s(renewal_of(&new), now_unix_s());
+                    next = Next::after_success(renewal_of(&new));
                     self.tell_success(&new, next);
                     told.update(|state| {
                         state.expires_unix_s = Some(new.not_after_unix_s());
@@ -199,14 +200,14 @@ impl Acme {
     }
 
     /// At once if there is no certificate, as far as earlier attempts permit it.
-    fn first_attempt_unix_s(&self, pair: Option<&Pair>) -> u64 {
-        let due = pair.map_or(0, renewal_of);
-        let attempts = self.store.attempts();
-        due.max(schedule::permitted_unix_s(
-            &attempts.unix_s,
-            attempts.not_before_unix_s,
-            now_unix_s(),
-        ))
+    fn first_attempt(&self, pair: Option<&Pair>) -> Next {
+        let (attempts, now) = (self.store.attempts(), now_unix_s());
+        let permitted =
+            schedule::permitted_unix_s(&attempts.unix_s, attempts.not_before_unix_s, now);
+        Next {
+            wait: Duration::from_secs(permitted.saturating_sub(now)),
+            renewal_unix_s: pair.map_or(0, renewal_of),
+        }
     }
 
     async fn attempt(&self, challenges: &Challenges) -> Result<Arc<Pair>, Failure> {
@@ -254,7 +255,7 @@ impl Acme {
     }
 
     /// When the next attempt is.
-    fn after_failure(&mut self, failure: &Failure) -> u64 {
+    fn after_failure(&mut self, failure: &Failure) -> Next {
         if self.last_stage != failure.stage {
             self.failures = 0;
             self.last_stage = failure.stage;
@@ -267,10 +268,10 @@ impl Acme {
         }
         let random = getrandom::u32().expect("the system has random numbers");
         let delay = schedule::delay(failure.stage, self.failures, failure.after, random);
-        now_unix_s().saturating_add(delay.as_secs())
+        Next::after_failure(delay)
     }
 
-    fn tell_success(&mut self, pair: &Pair, next: u64) {
+    fn tell_success(&mut self, pair: &Pair, next: Next) {
         self.failures = 0;
         let names = self.settings.domains.join(", ");
         let days = pair.days_left(now_unix_s() as i64);
@@ -282,7 +283,7 @@ impl Acme {
         );
     }
 
-    fn tell_failure(&self, failure: &Failure, next: u64, days_left: Option<i64>) {
+    fn tell_failure(&self, failure: &Failure, next: Next, days_left: Option<i64>) {
         let Failure { why, remedy, .. } = failure;
         let directory = self.settings.directory.host().unwrap_or_default();
         let names = self.settings.domains.join(", ");
@@ -304,8 +305,8 @@ fn renewal_of(pair: &Pair) -> u64 {
 }
 
 /// How long it is until then, for people.
-fn after(unix_s: u64) -> String {
-    let seconds = unix_s.saturating_sub(now_unix_s());
+fn after(next: Next) -> String {
+    let seconds = next.left(Duration::ZERO, now_unix_s()).as_secs();
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
@@ -314,9 +315,10 @@ fn now_unix_s() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-async fn sleep_until_unix_s(unix_s: u64) {
+async fn sleep_until(next: Next) {
+    let began = Instant::now();
     loop {
-        let left = Duration::from_secs(unix_s.saturating_sub(now_unix_s()));
+        let left = next.left(began.elapsed(), now_unix_s());
         if left.is_zero() {
             return;
         }

@@ -51,10 +51,44 @@ pub(super) fn delay(stage: Stage, failures: u32, asked: Option<Duration>, random
     wait + wait.mul_f64(0.25 * f64::from(random) / f64::from(u32::MAX))
 }
 
-/// When the next order is made after one that succeeded: not at once, even if the clock has jumped, or
-/// the authority makes certificates of minutes.
-pub(super) fn after_success_unix_s(renewal_unix_s: u64, now_unix_s: u64) -> u64 {
-    renewal_unix_s.max(now_unix_s.saturating_add(HOUR_S))
+/// When the next attempt is. A clock may be set meanwhile: only a renewal is bound to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// From now on, at least.
+    pub(super) wait: Duration,
+    /// Not before this Unix time either.
+    pub(super) renewal_unix_s: u64,
+}
+
+impl Next {
+    /// After an order that succeeded: not at once, even if the clock has jumped, or the authority makes
+    /// certificates of minutes.
+    pub(super) const fn after_success(renewal_unix_s: u64) -> Self {
+        Self {
+            wait: Duration::from_secs(HOUR_S),
+            renewal_unix_s,
+        }
+    }
+
+    /// After one that failed, with such a delay.
+    pub(super) const fn after_failure(delay: Duration) -> Self {
+        Self {
+            wait: delay,
+            renewal_unix_s: 0,
+        }
+    }
+
+    /// The Unix time of it, if no clock is set.
+    pub(super) fn unix_s(&self, now_unix_s: u64) -> u64 {
+        self.renewal_unix_s
+            .max(now_unix_s.saturating_add(self.wait.as_secs()))
+    }
+
+    /// How long it is until then, of which so much has passed.
+    pub(super) fn left(&self, passed: Duration, now_unix_s: u64) -> Duration {
+        let renewal = Duration::from_secs(self.renewal_unix_s.saturating_sub(now_unix_s));
+        self.wait.saturating_sub(passed).max(renewal)
+    }
 }
 
 /// From when on one more attempt is permitted, after those at these times of Unix time, and with an
@@ -158,9 +192,28 @@ mod tests {
     fn success_makes_no_loop_of_orders() {
         let now = 1_000_000;
         let day = now + 86_400;
-        assert_eq!(after_success_unix_s(day, now), day);
+        assert_eq!(Next::after_success(day).unix_s(now), day);
         for renewal in [0, now, now + 1] {
-            assert_eq!(after_success_unix_s(renewal, now), now + HOUR_S);
+            let next = Next::after_success(renewal);
+            assert_eq!(next.unix_s(now), now + HOUR_S);
+            assert_eq!(next.left(Duration::ZERO, day), Duration::from_secs(HOUR_S));
         }
+    }
+
+    /// ACME-04: a clock that was ahead by a year is no reason to wait for a year.
+    #[test]
+    fn the_wait_after_a_failure_is_by_no_clock_that_is_set() {
+        let (now, year) = (1_800_000_000, 365 * 86_400);
+        let hour = Duration::from_secs(HOUR_S);
+        let next = Next::after_failure(hour);
+        assert_eq!(next.unix_s(now), now + HOUR_S);
+        for now in [now, now - year, now + year, 0] {
+            assert_eq!(next.left(Duration::ZERO, now), hour);
+            assert_eq!(next.left(hour / 4, now), hour / 4 * 3);
+            assert_eq!(next.left(hour, now), Duration::ZERO);
+        }
+        let next = Next::after_success(now);
+        assert_eq!(next.left(hour, now - year), Duration::from_secs(year));
+        assert_eq!(next.left(hour, now), Duration::ZERO);
     }
 }
