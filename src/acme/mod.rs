@@ -139,9 +139,14 @@ impl Acme {
         self.tokens.router()
     }
 
-    /// The certificate of earlier runs, unless it has expired.
+    /// The certificate of earlier runs, unless it has expired, or cannot be read: another one is asked
+    /// for then, as often as attempts permit it.
     pub fn kept(&self) -> Option<Arc<Pair>> {
-        let pair = self.store.certificate()?;
+        let pair = self.store.certificate().unwrap_or_else(|error| {
+            let file = self.file();
+            tracing::warn!("ACME: cannot read {} ({error})", file.display());
+            None
+        })?;
         (pair.not_after_unix_s() > now_unix_s() as i64).then_some(pair)
     }
 

@@ -136,7 +136,8 @@ impl Attempt<'_> {
     async fn order(&self, stage: &mut Stage) -> Result<Zeroizing<Vec<u8>>, Failure> {
         // Before an account or an order is asked for: however this process ends, it counts, and an
         // answer that cannot be kept is not asked for.
-        let account = match self.store.account() {
+        let kept = self.store.account();
+        let account = match kept.map_err(|error| self.cannot_read(&error))? {
             Some(kept) => {
                 let account = self.known_account(kept).await?;
                 self.note()?;
@@ -238,7 +239,8 @@ impl Attempt<'_> {
             }
             told => told.map_err(|error| Failure::of(&error, Stage::Unreached, self.settings))?,
         }
-        match self.store.account() {
+        let kept = self.store.account();
+        match kept.map_err(|error| self.cannot_read(&error))? {
             Some(kept) => self.keep(kept.credentials),
             None => Ok(()),
         }
@@ -257,6 +259,13 @@ impl Attempt<'_> {
         self.store.forget_account(why);
         let remedy = "a new one is made with the next attempt";
         Failure::new(Stage::Unreached, format!("the account: {why}"), remedy)
+    }
+
+    fn cannot_read(&self, error: &io::Error) -> Failure {
+        let path = self.store.directory().path("");
+        let why = format!("cannot read the account in {} ({error})", path.display());
+        let remedy = "let the user of the server read it";
+        Failure::new(Stage::Unreached, why, remedy)
     }
 
     /// What cannot be kept is not asked for: each start would ask again.

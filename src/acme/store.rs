@@ -3,7 +3,7 @@
 //! The files are named after what they are for: another authority has another account, and other
 //! names have another certificate.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -76,16 +76,12 @@ impl Store {
     }
 
     /// The account, if there is one.
-    pub(super) fn account(&self) -> Option<KeptAccount> {
-        let read = self.directory.read(&self.account, FILE_LEN_MAX);
-        let parsed = read.and_then(|bytes| {
-            let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(io::Error::from);
-            bytes.map(|bytes| parse(&bytes)).transpose()
-        });
-        parsed.unwrap_or_else(|error| {
-            self.set_aside(&self.account, "account", &error.to_string());
-            None
-        })
+    ///
+    /// # Errors
+    /// Of the file system: there may be one.
+    pub(super) fn account(&self) -> io::Result<Option<KeptAccount>> {
+        let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|it| it.to_string());
+        self.usable(&self.account, "account", parse)
     }
 
     pub(super) fn keep_account(&self, account: &KeptAccount) -> io::Result<()> {
@@ -99,18 +95,32 @@ impl Store {
     }
 
     /// The certificate, if there is one that can be used, or could: it may have expired.
-    pub(super) fn certificate(&self) -> Option<Arc<Pair>> {
-        let read = self.directory.read(&self.certificate, FILE_LEN_MAX);
-        let pair = match read {
-            Ok(None) => return None,
-            Ok(Some(bytes)) => self.check(&bytes),
-            Err(error) => Err(error.to_string()),
+    ///
+    /// # Errors
+    /// Of the file system: there may be one.
+    pub(super) fn certificate(&self) -> io::Result<Option<Arc<Pair>>> {
+        let check = |bytes: &[u8]| self.check(bytes).map(Arc::new);
+        self.usable(&self.certificate, "certificate", check)
+    }
+
+    /// What a file holds. One that is broken is set aside; one that cannot be read just now is not.
+    fn usable<T>(
+        &self,
+        name: &str,
+        what: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> io::Result<Option<T>> {
+        let parsed = match self.directory.read(name, FILE_LEN_MAX) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => parse(&bytes),
+            Err(error) if error.kind() == ErrorKind::InvalidData => Err(error.to_string()),
+            Err(error) => return Err(error),
         };
-        match pair {
-            Ok(pair) => Some(Arc::new(pair)),
-            Err(error) => {
-                self.set_aside(&self.certificate, "certificate", &error);
-                None
+        match parsed {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(why) => {
+                self.set_aside(name, what, &why);
+                Ok(None)
             }
         }
     }
@@ -227,10 +237,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let names = ["a.example.org", "b.example.org"];
         let kept = store(&home, CA, &names);
-        assert!(kept.certificate().is_none());
+        assert!(kept.certificate().unwrap().is_none());
         let made = Authority::new().issue(&names);
         let pair = kept.keep_certificate(&pem(&made)).unwrap();
-        assert_eq!(kept.certificate().unwrap(), pair);
+        assert_eq!(kept.certificate().unwrap().unwrap(), pair);
         let file = kept.certificate_path();
         assert!(
             file.file_name()
@@ -246,7 +256,7 @@ mod tests {
             store(&home, "https://other.example/", &names),
             store(&home, CA, &names[..1]),
         ] {
-            assert!(other.certificate().is_none());
+            assert!(other.certificate().unwrap().is_none());
         }
     }
 
@@ -270,7 +280,7 @@ mod tests {
             &mixed.concat(),
         ] {
             store.directory.replace(&store.certificate, broken).unwrap();
-            assert!(store.certificate().is_none());
+            assert!(store.certificate().unwrap().is_none());
             let aside = store
                 .directory
                 .path(&format!("{}.broken", store.certificate));
@@ -282,8 +292,25 @@ mod tests {
                 .directory
                 .replace(&store.account, broken.as_bytes())
                 .unwrap();
-            assert!(store.account().is_none(), "{broken}");
+            assert!(store.account().unwrap().is_none(), "{broken}");
             assert!(!store.directory.path(&store.account).exists());
+        }
+    }
+
+    /// ACME-02: an account that is given up for want of a descriptor is lost with its orders.
+    #[test]
+    fn what_cannot_be_read_just_now_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let store = store(&home, CA, &["a.example.org"]);
+        // A link is an error of the file system, for root too.
+        for name in [&store.account, &store.certificate] {
+            std::os::unix::fs::symlink("elsewhere", store.directory.path(name)).unwrap();
+        }
+        assert!(store.account().is_err());
+        assert!(store.certificate().is_err());
+        for name in [&store.account, &store.certificate] {
+            let metadata = fs::symlink_metadata(store.directory.path(name));
+            assert!(metadata.unwrap().is_symlink(), "{name}");
         }
     }
 
