@@ -173,7 +173,7 @@ impl Acme {
             state.domains.clone_from(&self.settings.domains);
             state.expires_unix_s = pair.as_ref().map(|pair| pair.not_after_unix_s());
         });
-        let mut next = self.first_attempt(pair.as_deref());
+        let mut next = self.next_order(pair.as_deref());
         loop {
             let at = next.unix_s(now_unix_s());
             told.update(|state| state.next_attempt_unix_s = Some(at));
@@ -182,7 +182,7 @@ impl Acme {
             match self.attempt(&challenges).await {
                 Ok(new) => {
                     told.count_success();
-                    next = Next::after_success(renewal_of(&new));
+                    next = self.next_order(Some(&new));
                     self.tell_success(&new, next);
                     told.update(|state| {
                         state.expires_unix_s = Some(new.not_after_unix_s());
@@ -204,15 +204,14 @@ impl Acme {
         }
     }
 
-    /// At once if there is no certificate, as far as earlier attempts permit it.
-    fn first_attempt(&self, pair: Option<&Pair>) -> Next {
+    /// At once if there is no certificate, else with its renewal; as far as earlier attempts permit it,
+    /// whether or not they failed: an authority may make certificates of seconds.
+    fn next_order(&self, pair: Option<&Pair>) -> Next {
         let (attempts, now) = (self.store.attempts(), now_unix_s());
         let permitted =
             schedule::permitted_unix_s(&attempts.unix_s, attempts.not_before_unix_s, now);
-        Next {
-            wait: Duration::from_secs(permitted.saturating_sub(now)),
-            renewal_unix_s: pair.map_or(0, renewal_of),
-        }
+        let wait = Duration::from_secs(permitted.saturating_sub(now));
+        Next::order(wait, pair.map_or(0, renewal_of))
     }
 
     async fn attempt(&self, challenges: &Challenges) -> Result<Arc<Pair>, Failure> {
@@ -343,6 +342,22 @@ mod tests {
         };
         let directory = Directory::open(home.path().join("acme"), None).unwrap();
         Acme::new(settings, directory).unwrap()
+    }
+
+    /// ACME-04: three orders an hour are all there are, those that succeed included.
+    #[test]
+    fn success_makes_no_loop_of_orders() {
+        let home = tempfile::tempdir().unwrap();
+        let acme = acme(&home);
+        let made =
+            Authority::new().issue_of(&rcgen::PKCS_ECDSA_P256_SHA256, &["a.example"], -9, -8);
+        let due = made.pair();
+        for waits in [false, false, true, true] {
+            acme.store.note_attempt(now_unix_s()).unwrap();
+            let next = acme.next_order(Some(&due));
+            let left = next.left(Duration::ZERO, now_unix_s());
+            assert_eq!(left > Duration::from_secs(1800), waits, "{left:?}");
+        }
     }
 
     /// ACME-04: it would be asked for again at once, and for ever.

