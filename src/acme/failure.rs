@@ -13,6 +13,15 @@ use crate::https::SendError;
 /// Characters of an authority's text that are told.
 const TOLD_MAX: usize = 500;
 
+/// Characters of the kind of a problem, of which the longest that is known has 23.
+const KIND_MAX: usize = 40;
+
+/// Characters of a reason, with what stands around the authority's text.
+const WHY_MAX: usize = TOLD_MAX + 500;
+
+/// Characters of a remedy: the names of a whole order may be in it.
+const REMEDY_MAX: usize = 1000;
+
 /// Why there is no certificate.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -32,11 +41,12 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    pub(super) fn new(stage: Stage, why: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// Either text may have parts that are the authority's.
+    pub(super) fn new(stage: Stage, why: impl AsRef<str>, remedy: impl AsRef<str>) -> Self {
         Self {
             stage,
-            why: why.into(),
-            remedy: remedy.into(),
+            why: cut(why.as_ref(), WHY_MAX),
+            remedy: cut(remedy.as_ref(), REMEDY_MAX),
             after: None,
         }
     }
@@ -86,12 +96,12 @@ impl Failure {
             why += "; ";
             why += &inner.to_string();
         }
-        let why = format!("{} ({kind})", told(&why));
         let domain = domain.map_or_else(|| settings.domains.join(", "), str::to_owned);
+        let remedy = remedy(kind, &domain, settings.challenge);
         Self::new(
             Stage::Ordered,
-            why,
-            remedy(kind, &domain, settings.challenge),
+            format!("{} ({})", told(&why), cut(kind, KIND_MAX)),
+            remedy,
         )
     }
 }
@@ -139,9 +149,19 @@ fn remedy(kind: &str, domain: &str, challenge: ChallengeKind) -> String {
 }
 
 /// A foreign text, for one line.
-fn told(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(plain).take(TOLD_MAX).collect()
+pub(super) fn told(text: &str) -> String {
+    cut(text, TOLD_MAX)
+}
+
+/// The same of so many characters.
+fn cut(text: &str, chars_max: usize) -> String {
+    let plain = |c: char| if is_of_line(c) { c } else { ' ' };
+    text.chars().map(plain).take(chars_max).collect()
+}
+
+/// Whether a character leaves the line as it is: some turn its direction, or end it for some readers.
+fn is_of_line(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn with_causes(error: &dyn StdError) -> String {
@@ -191,6 +211,29 @@ mod tests {
     fn an_endless_text_is_cut() {
         let failure = Failure::of_problem(&problem("dns", &"x".repeat(9999)), None, &settings());
         assert!(failure.why.len() < TOLD_MAX + 10);
+    }
+
+    /// ACME-07: an authority writes no lines of the log.
+    #[test]
+    fn a_reason_is_one_line() {
+        let line = "\n2026-01-01 ERROR \u{1b}[31mforged\u{202e}";
+        let long = format!("{line}{}", "x".repeat(100_000));
+        let json = serde_json::json!({ "type": long, "detail": long });
+        let problem = serde_json::from_value(json).unwrap();
+        let settings = settings();
+        let of_name = |name| Failure::of_problem(&problem, name, &settings);
+        let dns: Problem = self::problem("dns", "no");
+        for failure in [
+            of_name(None),
+            of_name(Some("turn.example.org")),
+            of_name(Some(&long)),
+            Failure::of_problem(&dns, Some(&long), &settings),
+            Failure::new(Stage::Ordered, &long, &long),
+        ] {
+            let told = failure.to_string();
+            assert!(told.chars().all(is_of_line), "{told}");
+            assert!(told.len() < WHY_MAX + REMEDY_MAX + 10, "{}", told.len());
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use hyper::Uri;
@@ -34,7 +34,7 @@ use crate::tls::{Challenges, Pair};
 use challenge::{Shown, Tokens};
 use failure::Failure;
 use order::{Attempt, Requests};
-use schedule::Stage;
+use schedule::{Next, Stage};
 use store::Store;
 
 /// How long one request may take.
@@ -139,9 +139,14 @@ impl Acme {
         self.tokens.router()
     }
 
-    /// The certificate of earlier runs, unless it has expired.
+    /// The certificate of earlier runs, unless it has expired, or cannot be read: another one is asked
+    /// for then, as often as attempts permit it.
     pub fn kept(&self) -> Option<Arc<Pair>> {
-        let pair = self.store.certificate()?;
+        let pair = self.store.certificate().unwrap_or_else(|error| {
+            let file = self.file();
+            tracing::warn!("ACME: cannot read {} ({error})", file.display());
+            None
+        })?;
         (pair.not_after_unix_s() > now_unix_s() as i64).then_some(pair)
     }
 
@@ -168,15 +173,16 @@ impl Acme {
             state.domains.clone_from(&self.settings.domains);
             state.expires_unix_s = pair.as_ref().map(|pair| pair.not_after_unix_s());
         });
-        let mut next = self.first_attempt_unix_s(pair.as_deref());
+        let mut next = self.next_order(pair.as_deref());
         loop {
-            told.update(|state| state.next_attempt_unix_s = Some(next));
-            sleep_until_unix_s(next).await;
+            let at = next.unix_s(now_unix_s());
+            told.update(|state| state.next_attempt_unix_s = Some(at));
+            sleep_until(next).await;
             told.update(|state| state.next_attempt_unix_s = None);
             match self.attempt(&challenges).await {
                 Ok(new) => {
                     told.count_success();
-                    next = renewal_of(&new);
+                    next = self.next_order(Some(&new));
                     self.tell_success(&new, next);
                     told.update(|state| {
                         state.expires_unix_s = Some(new.not_after_unix_s());
@@ -198,13 +204,14 @@ impl Acme {
         }
     }
 
-    /// At once if there is no certificate, as far as earlier attempts permit it.
-    fn first_attempt_unix_s(&self, pair: Option<&Pair>) -> u64 {
-        let due = pair.map_or(0, renewal_of);
-        let mut attempts = self.store.attempts();
-        // A clock that was wrong is no reason to wait for years.
-        attempts.retain(|at| *at <= now_unix_s());
-        due.max(schedule::permitted_unix_s(&attempts))
+    /// At once if there is no certificate, else with its renewal; as far as earlier attempts permit it,
+    /// whether or not they failed: an authority may make certificates of seconds.
+    fn next_order(&self, pair: Option<&Pair>) -> Next {
+        let (attempts, now) = (self.store.attempts(), now_unix_s());
+        let permitted =
+            schedule::permitted_unix_s(&attempts.unix_s, attempts.not_before_unix_s, now);
+        let wait = Duration::from_secs(permitted.saturating_sub(now));
+        Next::order(wait, pair.map_or(0, renewal_of))
     }
 
     async fn attempt(&self, challenges: &Challenges) -> Result<Arc<Pair>, Failure> {
@@ -221,10 +228,7 @@ impl Acme {
             after: self.requests.take_after(),
             ..failure
         })?;
-        self.store.check(&pem).map_err(|what| {
-            let why = format!("the certificate that came {what}");
-            Failure::new(Stage::Ordered, why, "ask the authority")
-        })?;
+        self.judge(&pem, now_unix_s())?;
         self.store.keep_certificate(&pem).map_err(|error| {
             let file = self.file();
             let why = format!("cannot write {} ({error})", file.display());
@@ -233,19 +237,45 @@ impl Acme {
         })
     }
 
+    /// What has come is put in the place of a good certificate only if it is better than nothing for
+    /// longer than until the next order.
+    fn judge(&self, pem: &[u8], now_unix_s: u64) -> Result<(), Failure> {
+        let fail = |what: &str, remedy: &str| {
+            let why = format!("the certificate that came {what}");
+            Err(Failure::new(Stage::Ordered, why, remedy))
+        };
+        let of_clock = "look whether the clock of this server is right, or ask the authority";
+        match self.store.check(pem) {
+            Err(what) => fail(&what, "ask the authority"),
+            Ok(pair) if pair.not_after_unix_s() <= now_unix_s as i64 => {
+                fail("has expired by the clock of this server", of_clock)
+            }
+            Ok(pair) if renewal_of(&pair) <= now_unix_s => {
+                let what = "is due for renewal already by the clock of this server";
+                fail(what, of_clock)
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// When the next attempt is.
-    fn after_failure(&mut self, failure: &Failure) -> u64 {
+    fn after_failure(&mut self, failure: &Failure) -> Next {
         if self.last_stage != failure.stage {
             self.failures = 0;
             self.last_stage = failure.stage;
         }
         self.failures = self.failures.saturating_add(1);
+        if let Some(asked) = failure.after {
+            let until = schedule::until_unix_s(asked, now_unix_s());
+            // What cannot be written is told of by the next attempt.
+            let _ = self.store.note_not_before(until);
+        }
         let random = getrandom::u32().expect("the system has random numbers");
         let delay = schedule::delay(failure.stage, self.failures, failure.after, random);
-        now_unix_s().saturating_add(delay.as_secs())
+        Next::after_failure(delay)
     }
 
-    fn tell_success(&mut self, pair: &Pair, next: u64) {
+    fn tell_success(&mut self, pair: &Pair, next: Next) {
         self.failures = 0;
         let names = self.settings.domains.join(", ");
         let days = pair.days_left(now_unix_s() as i64);
@@ -257,7 +287,7 @@ impl Acme {
         );
     }
 
-    fn tell_failure(&self, failure: &Failure, next: u64, days_left: Option<i64>) {
+    fn tell_failure(&self, failure: &Failure, next: Next, days_left: Option<i64>) {
         let Failure { why, remedy, .. } = failure;
         let directory = self.settings.directory.host().unwrap_or_default();
         let names = self.settings.domains.join(", ");
@@ -279,8 +309,8 @@ fn renewal_of(pair: &Pair) -> u64 {
 }
 
 /// How long it is until then, for people.
-fn after(unix_s: u64) -> String {
-    let seconds = unix_s.saturating_sub(now_unix_s());
+fn after(next: Next) -> String {
+    let seconds = next.left(Duration::ZERO, now_unix_s()).as_secs();
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
@@ -289,12 +319,66 @@ fn now_unix_s() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-async fn sleep_until_unix_s(unix_s: u64) {
+async fn sleep_until(next: Next) {
+    let began = Instant::now();
     loop {
-        let left = Duration::from_secs(unix_s.saturating_sub(now_unix_s()));
+        let left = next.left(began.elapsed(), now_unix_s());
         if left.is_zero() {
             return;
         }
         sleep(left.min(SLEEP_MAX)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::Authority;
+
+    fn acme(home: &tempfile::TempDir) -> Acme {
+        let settings = Settings {
+            directory: "http://127.0.0.1/dir".parse().unwrap(),
+            ..testing::settings()
+        };
+        let directory = Directory::open(home.path().join("acme"), None).unwrap();
+        Acme::new(settings, directory).unwrap()
+    }
+
+    /// ACME-04: three orders an hour are all there are, those that succeed included.
+    #[test]
+    fn success_makes_no_loop_of_orders() {
+        let home = tempfile::tempdir().unwrap();
+        let acme = acme(&home);
+        let made =
+            Authority::new().issue_of(&rcgen::PKCS_ECDSA_P256_SHA256, &["a.example"], -9, -8);
+        let due = made.pair();
+        for waits in [false, false, true, true] {
+            acme.store.note_attempt(now_unix_s()).unwrap();
+            let next = acme.next_order(Some(&due));
+            let left = next.left(Duration::ZERO, now_unix_s());
+            assert_eq!(left > Duration::from_secs(1800), waits, "{left:?}");
+        }
+    }
+
+    /// ACME-04: it would be asked for again at once, and for ever.
+    #[test]
+    fn a_certificate_that_is_due_when_it_comes_is_a_failure() {
+        let home = tempfile::tempdir().unwrap();
+        let acme = acme(&home);
+        let made = Authority::new().issue(&["turn.example.org"]);
+        let pem = format!("{}{}", made.key, made.cert).into_bytes();
+        let pair = acme.store.check(&pem).unwrap();
+        let (due, end) = (renewal_of(&pair), pair.not_after_unix_s() as u64);
+        assert!(acme.judge(&pem, due - 1).is_ok());
+        for (now, why) in [
+            (due, "is due for renewal already"),
+            (end - 1, "is due for renewal already"),
+            (end, "has expired"),
+        ] {
+            let failure = acme.judge(&pem, now).unwrap_err();
+            assert!(failure.why.contains(why), "{failure}");
+            assert!(failure.remedy.contains("clock"), "{failure}");
+            assert_eq!(failure.stage, Stage::Ordered);
+        }
     }
 }

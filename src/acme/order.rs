@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::challenge::Shown;
-use super::failure::Failure;
+use super::failure::{Failure, told};
 use super::schedule::Stage;
 use super::store::{KeptAccount, Store};
 use super::{ChallengeKind, Settings};
@@ -134,10 +134,20 @@ impl Attempt<'_> {
     }
 
     async fn order(&self, stage: &mut Stage) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let account = self.account().await?;
-        // Before it is made: however this process ends, the order counts.
-        let noted = self.store.note_attempt(self.now_unix_s);
-        noted.map_err(|error| self.cannot_write(&error))?;
+        // Before an account or an order is asked for: however this process ends, it counts, and an
+        // answer that cannot be kept is not asked for.
+        let kept = self.store.account();
+        let account = match kept.map_err(|error| self.cannot_read(&error))? {
+            Some(kept) => {
+                let account = self.known_account(kept).await?;
+                self.note()?;
+                account
+            }
+            None => {
+                self.note()?;
+                self.new_account().await?
+            }
+        };
         *stage = Stage::Ordered;
         let failed = |error: Error| Failure::of(&error, Stage::Ordered, self.settings);
         let domains = self.settings.domains.iter();
@@ -169,21 +179,25 @@ impl Attempt<'_> {
         Ok(Zeroizing::new([key.as_bytes(), chain.as_bytes()].concat()))
     }
 
-    /// Ours with this authority, made now if there is none.
-    async fn account(&self) -> Result<Account, Failure> {
-        let failed = |error: Error| Failure::of(&error, Stage::Unreached, self.settings);
+    fn note(&self) -> Result<(), Failure> {
+        let noted = self.store.note_attempt(self.now_unix_s);
+        noted.map_err(|error| self.cannot_write(&error))
+    }
+
+    async fn known_account(&self, kept: KeptAccount) -> Result<Account, Failure> {
         let builder = Account::builder_with_http(Box::new(self.requests.clone()));
-        let contact = self.settings.email.as_ref();
-        let contact = contact.map(|email| format!("mailto:{email}"));
-        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        if let Some(kept) = self.store.account() {
-            let account = builder.from_credentials(kept.credentials).await;
-            let account = account.map_err(failed)?;
-            if kept.email != self.settings.email {
-                self.tell_contact(&account, &contact).await?;
-            }
-            return Ok(account);
+        let account = builder.from_credentials(kept.credentials).await;
+        let account =
+            account.map_err(|error| Failure::of(&error, Stage::Unreached, self.settings))?;
+        if kept.email != self.settings.email {
+            self.tell_contact(&account).await?;
         }
+        Ok(account)
+    }
+
+    async fn new_account(&self) -> Result<Account, Failure> {
+        let contact = self.contact();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let new = NewAccount {
             contact: &contact,
             terms_of_service_agreed: true,
@@ -193,25 +207,40 @@ impl Attempt<'_> {
         let binding =
             binding.map(|it| ExternalAccountKey::new(it.key_id.clone(), it.key.expose_secret()));
         let directory = self.settings.directory.to_string();
+        let builder = Account::builder_with_http(Box::new(self.requests.clone()));
         let made = builder.create(&new, directory, binding.as_ref()).await;
-        let (account, credentials) = made.map_err(failed)?;
+        let (account, credentials) = made.map_err(|error| {
+            if is_unconnected(&error) {
+                // Nothing was asked for. If this cannot be written the next start waits for longer.
+                let _ = self.store.forget_attempt(self.now_unix_s);
+            }
+            Failure::of(&error, Stage::Unreached, self.settings)
+        })?;
         self.keep(credentials)?;
         tracing::info!(
-            id = account.id(),
+            id = told(account.id()),
             "ACME: an account was made, and the terms of the authority agreed to"
         );
         Ok(account)
     }
 
+    fn contact(&self) -> Option<String> {
+        let email = self.settings.email.as_ref();
+        email.map(|email| format!("mailto:{email}"))
+    }
+
     /// Has the authority write to somebody else.
-    async fn tell_contact(&self, account: &Account, contact: &[&str]) -> Result<(), Failure> {
-        match account.update_contacts(contact).await {
+    async fn tell_contact(&self, account: &Account) -> Result<(), Failure> {
+        let contact = self.contact();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        match account.update_contacts(&contact).await {
             Err(Error::Api(problem)) if is_unknown_account(&problem) => {
                 return Err(self.forget_account());
             }
             told => told.map_err(|error| Failure::of(&error, Stage::Unreached, self.settings))?,
         }
-        match self.store.account() {
+        let kept = self.store.account();
+        match kept.map_err(|error| self.cannot_read(&error))? {
             Some(kept) => self.keep(kept.credentials),
             None => Ok(()),
         }
@@ -230,6 +259,13 @@ impl Attempt<'_> {
         self.store.forget_account(why);
         let remedy = "a new one is made with the next attempt";
         Failure::new(Stage::Unreached, format!("the account: {why}"), remedy)
+    }
+
+    fn cannot_read(&self, error: &io::Error) -> Failure {
+        let path = self.store.directory().path("");
+        let why = format!("cannot read the account in {} ({error})", path.display());
+        let remedy = "let the user of the server read it";
+        Failure::new(Stage::Unreached, why, remedy)
     }
 
     /// What cannot be kept is not asked for: each start would ask again.
@@ -287,6 +323,16 @@ impl Attempt<'_> {
             }
         }
         None
+    }
+}
+
+/// Whether the request did not get as far as the authority.
+fn is_unconnected(error: &Error) -> bool {
+    match error {
+        Error::Other(other) => other
+            .downcast_ref::<SendError>()
+            .is_some_and(SendError::is_unconnected),
+        _ => false,
     }
 }
 

@@ -51,10 +51,65 @@ pub(super) fn delay(stage: Stage, failures: u32, asked: Option<Duration>, random
     wait + wait.mul_f64(0.25 * f64::from(random) / f64::from(u32::MAX))
 }
 
-/// From when on one more attempt is permitted, after those at these times of Unix time.
-pub(super) fn permitted_unix_s(attempts_unix_s: &[u64]) -> u64 {
-    let latest = attempts_unix_s.iter().rev().nth(ATTEMPTS_PER_HOUR - 1);
-    latest.map_or(0, |at| at.saturating_add(HOUR_S))
+/// When the next attempt is. A clock may be set meanwhile: only a renewal is bound to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// From now on, at least.
+    pub(super) wait: Duration,
+    /// Not before this Unix time either.
+    pub(super) renewal_unix_s: u64,
+}
+
+impl Next {
+    /// The next order of those that do well, where so much of the wait for a permit is left.
+    pub(super) const fn order(wait: Duration, renewal_unix_s: u64) -> Self {
+        Self {
+            wait,
+            renewal_unix_s,
+        }
+    }
+
+    /// After an attempt that failed, with such a delay.
+    pub(super) const fn after_failure(delay: Duration) -> Self {
+        Self {
+            wait: delay,
+            renewal_unix_s: 0,
+        }
+    }
+
+    /// The Unix time of it, if no clock is set.
+    pub(super) fn unix_s(&self, now_unix_s: u64) -> u64 {
+        self.renewal_unix_s
+            .max(now_unix_s.saturating_add(self.wait.as_secs()))
+    }
+
+    /// How long it is until then, of which so much has passed.
+    pub(super) fn left(&self, passed: Duration, now_unix_s: u64) -> Duration {
+        let renewal = Duration::from_secs(self.renewal_unix_s.saturating_sub(now_unix_s));
+        self.wait.saturating_sub(passed).max(renewal)
+    }
+}
+
+/// From when on one more attempt is permitted, after those at these times of Unix time, and with an
+/// authority that wants to be left alone until then.
+pub(super) fn permitted_unix_s(
+    attempts_unix_s: &[u64],
+    not_before_unix_s: u64,
+    now_unix_s: u64,
+) -> u64 {
+    // A clock that was wrong is no reason to wait for years.
+    let past = attempts_unix_s.iter().filter(|at| **at <= now_unix_s);
+    let latest = past.rev().nth(ATTEMPTS_PER_HOUR - 1);
+    let permitted = latest.map_or(0, |at| at.saturating_add(HOUR_S));
+    match not_before_unix_s <= until_unix_s(ASKED_LONGEST, now_unix_s) {
+        true => permitted.max(not_before_unix_s),
+        false => permitted,
+    }
+}
+
+/// Until when an authority wants to be left alone that asks for so long.
+pub(super) fn until_unix_s(asked: Duration, now_unix_s: u64) -> u64 {
+    now_unix_s.saturating_add(asked.min(ASKED_LONGEST).as_secs())
 }
 
 #[cfg(test)]
@@ -105,10 +160,46 @@ mod tests {
     /// ACME-04: however often it is started again.
     #[test]
     fn restarts_do_not_make_more_attempts() {
-        assert_eq!(permitted_unix_s(&[]), 0);
-        assert_eq!(permitted_unix_s(&[100, 200]), 0);
-        assert_eq!(permitted_unix_s(&[100, 200, 300]), 3700);
-        assert_eq!(permitted_unix_s(&[100, 200, 300, 400]), 3800);
-        assert_eq!(permitted_unix_s(&[u64::MAX; 3]), u64::MAX);
+        let now = 1000;
+        let permitted = |attempts: &[u64]| permitted_unix_s(attempts, 0, now);
+        assert_eq!(permitted(&[]), 0);
+        assert_eq!(permitted(&[100, 200]), 0);
+        assert_eq!(permitted(&[100, 200, 300]), 3700);
+        assert_eq!(permitted(&[100, 200, 300, 400]), 3800);
+        assert_eq!(permitted(&[u64::MAX; 3]), 0, "the clock was wrong");
+    }
+
+    /// ACME-04: what the authority wants outlives the process.
+    #[test]
+    fn restarts_heed_the_authority() {
+        let now = 1000;
+        assert_eq!(permitted_unix_s(&[], 8200, now), 8200);
+        assert_eq!(permitted_unix_s(&[100, 200, 300], 8200, now), 8200);
+        assert_eq!(permitted_unix_s(&[100, 200, 300], 900, now), 3700);
+        let longest = until_unix_s(Duration::MAX, now);
+        assert_eq!(longest, now + ASKED_LONGEST.as_secs());
+        assert_eq!(permitted_unix_s(&[], longest, now), longest);
+        assert_eq!(
+            permitted_unix_s(&[], longest + 1, now),
+            0,
+            "the clock was wrong"
+        );
+    }
+
+    /// ACME-04: a clock that was ahead by a year is no reason to wait for a year.
+    #[test]
+    fn the_wait_after_a_failure_is_by_no_clock_that_is_set() {
+        let (now, year) = (1_800_000_000, 365 * 86_400);
+        let hour = Duration::from_secs(HOUR_S);
+        let next = Next::after_failure(hour);
+        assert_eq!(next.unix_s(now), now + HOUR_S);
+        for now in [now, now - year, now + year, 0] {
+            assert_eq!(next.left(Duration::ZERO, now), hour);
+            assert_eq!(next.left(hour / 4, now), hour / 4 * 3);
+            assert_eq!(next.left(hour, now), Duration::ZERO);
+        }
+        let next = Next::order(hour, now);
+        assert_eq!(next.left(hour, now - year), Duration::from_secs(year));
+        assert_eq!(next.left(hour, now), Duration::ZERO);
     }
 }

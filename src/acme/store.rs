@@ -3,7 +3,7 @@
 //! The files are named after what they are for: another authority has another account, and other
 //! names have another certificate.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,11 +39,15 @@ pub(super) struct KeptAccount {
     pub(super) credentials: AccountCredentials,
 }
 
-/// When orders were made, the last ones.
+/// What earlier attempts leave to be heeded.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Attempts {
-    unix_s: Vec<u64>,
+pub(super) struct Attempts {
+    /// When the last accounts or orders were asked for.
+    pub(super) unix_s: Vec<u64>,
+    /// Until when the authority wants to be left alone.
+    #[serde(default)]
+    pub(super) not_before_unix_s: u64,
 }
 
 impl Store {
@@ -72,16 +76,12 @@ impl Store {
     }
 
     /// The account, if there is one.
-    pub(super) fn account(&self) -> Option<KeptAccount> {
-        let read = self.directory.read(&self.account, FILE_LEN_MAX);
-        let parsed = read.and_then(|bytes| {
-            let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(io::Error::from);
-            bytes.map(|bytes| parse(&bytes)).transpose()
-        });
-        parsed.unwrap_or_else(|error| {
-            self.set_aside(&self.account, "account", &error.to_string());
-            None
-        })
+    ///
+    /// # Errors
+    /// Of the file system: there may be one.
+    pub(super) fn account(&self) -> io::Result<Option<KeptAccount>> {
+        let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|it| it.to_string());
+        self.usable(&self.account, "account", parse)
     }
 
     pub(super) fn keep_account(&self, account: &KeptAccount) -> io::Result<()> {
@@ -95,18 +95,32 @@ impl Store {
     }
 
     /// The certificate, if there is one that can be used, or could: it may have expired.
-    pub(super) fn certificate(&self) -> Option<Arc<Pair>> {
-        let read = self.directory.read(&self.certificate, FILE_LEN_MAX);
-        let pair = match read {
-            Ok(None) => return None,
-            Ok(Some(bytes)) => self.check(&bytes),
-            Err(error) => Err(error.to_string()),
+    ///
+    /// # Errors
+    /// Of the file system: there may be one.
+    pub(super) fn certificate(&self) -> io::Result<Option<Arc<Pair>>> {
+        let check = |bytes: &[u8]| self.check(bytes).map(Arc::new);
+        self.usable(&self.certificate, "certificate", check)
+    }
+
+    /// What a file holds. One that is broken is set aside; one that cannot be read just now is not.
+    fn usable<T>(
+        &self,
+        name: &str,
+        what: &str,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> io::Result<Option<T>> {
+        let parsed = match self.directory.read(name, FILE_LEN_MAX) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => parse(&bytes),
+            Err(error) if error.kind() == ErrorKind::InvalidData => Err(error.to_string()),
+            Err(error) => return Err(error),
         };
-        match pair {
-            Ok(pair) => Some(Arc::new(pair)),
-            Err(error) => {
-                self.set_aside(&self.certificate, "certificate", &error);
-                None
+        match parsed {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(why) => {
+                self.set_aside(name, what, &why);
+                Ok(None)
             }
         }
     }
@@ -135,22 +149,41 @@ impl Store {
         self.check(pem).map(Arc::new).map_err(io::Error::other)
     }
 
-    /// When the last orders were made, in Unix seconds.
-    pub(super) fn attempts(&self) -> Vec<u64> {
+    /// Those of the last processes too.
+    pub(super) fn attempts(&self) -> Attempts {
         let read = self.directory.read(&self.attempts, FILE_LEN_MAX);
         // They bound orders, and are good for nothing else: one that is lost is one order more.
         let bytes = read.ok().flatten().unwrap_or_default();
-        let attempts: Attempts = serde_json::from_slice(&bytes).unwrap_or_default();
-        attempts.unix_s
+        serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
     /// Adds one.
     pub(super) fn note_attempt(&self, unix_s: u64) -> io::Result<()> {
         let mut attempts = self.attempts();
-        attempts.push(unix_s);
-        let surplus = attempts.len().saturating_sub(ATTEMPTS_PER_HOUR);
-        attempts.drain(..surplus);
-        let text = serde_json::to_vec(&Attempts { unix_s: attempts })?;
+        attempts.unix_s.push(unix_s);
+        let surplus = attempts.unix_s.len().saturating_sub(ATTEMPTS_PER_HOUR);
+        attempts.unix_s.drain(..surplus);
+        self.keep_attempts(&attempts)
+    }
+
+    /// Takes one back of which the authority knows nothing.
+    pub(super) fn forget_attempt(&self, unix_s: u64) -> io::Result<()> {
+        let mut attempts = self.attempts();
+        attempts.unix_s.retain(|at| *at != unix_s);
+        self.keep_attempts(&attempts)
+    }
+
+    /// Remembers until when the authority wants to be left alone.
+    pub(super) fn note_not_before(&self, unix_s: u64) -> io::Result<()> {
+        let attempts = Attempts {
+            not_before_unix_s: unix_s,
+            ..self.attempts()
+        };
+        self.keep_attempts(&attempts)
+    }
+
+    fn keep_attempts(&self, attempts: &Attempts) -> io::Result<()> {
+        let text = serde_json::to_vec(attempts)?;
         self.directory.replace(&self.attempts, &text)
     }
 
@@ -204,10 +237,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let names = ["a.example.org", "b.example.org"];
         let kept = store(&home, CA, &names);
-        assert!(kept.certificate().is_none());
+        assert!(kept.certificate().unwrap().is_none());
         let made = Authority::new().issue(&names);
         let pair = kept.keep_certificate(&pem(&made)).unwrap();
-        assert_eq!(kept.certificate().unwrap(), pair);
+        assert_eq!(kept.certificate().unwrap().unwrap(), pair);
         let file = kept.certificate_path();
         assert!(
             file.file_name()
@@ -223,7 +256,7 @@ mod tests {
             store(&home, "https://other.example/", &names),
             store(&home, CA, &names[..1]),
         ] {
-            assert!(other.certificate().is_none());
+            assert!(other.certificate().unwrap().is_none());
         }
     }
 
@@ -247,7 +280,7 @@ mod tests {
             &mixed.concat(),
         ] {
             store.directory.replace(&store.certificate, broken).unwrap();
-            assert!(store.certificate().is_none());
+            assert!(store.certificate().unwrap().is_none());
             let aside = store
                 .directory
                 .path(&format!("{}.broken", store.certificate));
@@ -259,8 +292,25 @@ mod tests {
                 .directory
                 .replace(&store.account, broken.as_bytes())
                 .unwrap();
-            assert!(store.account().is_none(), "{broken}");
+            assert!(store.account().unwrap().is_none(), "{broken}");
             assert!(!store.directory.path(&store.account).exists());
+        }
+    }
+
+    /// ACME-02: an account that is given up for want of a descriptor is lost with its orders.
+    #[test]
+    fn what_cannot_be_read_just_now_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let store = store(&home, CA, &["a.example.org"]);
+        // A link is an error of the file system, for root too.
+        for name in [&store.account, &store.certificate] {
+            std::os::unix::fs::symlink("elsewhere", store.directory.path(name)).unwrap();
+        }
+        assert!(store.account().is_err());
+        assert!(store.certificate().is_err());
+        for name in [&store.account, &store.certificate] {
+            let metadata = fs::symlink_metadata(store.directory.path(name));
+            assert!(metadata.unwrap().is_symlink(), "{name}");
         }
     }
 
@@ -269,12 +319,22 @@ mod tests {
     fn attempts_are_remembered() {
         let home = tempfile::tempdir().unwrap();
         let store = store(&home, CA, &["a.example.org"]);
-        assert!(store.attempts().is_empty());
+        assert!(store.attempts().unix_s.is_empty());
         for unix_s in 1..=5 {
             store.note_attempt(unix_s).unwrap();
         }
-        assert_eq!(store.attempts(), [3, 4, 5]);
+        store.note_not_before(9).unwrap();
+        store.forget_attempt(5).unwrap();
+        store.note_attempt(6).unwrap();
+        let attempts = store.attempts();
+        assert_eq!(
+            (&attempts.unix_s[..], attempts.not_before_unix_s),
+            (&[3, 4, 6][..], 9)
+        );
+        let earlier = b"{\"unix_s\":[7]}";
+        store.directory.replace(&store.attempts, earlier).unwrap();
+        assert_eq!(store.attempts().unix_s, [7], "of an earlier version");
         store.directory.replace(&store.attempts, b"broken").unwrap();
-        assert!(store.attempts().is_empty());
+        assert!(store.attempts().unix_s.is_empty());
     }
 }

@@ -118,22 +118,25 @@ impl Keeper {
         loop {
             tokio::select! {
                 _ = interval.tick() => {
-                    self.look();
                     self.tell_expiry(unix_s());
+                    self.look().await;
                 }
-                () = asked.notified() => self.read_again(),
+                () = asked.notified() => self.read_again().await,
             }
         }
     }
 
     /// Reads pairs whose files have changed and rest since.
-    fn look(&mut self) {
+    async fn look(&mut self) {
         let pairs = self.certificates.pairs();
         self.seen
             .retain(|seen| pairs.iter().any(|pair| *pair.files() == seen.files));
-        for pair in pairs.iter() {
-            if !self.is_issued(pair) && self.is_due(pair) {
-                self.read(pair);
+        let pairs: Vec<_> = pairs.iter().filter(|pair| !self.is_issued(pair)).collect();
+        let files: Vec<_> = pairs.iter().map(|pair| pair.files().clone()).collect();
+        let stamps = off_thread(move || files.iter().map(Stamp::of).collect::<Vec<_>>()).await;
+        for (pair, stamp) in pairs.into_iter().zip(stamps.unwrap_or_default()) {
+            if self.is_due(pair, stamp) {
+                self.read(pair).await;
             }
         }
     }
@@ -150,9 +153,8 @@ impl Keeper {
 
     /// Whether a pair is to be read: its files are what they were a look ago, and have not been tried
     /// in this state.
-    fn is_due(&mut self, pair: &Pair) -> bool {
+    fn is_due(&mut self, pair: &Pair, stamp: Stamp) -> bool {
         let files = pair.files();
-        let stamp = Stamp::of(files);
         let Some(seen) = self.seen.iter_mut().find(|seen| seen.files == *files) else {
             // Read once more whatever it is: a process that has become somebody may not be able to, and
             // that had better show before the renewal.
@@ -171,21 +173,28 @@ impl Keeper {
     }
 
     /// Reads every pair because somebody wants it, and says what came of it.
-    fn read_again(&self) {
+    async fn read_again(&self) {
         let pairs = self.certificates.pairs();
         let pairs: Vec<_> = pairs.iter().filter(|pair| !self.is_issued(pair)).collect();
         if pairs.is_empty() {
             tracing::warn!("SIGUSR2 ignored: there are no certificates to read again");
             return;
         }
-        let read = pairs.iter().filter(|pair| self.read(pair)).count();
+        let mut read = 0;
+        for pair in &pairs {
+            read += usize::from(self.read(pair).await);
+        }
         tracing::info!("certificates read again: {read} of {}", pairs.len());
     }
 
     /// Reads a pair, and puts it in the place of the one there is. Returns whether it can be used.
-    fn read(&self, old: &Arc<Pair>) -> bool {
+    async fn read(&self, old: &Arc<Pair>) -> bool {
         let file = old.files().cert.display();
-        let new = match read_pair(old.files()) {
+        let files = old.files().clone();
+        let Some(read) = off_thread(move || read_pair(&files)).await else {
+            return false;
+        };
+        let new = match read {
             Ok(new) => Arc::new(new),
             Err(error) => {
                 self.metrics.certificates().count_failure();
@@ -199,6 +208,10 @@ impl Keeper {
         let is_other = new != *old;
         let (names, expiry) = (new.names().join(", "), days(new.days_left(unix_s())));
         let pairs = self.certificates.pairs();
+        if !pairs.iter().any(|pair| Arc::ptr_eq(pair, old)) {
+            // A reload was faster, and has read it too.
+            return true;
+        }
         let pairs = pairs.iter().map(|pair| match Arc::ptr_eq(pair, old) {
             true => Arc::clone(&new),
             false => Arc::clone(pair),
@@ -228,6 +241,12 @@ impl Keeper {
     }
 }
 
+/// Work on files: a file system that does not answer must not keep the thread of everything else.
+/// `None` if it was given up, at the end of the process.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// When something ends, of which so many days are left.
 pub(super) fn days(left: i64) -> String {
     match left {
@@ -242,8 +261,12 @@ pub(super) fn days(left: i64) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::pin::pin;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
 
     use tempfile::TempDir;
+    use tokio::runtime::Runtime;
 
     use super::*;
     use crate::metrics::Process;
@@ -252,8 +275,15 @@ mod tests {
 
     const NAME: &str = "turn.example.org";
 
+    /// As that of the server, with one thread for files.
+    fn runtime() -> Runtime {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.max_blocking_threads(1).build().unwrap()
+    }
+
     struct Trial {
         keeper: Keeper,
+        runtime: Runtime,
         files: Files,
         authority: Authority,
         _home: TempDir,
@@ -274,10 +304,19 @@ mod tests {
             let metrics = Arc::new(Metrics::new(1, shared, Process::open()));
             Self {
                 keeper: Keeper::new(certificates, metrics, None),
+                runtime: runtime(),
                 files,
                 authority,
                 _home: home,
             }
+        }
+
+        fn look(&mut self) {
+            self.runtime.block_on(self.keeper.look());
+        }
+
+        fn read_again(&self) {
+            self.runtime.block_on(self.keeper.read_again());
         }
 
         fn in_force(&self) -> Arc<Pair> {
@@ -287,9 +326,9 @@ mod tests {
         /// Whether two looks, which see files at rest, put another certificate in force.
         fn changes(&mut self) -> bool {
             let before = self.in_force();
-            self.keeper.look();
+            self.look();
             assert_eq!(self.in_force(), before, "not before it rests");
-            self.keeper.look();
+            self.look();
             self.in_force() != before
         }
 
@@ -363,7 +402,7 @@ mod tests {
         let mut trial = Trial::new();
         fs::remove_file(&trial.files.key).unwrap();
         for expected in [0, 1, 1] {
-            trial.keeper.look();
+            trial.look();
             assert_eq!(trial.counted("failure"), expected);
         }
     }
@@ -374,11 +413,11 @@ mod tests {
         let trial = Trial::new();
         let before = trial.in_force();
         trial.made().write(&trial.files);
-        trial.keeper.read_again();
+        trial.read_again();
         assert_ne!(trial.in_force(), before);
         fs::write(&trial.files.cert, "").unwrap();
         let before = trial.in_force();
-        trial.keeper.read_again();
+        trial.read_again();
         assert_eq!(trial.in_force(), before);
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 1));
     }
@@ -396,6 +435,46 @@ mod tests {
         assert!(!trial.keeper.is_renewed_in_time(&pair, late));
     }
 
+    /// TLS-03: signals and reloads are of the same thread, which does not wait for a disk.
+    #[test]
+    fn files_that_do_not_answer_hold_nobody_up() {
+        let trial = Trial::new();
+        let Trial {
+            mut keeper,
+            runtime,
+            files,
+            authority,
+            _home,
+        } = trial;
+        let before = Arc::clone(&keeper.certificates.pairs()[0]);
+        authority.issue(&[NAME]).write(&files);
+        let certificates = Arc::clone(&keeper.certificates);
+        let is_new = || *certificates.pairs()[0] != *before;
+        runtime.block_on(async {
+            let mut context = Context::from_waker(Waker::noop());
+            for is_asked in [true, false] {
+                let (answer, answered) = channel::<()>();
+                let disk = tokio::task::spawn_blocking(move || answered.recv());
+                let mut work = pin!(async {
+                    match is_asked {
+                        true => keeper.read_again().await,
+                        false => keeper.look().await,
+                    }
+                });
+                let polled = work.as_mut().poll(&mut context);
+                assert!(
+                    polled.is_pending(),
+                    "{is_asked}: it was done on this thread"
+                );
+                assert_eq!(is_new(), !is_asked);
+                drop(answer);
+                let _ = disk.await;
+                work.await;
+            }
+        });
+        assert!(is_new());
+    }
+
     /// TLS-03: a reload that takes its time puts no old certificate back.
     #[test]
     fn what_is_read_during_a_reload_stays() {
@@ -408,7 +487,7 @@ mod tests {
             "nothing has changed"
         );
         trial.made().write(&trial.files);
-        trial.keeper.read_again();
+        trial.read_again();
         assert!(Arc::ptr_eq(&chosen(&trial)[0], &trial.in_force()));
         assert!(!trial.changes());
     }

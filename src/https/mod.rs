@@ -34,7 +34,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 pub struct Target {
     /// The key of the configuration that names it.
     pub url_key: &'static str,
-    /// `http:` or `https:`, with a host. What is requested may be elsewhere on the same port.
+    /// `http:` or `https:`, with a host. What is requested may be elsewhere on the same port; with
+    /// `https:` it is by TLS too.
     pub url: Uri,
     /// The key of the configuration that names the file of authorities.
     pub ca_key: &'static str,
@@ -112,6 +113,13 @@ impl fmt::Display for SendError {
 
 impl Error for SendError {}
 
+impl SendError {
+    /// Whether there was no connection, so that nothing of the request was sent.
+    pub fn is_unconnected(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_connect())
+    }
+}
+
 /// Who sends requests with such a body.
 pub struct Client<B> {
     http: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, B>,
@@ -142,14 +150,16 @@ where
         let resolver = is_name.then(Resolver::of_system).transpose();
         let resolver =
             resolver.map_err(|error| PrepareError::Resolver(target.url_key, error.to_string()))?;
-        let mut connector = HttpConnector::new_with_resolver(resolver.unwrap_or_default());
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(target.timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(target)?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let mut tcp = HttpConnector::new_with_resolver(resolver.unwrap_or_default());
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(target.timeout));
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(target)?);
+        // The target's answers may name other URLs, which are to be no less secret.
+        let connector = match target.is_tls() {
+            true => connector.https_only(),
+            false => connector.https_or_http(),
+        };
+        let connector = connector.enable_http1().wrap_connector(tcp);
         // Requests are seconds apart in busy times: a connection that is kept would mostly be found
         // closed.
         let http = legacy::Client::builder(TokioExecutor::new())
@@ -232,6 +242,9 @@ fn tls(target: &Target) -> Result<ClientConfig, PrepareError> {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use http_body_util::Empty;
+    use hyper::body::Bytes;
+
     use super::*;
 
     #[test]
@@ -248,6 +261,38 @@ mod tests {
             let expected = expected.map(Duration::from_secs);
             assert_eq!(retry_after(value, now), expected, "{value}");
         }
+    }
+
+    /// An authority is asked by https alone (RFC 8555 section 6.1), whatever URLs it hands out.
+    #[test]
+    fn https_does_not_become_http() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let own = server.local_addr().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let ca_file = home.path().join("ca.pem");
+        let made = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
+        std::fs::write(&ca_file, made.cert.pem()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let is_called = |scheme: &str| {
+            let target = Target {
+                url_key: "url",
+                url: format!("{scheme}://{own}/dir").parse().unwrap(),
+                ca_key: "ca_file",
+                ca_file: Some(ca_file.clone()),
+                timeout: Duration::from_millis(200),
+            };
+            let client = Client::<Empty<Bytes>>::new(&target).unwrap();
+            let request = Request::get(format!("http://{own}/order"));
+            let request = request.body(Empty::new()).unwrap();
+            assert!(runtime.block_on(client.send(request)).is_err());
+            server.accept().is_ok()
+        };
+        assert!(is_called("http"));
+        assert!(!is_called("https"));
     }
 
     #[test]

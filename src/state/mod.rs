@@ -6,10 +6,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
@@ -89,6 +89,8 @@ impl Directory {
         Ok(directory)
     }
 
+    /// What is another's stays so: whom the server becomes writes here, and could have put it here.
+    ///
     /// In a container that lets root be nobody else the server stays root, and so do its files.
     /// Whether they can be written then shows in writing them.
     fn give_to(&self, user: u32, group: u32) -> io::Result<()> {
@@ -97,7 +99,9 @@ impl Directory {
             let entry = entry?;
             if entry.file_type().is_file() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if let Some(file) = self.existing(&name)? {
+                if let Some(file) = self.existing(&name)?
+                    && is_own(&file.metadata()?, user)
+                {
                     let _ = fchown(file, Some(user), Some(group));
                 }
             }
@@ -177,6 +181,12 @@ impl Directory {
     }
 }
 
+/// Whether a file is the server's to give to this user: a further link may be a file that is wanted
+/// elsewhere.
+fn is_own(metadata: &Metadata, user: u32) -> bool {
+    metadata.nlink() == 1 && [0, user].contains(&metadata.uid())
+}
+
 /// Where the server keeps what outlives it: the first of `$STATE_DIRECTORY` (systemd sets it), else
 /// `$XDG_STATE_HOME/turnstone`, else `$HOME/.local/state/turnstone`.
 ///
@@ -204,7 +214,7 @@ fn choose(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -266,6 +276,28 @@ mod tests {
         assert!(matches!(refused, OpenError::Unusable(..)), "{refused}");
         let refused = Directory::open(home.path().join("elsewhere/own"), None).unwrap_err();
         assert!(matches!(refused, OpenError::NoPlace(_)), "{refused}");
+    }
+
+    /// A user who may write here must not get the files of others by linking them.
+    #[test]
+    fn files_of_others_are_not_given_away() {
+        let home = tempfile::tempdir().unwrap();
+        let own = home.path().join("own");
+        fs::create_dir(&own).unwrap();
+        let [plain, linked] = ["plain", "linked"].map(|name| own.join(name));
+        fs::write(&plain, "").unwrap();
+        fs::write(home.path().join("wanted"), "").unwrap();
+        fs::hard_link(home.path().join("wanted"), &linked).unwrap();
+        let metadata = |path: &Path| fs::metadata(path).unwrap();
+        let me = metadata(&plain).uid();
+        assert!(is_own(&metadata(&plain), me));
+        assert!(!is_own(&metadata(&linked), me));
+        assert_eq!(is_own(&metadata(&plain), me + 1), me == 0);
+        // Root alone can give.
+        let user = if me == 0 { 12_345 } else { me };
+        Directory::open(own, Some((user, user))).unwrap();
+        assert_eq!(metadata(&plain).uid(), user);
+        assert_eq!(metadata(&linked).uid(), me);
     }
 
     #[test]

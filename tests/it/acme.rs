@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::harness::{Client, DEADLINE, Packet, Process, ask_socket, ask_tcp, own_ipv4};
 
@@ -72,15 +72,21 @@ impl Authority {
 }
 
 fn server(directory: SocketAddr) -> Process {
+    server_with(directory, "")
+}
+
+/// The same after a line of shell.
+fn server_with(directory: SocketAddr, first: &str) -> Process {
     let ip = own_ipv4();
-    Process::start(&format!(
+    let config = format!(
         "realm = \"example.org\"\nauth.users = {{ alice = \"wonderland\" }}\n\
          listen.udp = [\"{ip}:0\"]\nlisten.tcp = [\"{ip}:0\"]\nlisten.tls = [\"{ip}:0\"]\n\
          relay.addresses = [\"{ip}\"]\npeers.allow_loopback = true\nserver.workers = 1\n\
          [tls.acme]\ndomains = [\"turn.example.org\"]\nterms_of_service_agreed = true\n\
          directory = \"http://{directory}/dir\"\nchallenge = \"http-01\"\n\
          http_listen = \"127.0.0.1:0\"\n"
-    ))
+    );
+    Process::start_with(&config, first)
 }
 
 /// ACME-04, ACME-07: the server serves, says why there is no certificate and what to do, and ends when
@@ -127,6 +133,33 @@ fn an_authority_that_fails_costs_nothing() {
             "the end waits for the authority"
         );
     }
+}
+
+/// ACME-04: an authority that refused an account, and wants two hours of peace, has them whoever starts
+/// the server again.
+#[test]
+fn a_restart_asks_no_sooner() {
+    let (directory, _held) = Authority::Refuses.start();
+    let state = tempfile::tempdir().unwrap();
+    let first = format!("export STATE_DIRECTORY={}", state.path().display());
+    let mut process = server_with(directory, &first);
+    process.wait_for("ACME: no certificate");
+    process.terminate();
+    assert!(process.wait().success());
+    let process = server_with(directory, &first);
+    let socket = process.home().join("admin.sock");
+    let began = Instant::now();
+    let acme = loop {
+        let acme = ask_socket(&socket, "GET", "/v1/info", "").success()["acme"].clone();
+        if acme["next_attempt_unix_s"].is_u64() {
+            break acme;
+        }
+        assert!(began.elapsed() < DEADLINE, "{acme}");
+    };
+    assert_eq!(acme["last_error"], serde_json::Value::Null, "{acme}");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let next = acme["next_attempt_unix_s"].as_u64().unwrap();
+    assert!(next > now.as_secs() + 3600, "{acme}");
 }
 
 /// ACME-05: at its port there is nothing but tokens, of which none is asked for.

@@ -208,13 +208,15 @@ impl Resolver<'_> {
         else {
             return;
         };
-        let listeners = config.listen.tls.iter().chain(&config.listen.tcp);
-        let mut ports = listeners.map(SocketAddr::port);
+        let listen = &config.listen;
+        // A strict one takes no TLS.
+        let tcp = listen.tcp.iter().filter(|it| !listen.strict.contains(it));
+        let mut ports = listen.tls.iter().chain(tcp).map(SocketAddr::port);
         match acme.challenge {
             AcmeChallenge::TlsAlpn01 if !ports.any(|port| port == HTTPS_PORT) => {
-                let what = "no listener has port 443, to which the authority connects";
-                let remedy = "add e.g. \"[::]:443\" to listen.tls, forward port 443 to it, or set \
-                              challenge = \"http-01\" in [tls.acme]";
+                let what = "no listener takes TLS at port 443, to which the authority connects";
+                let remedy = "add e.g. \"[::]:443\" to listen.tls (or remove it from listen.strict), \
+                              forward port 443 to it, or set challenge = \"http-01\" in [tls.acme]";
                 self.warn(origin, "tls.acme.challenge", what, remedy);
             }
             AcmeChallenge::Http01 if acme.http_listen.port() != HTTP_PORT => {

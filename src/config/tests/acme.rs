@@ -209,11 +209,24 @@ fn an_account_outside_of_acme_has_a_key() {
 
 #[test]
 fn an_authority_that_is_not_heard_is_warned_of() {
+    let strict = "listen.strict = \"0.0.0.0:443\"\n";
     for (toml, told) in [
         (named(""), None),
         (
             acme(DOMAINS),
-            Some("tls.acme.challenge: no listener has port 443"),
+            Some("tls.acme.challenge: no listener takes TLS at port 443"),
+        ),
+        (
+            format!("listen.tcp = \"0.0.0.0:443\"\n{}", acme(DOMAINS)),
+            None,
+        ),
+        (
+            format!("listen.tcp = \"0.0.0.0:443\"\n{strict}{}", acme(DOMAINS)),
+            Some("tls.acme.challenge: no listener takes TLS at port 443"),
+        ),
+        (
+            format!("listen.tls = \"0.0.0.0:443\"\n{strict}{}", acme(DOMAINS)),
+            None,
         ),
         (acme(&format!("{DOMAINS}\nchallenge = \"http-01\"")), None),
         (
