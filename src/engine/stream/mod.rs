@@ -1,6 +1,6 @@
 //! Clients on streams: accepting, TLS, framing, bounded sending.
 //!
-//! A connection's state lives in the worker ([`Connections`]); its task holds nothing but the name
+//! A connection's state lives in the worker ([`Streams`]); its task holds nothing but the name
 //! and waits for the socket. What arrives goes through the same `turn::Server` as datagrams do.
 
 mod admission;
