@@ -27,7 +27,9 @@ fn opened(stream: &[u8], sizes: &[u8], is_proxy: bool, has_web: bool) -> Option<
     let mut opening = StreamOpening::new(is_proxy, has_web);
     let mut rest = stream;
     // A size of 0 is a segment as long as the kernel makes them.
-    let sizes = sizes.iter().map(|&size| if size == 0 { 1460 } else { usize::from(size) });
+    let sizes = sizes
+        .iter()
+        .map(|&size| if size == 0 { 1460 } else { usize::from(size) });
     let mut sizes = sizes.cycle();
     while !rest.is_empty() {
         let size = sizes.next().unwrap_or(rest.len()).min(rest.len());
