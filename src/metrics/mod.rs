@@ -49,23 +49,27 @@ pub struct HookEvents {
     pub queued: u64,
 }
 
-/// Whom a scrape asks about them; nobody without hooks.
-#[derive(Default)]
-struct HookSource(OnceLock<Box<dyn Fn() -> HookEvents + Send + Sync>>);
+/// Whom a scrape asks for what others count; nobody, and so nothing, until one is named.
+struct Asked<T>(OnceLock<Box<dyn Fn() -> T + Send + Sync>>);
 
-impl fmt::Debug for HookSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HookSource")
+impl<T: Default> Asked<T> {
+    const fn nobody() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// Names who is asked. Once; later calls change nothing.
+    fn name(&self, ask: impl Fn() -> T + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(ask));
+    }
+
+    fn ask(&self) -> T {
+        self.0.get().map(|ask| ask()).unwrap_or_default()
     }
 }
 
-/// Whom a scrape asks how many changes of revocations a restart would undo.
-#[derive(Default)]
-struct UnsavedSource(OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>);
-
-impl fmt::Debug for UnsavedSource {
+impl<T> fmt::Debug for Asked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UnsavedSource")
+        f.write_str("Asked")
     }
 }
 
@@ -78,9 +82,10 @@ pub struct Metrics {
     reloads: Reloads,
     certificates: Certificates,
     http: HttpRequests,
-    hooks: HookSource,
+    hooks: Asked<HookEvents>,
     acme: Acme,
-    unsaved: UnsavedSource,
+    /// Changes of revocations that a restart would undo.
+    unsaved: Asked<u64>,
     start: Instant,
     started: SystemTime,
 }
@@ -96,9 +101,9 @@ impl Metrics {
             reloads: Reloads::new(started),
             certificates: Certificates::default(),
             http: HttpRequests::default(),
-            hooks: HookSource::default(),
+            hooks: Asked::nobody(),
             acme: Acme::default(),
-            unsaved: UnsavedSource::default(),
+            unsaved: Asked::nobody(),
             start: Instant::now(),
             started,
         }
@@ -164,11 +169,11 @@ impl Metrics {
 
     /// Has every scrape ask what became of hooks' events. Once; later calls change nothing.
     pub fn watch_hooks(&self, ask: impl Fn() -> HookEvents + Send + Sync + 'static) {
-        let _ = self.hooks.0.set(Box::new(ask));
+        self.hooks.name(ask);
     }
 
     fn hook_events(&self) -> HookEvents {
-        self.hooks.0.get().map(|ask| ask()).unwrap_or_default()
+        self.hooks.ask()
     }
 
     /// What became of orders for certificates.
@@ -178,11 +183,11 @@ impl Metrics {
 
     /// Has every scrape ask how many changes of revocations are not kept. Once, likewise.
     pub fn watch_revocations(&self, ask: impl Fn() -> u64 + Send + Sync + 'static) {
-        let _ = self.unsaved.0.set(Box::new(ask));
+        self.unsaved.name(ask);
     }
 
     fn unsaved_revocations(&self) -> u64 {
-        self.unsaved.0.get().map_or(0, |ask| ask())
+        self.unsaved.ask()
     }
 
     /// Everything as OpenMetrics text.
