@@ -27,20 +27,10 @@ fn with_versions(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientCo
     Arc::new(tls::client_config(versions))
 }
 
-/// What a counter says.
-fn count(server: &TestServer, series: &str) -> f64 {
-    let text = server.engine.metrics().to_text();
-    let line = text.lines().find_map(|line| line.strip_prefix(series));
-    line.unwrap_or_else(|| panic!("no {series}"))
-        .trim()
-        .parse()
-        .unwrap()
-}
-
 /// Connections that ended for a reason.
 fn ended(server: &TestServer, reason: &str) -> f64 {
     let series = format!("turnstone_tcp_connections_ended_total{{reason=\"{reason}\"}}");
-    count(server, &series)
+    server.count(&series)
 }
 
 /// Data goes both ways.
@@ -74,7 +64,7 @@ fn both_versions_relay_both_ways() {
     for version in ["1.2", "1.3"] {
         let series =
             format!("turnstone_tls_handshakes_total{{version=\"{version}\",kind=\"full\"}}");
-        eventually("the count", || count(&server, &series) == 1.0);
+        eventually("the count", || server.count(&series) == 1.0);
     }
 }
 
@@ -401,7 +391,7 @@ fn an_authority_gets_nothing_else() {
     assert_eq!((rest.len(), rest[0]), (24, 23), "a close_notify alone");
     eventually("the count", || ended(&server, "client") == 1.0);
     let requests = "turnstone_requests_total{method=\"Binding\"}";
-    assert_eq!(count(&server, requests), 0.0);
+    assert_eq!(server.count(requests), 0.0);
 }
 
 /// TLS-01: whichever worker a client comes back to.

@@ -162,27 +162,14 @@ fn expect_end(mut stream: TcpStream) {
     }
 }
 
-fn count(server: &TestServer, series: &str) -> f64 {
-    let text = server.engine.metrics().to_text();
-    let line = text.lines().find_map(|line| line.strip_prefix(series));
-    line.unwrap_or_else(|| panic!("no {series}"))
-        .trim()
-        .parse()
-        .unwrap()
-}
-
 fn failed(server: &TestServer, reason: &str) -> f64 {
-    count(
-        server,
-        &format!("turnstone_web_failures_total{{reason=\"{reason}\"}}"),
-    )
+    server.count(&format!(
+        "turnstone_web_failures_total{{reason=\"{reason}\"}}"
+    ))
 }
 
 fn open(server: &TestServer, kind: &str) -> f64 {
-    count(
-        server,
-        &format!("turnstone_web_connections{{kind=\"{kind}\"}}"),
-    )
+    server.count(&format!("turnstone_web_connections{{kind=\"{kind}\"}}"))
 }
 
 /// Data goes both ways.
@@ -225,11 +212,8 @@ fn tls_goes_where_it_is_for() {
     assert!(refused.is_err(), "the certificate is the web server's");
     eventually("the counts", || {
         let passed_on = "turnstone_web_connections_passed_on_total{kind=\"https\"}";
-        count(&server, passed_on) == 7.0
-            && count(
-                &server,
-                "turnstone_tcp_connections_ended_total{reason=\"passed_on\"}",
-            ) == 7.0
+        server.count(passed_on) == 7.0
+            && server.count("turnstone_tcp_connections_ended_total{reason=\"passed_on\"}") == 7.0
             && open(&server, "https") == 0.0
     });
 }
@@ -270,7 +254,7 @@ fn http_goes_to_the_web_server() {
         let to_servers = "turnstone_web_bytes_total{direction=\"to_servers\",kind=\"http\"}";
         let to_clients = "turnstone_web_bytes_total{direction=\"to_clients\",kind=\"http\"}";
         let all = 9.0 * (GET.len() + 60_000) as f64;
-        count(&server, to_servers) == all && count(&server, to_clients) >= all
+        server.count(to_servers) == all && server.count(to_clients) >= all
     });
 }
 

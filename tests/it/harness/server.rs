@@ -228,6 +228,17 @@ impl TestServer {
         Self::with(|_| {})
     }
 
+    /// The number behind the name and the labels of a metric.
+    #[track_caller]
+    pub(crate) fn count(&self, series: &str) -> f64 {
+        let text = self.engine.metrics().to_text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or_else(|| panic!("no {series}"))
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
     pub(crate) fn with(change: impl FnOnce(&mut Setup)) -> Self {
         Self::try_with(change).unwrap()
     }
