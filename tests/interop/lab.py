@@ -27,6 +27,7 @@ SERVER_STATIC = "203.0.113.9"  # for coturn only, see Server
 SERVER6 = "2001:db8:1::10"
 PEER = "203.0.113.50"
 PEER6 = "2001:db8:1::50"
+CLIENT_A, CLIENT_B = "203.0.113.11", "203.0.113.12"  # the hosts', behind their NATs
 MAPPED = "203.0.113.20"
 INNER = "10.9.0.10"
 # Firefox compares no certificate with an address, so the server has a name.
@@ -82,8 +83,8 @@ def up():
     ip("public", "link", "set", "bridge", "up")
     plug("server", [f"{SERVER}/24", f"{SERVER_STATIC}/24", f"{SERVER6}/64"])
     plug("peer", [f"{PEER}/24", f"{PEER6}/64"])
-    plug("nat-a", ["203.0.113.11/24"])
-    plug("nat-b", ["203.0.113.12/24"])
+    plug("nat-a", [f"{CLIENT_A}/24"])
+    plug("nat-b", [f"{CLIENT_B}/24"])
     plug("nat-server", [f"{MAPPED}/24"])
     for box, host, net in (
         ("nat-a", "host-a", "192.168.11"),

@@ -4,9 +4,11 @@
 
 const MESSAGES = 50;
 const message = (i) => `${i}:`.padEnd(1000, "x");
+const text = (data) => (typeof data === "string" ? data : new TextDecoder().decode(data));
 
 globalThis.startCall = async (config, PeerConnection = globalThis.RTCPeerConnection) => {
   const pc = new PeerConnection({ iceServers: config.iceServers, iceTransportPolicy: config.policy });
+  const encoded = config.binary ? (text) => new TextEncoder().encode(text) : (text) => text;
   const errors = []; // what icecandidateerror said
   let channel;
   let exact = 0; // messages that arrived exactly as they should
@@ -42,7 +44,8 @@ globalThis.startCall = async (config, PeerConnection = globalThis.RTCPeerConnect
 
   const use = (dc, onMessage) => {
     channel = dc;
-    channel.onmessage = (e) => onMessage(typeof e.data === "string" ? e.data : String(e.data));
+    channel.binaryType = "arraybuffer";
+    channel.onmessage = (e) => onMessage(text(e.data));
   };
 
   const describe = async (description) => {
@@ -77,15 +80,15 @@ globalThis.startCall = async (config, PeerConnection = globalThis.RTCPeerConnect
   return {
     async offer() {
       use(pc.createDataChannel("echo"), (data) => {
-        if (count(data)) channel.send(message(exact));
+        if (count(data)) channel.send(encoded(message(exact)));
       });
-      channel.onopen = () => channel.send(message(0));
+      channel.onopen = () => channel.send(encoded(message(0)));
       return describe(await pc.createOffer());
     },
     async answer(offer) {
       pc.ondatachannel = (e) =>
         use(e.channel, (data) => {
-          channel.send(data);
+          channel.send(encoded(data));
           count(data);
         });
       await pc.setRemoteDescription({ type: offer.type, sdp: offer.sdp });
