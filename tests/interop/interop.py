@@ -29,6 +29,7 @@ import port_443
 import prometheus
 import stun
 import tls
+import web_pages
 
 HERE = Path(__file__).resolve().parent
 MESSAGES = 50
@@ -71,6 +72,8 @@ class Scenario:
     server: str = "server"  # the namespace of the server
     retry: bool = False
     arguments: list = field(default_factory=list)  # of turnutils_uclient
+    messages: int = MESSAGES  # another number is for browsers only
+    pace_ms: int = 0  # between messages, for browsers only; 0: the next when one is back
     proof: object = None  # what else must hold for its output
 
 
@@ -168,6 +171,7 @@ class Bench:
     async def pair(self, s, ice_servers, policy="relay"):
         """Both clients, started."""
         config = {"iceServers": ice_servers, "policy": policy, "media": s.media, "gatherMs": GATHER_MS}
+        config |= {"messages": s.messages, "paceMs": s.pace_ms}
         config["binary"] = s.b == "janus"  # whose echo test puts words before text
         async with self.peer(s, s.a, "host-a") as a, self.peer(s, s.b, "host-b") as b:
             await both(a("start", config), b("start", config))
@@ -204,7 +208,7 @@ async def talk(s, a, b):
     notes = []
     for client, result in zip((s.a, s.b), results):
         if client != "janus":  # which sends back what it does not look into
-            expect(result["exact"] == MESSAGES, f"{client}: {result['exact']} of {MESSAGES} messages")
+            expect(result["exact"] == s.messages, f"{client}: {result['exact']} of {s.messages} messages")
             expect(not s.media or result["frames"], f"{client} decoded no video frame")
         pair = result["pair"]
         expect(pair, f"{client} names no selected pair")
@@ -221,8 +225,8 @@ def expect_relay(s, pairs):
             expect(pair["protocol"] == s.transport, f"{client} reaches the server over {pair['protocol']}")
 
 
-async def relayed(bench, s):
-    """A call that may use nothing but the relay."""
+async def relayed(bench, s, meanwhile=contextlib.nullcontext):
+    """A call that may use nothing but the relay; `meanwhile` is around its messages."""
     async with bench.pair(s, [bench.ice_server(s)]) as (a, b):
         address = bench.address(s)
 
@@ -232,7 +236,8 @@ async def relayed(bench, s):
             expect(all(f" {address} " in line for line in relays), f"{client} was given {relays}, not {address}")
 
         await negotiate(a, b, lambda offer: check(s.a, offer), lambda answer: check(s.b, answer))
-        pairs, note = await talk(s, a, b)
+        async with meanwhile():
+            pairs, note = await talk(s, a, b)
         expect_relay(s, pairs)
         return note
 
@@ -246,22 +251,39 @@ def allocations(bench, s):
     return [(client, transport, int(count)) for client, transport, count in closed.findall(log.read_text())]
 
 
-async def bare_turns(bench, s):
-    """A relayed call by `turns:`, after which the server's log says what each side has spoken, and relayed."""
-    note = await relayed(bench, s)
-    if bench.kind != "turnstone":
-        return note
-    spoke = []
+async def expect_spoken(bench, s):
+    """By the server's log each side was at its own address, has spoken what it should, and relayed the messages."""
     for client, address in ((s.a, lab.CLIENT_A), (s.b, lab.CLIENT_B)):
         wanted = "tcp" if client in BARE else "tls"
         for _ in range(50):  # the clients have just gone
-            relayed_bytes = {t: count for a, t, count in allocations(bench, s) if a == address and count >= MESSAGES * 1000}
-            if relayed_bytes:
+            found = {t: count for a, t, count in allocations(bench, s) if a == address and count >= s.messages * 1000}
+            if found:
                 break
             await asyncio.sleep(0.1)
-        expect(set(relayed_bytes) == {wanted}, f"{client} at {address} relayed by {relayed_bytes}, not by {wanted}")
-        spoke.append("bare STUN" if client in BARE else "TLS")
-    return f"{note}; A spoke {spoke[0]}, B {spoke[1]}"
+        expect(set(found) == {wanted}, f"{client} at {address} relayed by {found}, not by {wanted}")
+
+
+async def turns(bench, s):
+    """A relayed call by `turns:`, which means another thing to some clients."""
+    note = await relayed(bench, s)
+    if bench.kind == "turnstone":
+        await expect_spoken(bench, s)
+        spoken = ["bare STUN" if client in BARE else "TLS" for client in (s.a, s.b)]
+        note += f"; A spoke {spoken[0]}, B {spoken[1]}"
+    return note
+
+
+async def beside_web(bench, s):
+    """A call through the port behind which a web server is busy meanwhile."""
+    if bench.kind != "turnstone":
+        return "not for this server"
+    try:
+        with web_pages.serving(bench.logs / s.name) as site:
+            note = await relayed(bench, s, site.busy)
+    except stun.Wrong as wrong:
+        raise Failed(str(wrong)) from wrong
+    await expect_spoken(bench, s)
+    return f"{s.messages} messages beside {site.pages} pages and {site.files} files, clients are known to all; {note}"
 
 
 async def relay_last_resort(bench, s):
@@ -440,7 +462,7 @@ def all_v6(text):
 
 def scenarios():
     def call(a, b, transport, run=relayed, name="", **options):
-        retry = run in (relayed, bare_turns, relay_last_resort, stun_direct) and bool({a, b} & BROWSERS)
+        retry = run in (relayed, turns, relay_last_resort, stun_direct) and bool({a, b} & BROWSERS)
         return Scenario(name or f"{a}-{b}-{transport}", a, b, transport, run, retry=retry, **options)
 
     def tool(name, transport, *arguments, run=uclient, **options):
@@ -478,7 +500,7 @@ def scenarios():
         call(f, f, "tls", name="only-443-open-firefox", nat="only-443"),
         call(c, c, "tcp", no_relay, name="only-443-open-tcp", nat="only-443"),
         *[
-            call(a, b, "tls", bare_turns, name=f"{a}-{b}-turns", media=True, nat="only-443")
+            call(a, b, "tls", turns, name=f"{a}-{b}-turns", media=True, nat="only-443")
             for a, b in [("gstreamer", "gstreamer"), (c, "gstreamer"), (c, "janus")]
         ],
         Scenario("libnice-bare-stun", "libnice", "libnice", "tcp", libnice),
@@ -512,6 +534,7 @@ def scenarios():
         ],
         Scenario("tls", "openssl", "-", "tls", apart(tls)),
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
+        call(c, f, "tls", beside_web, name="web-nginx-calls", media=True, nat="only-443", messages=300, pace_ms=20),
         *[
             Scenario(name, "clients", front, "tls, tcp", apart(port_443, lambda _, name=name: (name,)))
             for name, front in [("web-nginx", "nginx"), ("haproxy", "haproxy")]

@@ -33,6 +33,7 @@ INNER = "10.9.0.10"
 # Firefox compares no certificate with an address, so the server has a name.
 HOST = "turn.interop.example"
 TLS_PORT, WEB_PORT = 5349, 443
+WEB_NAME = "www.example.org"  # of the web server behind the port, where a scenario starts one
 NAMES = ["public", "server", "peer", "nat-a", "host-a", "nat-b", "host-b", "nat-server", "inner"]
 
 
@@ -219,6 +220,7 @@ class Server:
             # Whoever is served there has spoken TLS.
             f'strict = ["0.0.0.0:{TLS_PORT}", "[::]:{TLS_PORT}"]\n\n'
             f'[tls]\ncert = "{self.certificates}/ecdsa.crt"\nkey = "{self.certificates}/ecdsa.key"\n\n'
+            f'[web]\nhttps = "127.0.0.1:8443"\nnames = ["{WEB_NAME}"]\n\n'
             f"[relay]\naddresses = [{quoted(addresses)}]\n"
             + (f"external = {{ {mapping} }}\n" if mapping else "")
             + f'\n[auth]\nstatic_auth_secret = ["{self.secret}"]\nusers = {{ {users} }}\n\n'

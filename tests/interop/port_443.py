@@ -115,14 +115,17 @@ def certificates(directory):
 
 
 @contextlib.contextmanager
-def running(*command, until, log):
-    """A program in the foreground, from when it listens (on TCP ports) until the end of the block."""
+def running(*command, until, log, where=()):
+    """A program in the foreground, from when it listens (on TCP ports) until the end of the block.
+
+    `where` is the beginning of commands in another namespace.
+    """
     with Path(log).open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen([*where, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         deadline = time.monotonic() + DEADLINE
         for port in until:
-            listens = ["ss", "-Hltn", "sport", "=", f":{port}"]
+            listens = [*where, "ss", "-Hltn", "sport", "=", f":{port}"]
             while not subprocess.run(listens, capture_output=True, text=True, timeout=DEADLINE).stdout:
                 alive = process.poll() is None and time.monotonic() < deadline
                 expect(alive, f"{command[0]} does not listen on {port}: {Path(log).read_text()[-500:]}")
@@ -149,7 +152,7 @@ def turnstone(directory, more, ports):
     return running(*command, until=ports, log=Path(directory, "turnstone.log"))
 
 
-def nginx(directory):
+def nginx(directory, where=()):
     """nginx on the document's servers, with what every nginx.conf has around them."""
     servers = snippet("nginx").replace("/etc/nginx/", f"{directory}/").replace("/var/www/html", f"{directory}/html")
     config = Path(directory, "nginx.conf")
@@ -159,16 +162,17 @@ def nginx(directory):
         + "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         + f"{servers}}}\n"
     )
-    return running("nginx", "-p", directory, "-c", config, until=[8443, 8080], log=Path(directory, "nginx.log"))
+    return running("nginx", "-p", directory, "-c", config, until=[8443, 8080], log=Path(directory, "nginx.log"), where=where)
 
 
-def curl(address, directory, *arguments):
-    command = ["curl", "-sS", "--fail", "--max-time", "10", "--interface", address, "--cacert", f"{directory}/ca.crt"]
-    resolve = [f"{name}:{port}:{SERVER}" for name in NAMES.values() for port in (80, 443)]
-    for entry in resolve:
-        command += ["--resolve", entry]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=20)
-    expect(done.returncode == 0, f"curl {' '.join(arguments)}: {done.stderr.strip()}")
+def curl(server, directory, *arguments, where=()):
+    """What a client of the web server at an address gets."""
+    command = [*where, "curl", "-sS", "--fail", "--max-time", "10", "--cacert", f"{directory}/ca.crt"]
+    for name in NAMES.values():
+        for port in (80, 443):
+            command += ["--resolve", f"{name}:{port}:{server}"]
+    done = subprocess.run([*command, *arguments], capture_output=True, timeout=20)
+    expect(done.returncode == 0, f"curl {' '.join(arguments)}: {done.stderr.decode().strip()}")
     return done.stdout
 
 
@@ -193,13 +197,13 @@ def web_nginx(directory, tls, peer):
 
         calling = threading.Thread(target=calls)
         calling.start()
-        url = f"https://{NAMES['www']}/"
+        url, source = f"https://{NAMES['www']}/", ["--interface", CLIENTS[1]]
         for number in range(PAGES):
             # With HTTP's protocols, and with none but a name.
             options = [["--http1.1"], ["--no-alpn"]][number % 2]
-            expect(curl(CLIENTS[1], directory, *options, url) == page, "another page")
-        code = curl(CLIENTS[1], directory, "-o", "/dev/null", "-w", "%{http_code}", f"http://{NAMES['www']}/")
-        expect(code == "301", f"http: {code}")
+            expect(curl(SERVER, directory, *source, *options, url) == page.encode(), "another page")
+        code = curl(SERVER, directory, *source, "-o", "/dev/null", "-w", "%{http_code}", f"http://{NAMES['www']}/")
+        expect(code == b"301", f"http: {code}")
         calling.join(60)
         expect(not calling.is_alive(), "the call does not end")
         if failures:

@@ -1,8 +1,8 @@
 // One side of a call, written against the W3C API. Runs in a browser page and, with its own
 // RTCPeerConnection handed in, under werift. Offers and answers carry all their candidates.
-// The offerer sends MESSAGES messages one after another; the answerer sends each back.
+// The offerer sends config.messages messages, one when the one before is back or one every config.paceMs
+// milliseconds; the answerer sends each back.
 
-const MESSAGES = 50;
 const message = (i) => `${i}:`.padEnd(1000, "x");
 const text = (data) => (typeof data === "string" ? data : new TextDecoder().decode(data));
 
@@ -38,8 +38,8 @@ globalThis.startCall = async (config, PeerConnection = globalThis.RTCPeerConnect
   const count = (data) => {
     if (data === message(exact)) exact += 1;
     else fail(new Error(`message ${exact} arrived damaged`));
-    if (exact === MESSAGES) finish();
-    return exact < MESSAGES;
+    if (exact === config.messages) finish();
+    return exact < config.messages;
   };
 
   const use = (dc, onMessage) => {
@@ -79,10 +79,16 @@ globalThis.startCall = async (config, PeerConnection = globalThis.RTCPeerConnect
 
   return {
     async offer() {
+      let sent = 0;
+      const send = () => channel.send(encoded(message(sent++)));
       use(pc.createDataChannel("echo"), (data) => {
-        if (count(data)) channel.send(encoded(message(exact)));
+        if (count(data) && !config.paceMs) send();
       });
-      channel.onopen = () => channel.send(encoded(message(0)));
+      channel.onopen = () => {
+        send();
+        if (!config.paceMs) return;
+        const pace = setInterval(() => (sent < config.messages ? send() : clearInterval(pace)), config.paceMs);
+      };
       return describe(await pc.createOffer());
     },
     async answer(offer) {
