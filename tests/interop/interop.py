@@ -44,6 +44,7 @@ PEERS = {
     "node-datachannel": ["node", "peers/node-datachannel.mjs"],
     "aiortc": [sys.executable, "peers/aiortc_peer.py"],
     "gstreamer": ["/usr/bin/python3", "peers/gstreamer.py"],
+    "pion": [os.environ.get("PION", "pion")],
     "janus": [sys.executable, "peers/janus.py"],
 }
 # Clients whose ICE is libnice: to the port of a `turns:` URL they speak bare STUN.
@@ -496,6 +497,8 @@ def scenarios():
         call("aiortc", "aiortc", "tls"),
         call("werift", "werift", "tls", login="static"),
         call("aiortc", "werift", "tls"),
+        *[call("pion", "pion", transport) for transport in ("udp", "tcp", "tls")],
+        call("pion", c, "tls", name="only-443-open-pion", nat="only-443"),
         call(c, c, "tls", name="only-443-open", nat="only-443"),
         call(f, f, "tls", name="only-443-open-firefox", nat="only-443"),
         call(c, c, "tcp", no_relay, name="only-443-open-tcp", nat="only-443"),
