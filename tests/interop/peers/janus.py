@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-LIBRARIES = Path("/usr/lib/x86_64-linux-gnu/janus")
+(LIBRARIES,) = Path("/usr/lib").glob("*/janus")  # below the architecture's name
 API, ADMIN = "http://127.0.0.1:8088/janus", "http://127.0.0.1:7088/admin"
 SECRET = "interop"
 MESSAGES = 50
