@@ -398,7 +398,7 @@ impl Distrust {
                  certificate, or have it issued for this one too"
             ),
             Self::Refused(refusal) => format!(
-                "clients refuse the server's chain: it {}; {}",
+                "the server's chain {}: {}",
                 refusal.what(),
                 refusal.remedy()
             ),
