@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // An ordinary client, which knows nothing of this server.
-    ("cli::check", &["auth", "wire"]),
+    ("cli::check", &["tls", "auth", "wire"]),
     ("engine", &["metrics", "turn", "auth", "wire"]),
     // Operators by HTTP.
     (

@@ -27,7 +27,7 @@ const HEADER_TIME_MAX: Duration = Duration::from_secs(2);
 const HEADER_LEN_MAX: usize = 16 * 1024;
 
 /// How long accepting pauses when no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where requests come in.
 #[derive(Debug)]
@@ -113,12 +113,12 @@ impl Places {
     {
         match accepted {
             Ok((stream, from)) => {
-                tokio::spawn(connection(
-                    stream,
-                    self.router.clone().layer(Extension(from)),
-                    self.time_max,
-                    place,
-                ));
+                let router = self.router.clone().layer(Extension(from));
+                let served = connection(stream, router, self.time_max);
+                tokio::spawn(async move {
+                    served.await;
+                    drop(place);
+                });
             }
             // Of the connection, which is gone; or no descriptor is left, which takes time.
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -127,11 +127,10 @@ impl Places {
 }
 
 /// One request and its reply.
-async fn connection(
+pub(super) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     time_max: Duration,
-    _place: OwnedSemaphorePermit,
 ) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

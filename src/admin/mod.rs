@@ -3,6 +3,7 @@
 pub mod api;
 mod counted;
 pub mod credentials;
+mod crowd;
 mod dashboard;
 mod drain;
 mod http;
@@ -15,6 +16,7 @@ mod statistics;
 mod token;
 
 pub use counted::counted;
+pub use crowd::serve_crowd;
 pub use dashboard::dashboard;
 pub use drain::{DEADLINE_S_MAX, Drain, Draining, Over};
 pub use http::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, Listener, Remote, serve};

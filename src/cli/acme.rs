@@ -124,8 +124,11 @@ impl Configured {
                 tracing::info!(%address, "ACME: the authority is answered");
             }
             let router = self.acme.responder();
+            let counted = Arc::clone(metrics);
             tokio::spawn(async move {
-                let Err(error) = admin::serve(responder, router, CONNECTION_TIME_MAX).await;
+                let tell_ended = || counted.acme().count_ended();
+                let served = admin::serve_crowd(responder, router, CONNECTION_TIME_MAX, tell_ended);
+                let Err(error) = served.await;
                 tracing::error!("ACME: the authority is not answered: {error}");
             });
         }

@@ -220,6 +220,9 @@ impl Keeper {
         if is_other {
             self.metrics.certificates().count_replaced();
             tracing::info!(file = %file, names, expires = expiry, "certificate replaced");
+            for flaw in new.flaws(unix_s()) {
+                tracing::warn!("{file} {}; {}", flaw.what(), flaw.remedy());
+            }
         }
         true
     }

@@ -1,5 +1,6 @@
 //! `turnstone info`: a server that runs, as a whole.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use hyper::Method;
@@ -31,6 +32,7 @@ struct Info {
     relay_ports: RelayPorts,
     certificates: Vec<Certificate>,
     acme: Option<Acme>,
+    web: Option<Web>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +79,20 @@ struct Acme {
     has_certificate: bool,
     next_attempt_unix_s: Option<u64>,
     last_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Web {
+    servers: Vec<WebServer>,
+    failures: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct WebServer {
+    kind: String,
+    address: String,
+    connections: u64,
+    passed_on: u64,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +149,9 @@ fn table(info: &Info) -> Table {
             row("", error.clone());
         }
     }
+    if let Some(web) = &info.web {
+        of_web(web, &mut row);
+    }
     for RelayAddress { bound, advertised } in &info.relay.addresses {
         let address = match bound == advertised {
             true => bound.clone(),
@@ -163,6 +182,24 @@ fn table(info: &Info) -> Table {
     };
     row("draining", draining);
     table
+}
+
+fn of_web(web: &Web, row: &mut impl FnMut(&str, String)) {
+    for WebServer {
+        kind,
+        address,
+        connections,
+        passed_on,
+    } in &web.servers
+    {
+        row("passes on", format!("{kind} to {address}"));
+        row("", format!("{connections} now, {passed_on} so far"));
+    }
+    let failures = web.failures.iter().filter(|(_, count)| **count > 0);
+    let failures = Vec::from_iter(failures.map(|(reason, count)| format!("{count} {reason}")));
+    if !failures.is_empty() {
+        row("", format!("closed instead: {}", failures.join(", ")));
+    }
 }
 
 fn of_acme(acme: &Acme, now_unix_s: i64) -> String {

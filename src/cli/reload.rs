@@ -1,6 +1,5 @@
 //! `turnstone reload`: has a server that runs read its configuration again.
 
-use std::fmt;
 use std::process::ExitCode;
 
 use hyper::Method;
@@ -24,23 +23,20 @@ struct Reloaded {
 
 impl Args {
     pub(super) fn run(self) -> ExitCode {
-        let told = |reloaded: Reloaded| reloaded;
         ask_and_print(self.server, Method::POST, "/v1/reload", String::new(), told)
     }
 }
 
-impl fmt::Display for Reloaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        if !self.restart_needed.is_empty() {
-            let keys = self.restart_needed.join(", ");
-            writeln!(f, "in force after a restart: {keys}")?;
-        }
-        match &self.changed[..] {
-            [] => f.write_str("reloaded: nothing else has changed"),
-            changed => write!(f, "reloaded: {}", changed.join(", ")),
-        }
+fn told(reloaded: Reloaded) -> String {
+    let warnings = reloaded.warnings.iter();
+    let mut lines = Vec::from_iter(warnings.map(|warning| format!("warning: {warning}")));
+    if !reloaded.restart_needed.is_empty() {
+        let keys = reloaded.restart_needed.join(", ");
+        lines.push(format!("in force after a restart: {keys}"));
     }
+    lines.push(match &reloaded.changed[..] {
+        [] => "reloaded: nothing else has changed".to_owned(),
+        changed => format!("reloaded: {}", changed.join(", ")),
+    });
+    lines.join("\n")
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Acme {
     succeeded: AtomicU64,
     failed: AtomicU64,
+    ended: AtomicU64,
     state: Mutex<AcmeState>,
 }
 
@@ -35,6 +36,11 @@ impl Acme {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A connection of who looks for the answer to a challenge was ended for a newer one.
+    pub fn count_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Changes what is told of it.
     pub fn update(&self, change: impl FnOnce(&mut AcmeState)) {
         change(&mut self.lock());
@@ -51,6 +57,10 @@ impl Acme {
 
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, AcmeState> {

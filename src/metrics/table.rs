@@ -248,6 +248,9 @@ metrics! {
             out.number(&["success"], it.metrics.acme.succeeded())?;
             out.number(&["failure"], it.metrics.acme.failed())
         };
+    Counter "turnstone_acme_http_connections_ended_total" []
+        "Connections to where http-01 is answered that were ended for newer ones"
+        => |it, out| out.number(&[], it.metrics.acme.ended());
     Gauge "turnstone_acme_next_attempt_timestamp_seconds" []
         "Unix time of the next attempt to get a certificate; 0 without an ACME server, or while one is under way"
         => |it, out| {

@@ -9,6 +9,7 @@ mod certificates;
 mod challenges;
 mod names;
 mod pair;
+mod refusal;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,4 +17,5 @@ pub(crate) mod testing;
 pub use certificates::Certificates;
 pub use challenges::{ALPN_ACME, Challenges};
 pub use pair::{Files, Flaw, Pair, PairError, Part, Stamp};
+pub use refusal::Refusal;
 pub use server::{ConfigError, server_config};

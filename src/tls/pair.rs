@@ -1,5 +1,6 @@
 //! A certificate chain with its key, as PEM files hold them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use super::names::{self, Fit};
+use super::refusal::Refusal;
 
 /// Certificates that a chain may have. Public ones have two or three, and clients give up at ten.
 const CHAIN_MAX: usize = 10;
@@ -129,7 +131,7 @@ impl fmt::Display for PairError {
 }
 
 /// What does not keep a pair from use, and is likely to keep clients away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// Its time is over.
     Expired,
@@ -141,22 +143,28 @@ pub enum Flaw {
     BrokenChain,
     /// Nothing leads from it to an authority, and it is not its own.
     Alone,
+    /// It is its own issuer.
+    SelfSigned,
+    /// It is wrong in itself, so that no trust helps.
+    Refused(Refusal),
 }
 
 impl Flaw {
     /// What it is, to be read after the file's name.
-    pub const fn what(self) -> &'static str {
-        match self {
+    pub fn what(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Expired => "has expired, so clients refuse it",
             Self::NotYetValid => "is not valid yet, so clients refuse it",
             Self::NoNames => "has no subject alternative name, so browsers refuse it",
             Self::BrokenChain => "holds certificates of which one is not that of the next issuer",
             Self::Alone => "holds one certificate and none of those between it and its authority",
-        }
+            Self::SelfSigned => "is self-signed, so browsers refuse it",
+            Self::Refused(refusal) => return refusal.what(),
+        })
     }
 
     /// What to do about it.
-    pub const fn remedy(self) -> &'static str {
+    pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Expired => "renew it, and look why that was not done by itself",
             Self::NotYetValid => "check the clock of this machine (timedatectl)",
@@ -166,6 +174,11 @@ impl Flaw {
                 "use the whole chain (certbot: fullchain.pem); of an authority of your own append its \
                  certificate"
             }
+            Self::SelfSigned => {
+                "get one from an authority (tls.acme does it at no cost), or sign it with one of your \
+                 own that the clients know (docs/tls.md)"
+            }
+            Self::Refused(refusal) => refusal.remedy(),
         }
     }
 }
@@ -285,7 +298,11 @@ impl Pair {
         };
         let has_names = !self.names.is_empty() || !self.addresses.is_empty();
         let nameless = (!has_names).then_some(Flaw::NoNames);
-        [in_time, nameless, self.chain_flaw]
+        // What is out of its time is refused for that alone, so it is looked at within.
+        let then = now_unix_s.min(self.not_after_unix_s);
+        let then = u64::try_from(then.max(self.not_before_unix_s)).unwrap_or(0);
+        let refused = Refusal::of_chain(&self.certified.cert, then).map(Flaw::Refused);
+        [in_time, nameless, self.chain_flaw.clone(), refused]
             .into_iter()
             .flatten()
             .collect()
@@ -399,7 +416,7 @@ impl Facts {
             unreachable!("the chain is not empty")
         };
         // What it is to clients is decided by the library that they would use.
-        ParsedCertificate::try_from(own_der).map_err(|error| unusable(&error))?;
+        ParsedCertificate::try_from(own_der).map_err(refused)?;
         let (names, addresses) = subjects(own)?;
         let pairs = parsed.iter().zip(parsed.iter().skip(1));
         let in_order = pairs
@@ -412,7 +429,8 @@ impl Facts {
             not_before_unix_s: own.validity().not_before.timestamp(),
             not_after_unix_s: own.validity().not_after.timestamp(),
             chain_flaw: match parsed.len() {
-                1 if !is_own_issuer => Some(Flaw::Alone),
+                1 if is_own_issuer => Some(Flaw::SelfSigned),
+                1 => Some(Flaw::Alone),
                 _ if !in_order => Some(Flaw::BrokenChain),
                 _ => None,
             },
@@ -420,12 +438,19 @@ impl Facts {
     }
 }
 
+fn refused(error: Error) -> PairError {
+    match error {
+        Error::InvalidCertificate(error) => not_used(&Refusal::of(&error)),
+        error => unusable(&error),
+    }
+}
+
 fn unusable(error: &dyn fmt::Display) -> PairError {
-    PairError::new(
-        Part::Certificate,
-        format!("holds a certificate that cannot be used ({error})"),
-        "look at it with openssl x509 -text, and have another one issued",
-    )
+    not_used(&Refusal::Other(error.to_string()))
+}
+
+fn not_used(refusal: &Refusal) -> PairError {
+    PairError::new(Part::Certificate, refusal.what(), refusal.remedy())
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PairError> {
@@ -457,7 +482,9 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Authority, DAY_S, NOW_UNIX_S};
+    use rcgen::{BasicConstraints, IsCa};
+
+    use super::super::testing::{Authority, DAY_S, NOW_UNIX_S, self_signed, self_signed_as};
     use super::*;
 
     fn error(cert: &str, key: &str) -> PairError {
@@ -601,8 +628,30 @@ mod tests {
         assert_eq!(flaws(&format!("{own}{stranger}")), [Flaw::BrokenChain]);
         let found = error(&format!("{above}{own}"), &made.key);
         assert_eq!(found.what, "is not the key of the certificate");
-        let own_issuer = super::super::testing::self_signed(&["a.example"]);
-        assert_eq!(own_issuer.pair().flaws(NOW_UNIX_S), []);
+        let own_issuer = self_signed(&["a.example"]);
+        assert_eq!(own_issuer.pair().flaws(NOW_UNIX_S), [Flaw::SelfSigned]);
+    }
+
+    #[test]
+    fn what_clients_refuse_whatever_they_trust() {
+        let of_authority = Flaw::Refused(Refusal::OfAuthority);
+        let made = self_signed_as(IsCa::Ca(BasicConstraints::Unconstrained), &["a.example"]);
+        let pair = made.pair();
+        let end = pair.not_after_unix_s();
+        let flaws = [Flaw::SelfSigned, of_authority.clone()];
+        assert_eq!(pair.flaws(NOW_UNIX_S), flaws);
+        assert_eq!(
+            pair.flaws(end + 1),
+            [Flaw::Expired, Flaw::SelfSigned, of_authority]
+        );
+        let authority = Authority::new();
+        let backwards = authority.issue_of(&rcgen::PKCS_ECDSA_P256_SHA256, &["a.example"], 2, 1);
+        let flaws = backwards.pair().flaws(NOW_UNIX_S);
+        assert!(flaws.contains(&Flaw::Refused(Refusal::Period)), "{flaws:?}");
+        let old = include_str!("../../tests/data/tls/v1.crt");
+        let found = error(old, &made.key);
+        assert_eq!(found.what, Refusal::Version.what());
+        assert_eq!(found.remedy, Refusal::Version.remedy());
     }
 
     #[test]

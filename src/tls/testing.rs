@@ -78,8 +78,14 @@ impl Authority {
 }
 
 pub(crate) fn self_signed(names: &[&str]) -> Made {
+    self_signed_as(IsCa::NoCa, names)
+}
+
+pub(crate) fn self_signed_as(is_ca: IsCa, names: &[&str]) -> Made {
     let key = KeyPair::generate().unwrap();
-    let cert = params(names, -1, 90).self_signed(&key).unwrap();
+    let mut params = params(names, -1, 90);
+    params.is_ca = is_ca;
+    let cert = params.self_signed(&key).unwrap();
     Made {
         cert: cert.pem(),
         key: key.serialize_pem(),

@@ -68,12 +68,12 @@ def coturn(directory, address, external, ports, quota, deny, tls):
 
 
 @contextlib.contextmanager
-def server(kind, host="server", address=ADDRESS, external=None, ports=(49152, 65535), quota=0, deny=(), names=()):
+def server(kind, host="server", address=ADDRESS, external=None, ports=(49152, 65535), quota=0, deny=(), names=(), make_pair=certificates.make):
     """A server in a namespace, listening on PORT; with a certificate for names also for TLS. Yields its authority."""
     with tempfile.TemporaryDirectory() as directory:
         tls = Path(directory, "tls") if names else None
         if tls:
-            certificates.make(tls, names)
+            make_pair(tls, names)
         make = {"turnstone": turnstone, "coturn": coturn}[kind]
         command = lab.inside(host, *make(directory, address, external, ports, quota, list(deny), tls))
         environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": directory}
@@ -327,6 +327,11 @@ def tls_expired(kind):
         says(1, "FAIL handshake", "expired at", "or this machine's clock", transport="tls", authority=authority, clock="+40d")
 
 
+def tls_by_hand(kind):
+    with server(kind, names=[ADDRESS], make_pair=certificates.make_by_hand) as authority:
+        says(1, "FAIL handshake", "the certificate of an authority (CA:TRUE)", transport="tls", authority=authority)
+
+
 def other_family(_):
     status, text = run("turn:[2001:db8:1::10]:3478?transport=udp")
     expect(status == 1 and "no IPv6" in " ".join(text.split()), text)
@@ -344,7 +349,7 @@ CASES = {
     for case in (
         *(works, works_v6, port_dropped, port_rejected, no_udp_here, relay_dropped, relay_stateful, relay_rejected, way_out_dropped),
         *(wrong_secret, wrong_user, clock_ahead, clock_behind, relay_private, relay_elsewhere, clients_hidden),
-        *(peer_denied, quota, one_port, loss, tls_works, tls_missing, tls_untrusted, tls_other_name, tls_expired),
+        *(peer_denied, quota, one_port, loss, tls_works, tls_missing, tls_untrusted, tls_other_name, tls_expired, tls_by_hand),
         *(other_family, no_name),
     )
 }

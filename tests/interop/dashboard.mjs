@@ -80,6 +80,8 @@ async function eventually(what, condition) {
 async function names(page) {
   const shown = await page.locator("#rows th button").allTextContents();
   assert.deepEqual(shown.toSorted(), asked.users.toSorted());
+  const facts = await page.locator("#facts").textContent();
+  assert.match(facts, /Passed onhttp to 127\.0\.0\.1:\d+: 0 now, 0 so far/);
   assert.equal(await page.locator("#rows :is(script, img)").count(), 0);
   assert.match(await page.title(), /^example.org/);
 }

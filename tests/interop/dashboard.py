@@ -92,6 +92,7 @@ def watch(directory):
         f'[tls]\ncert = "{directory}/ecdsa.crt"\nkey = "{directory}/ecdsa.key"\n'
         f'[relay]\naddresses = ["127.0.0.1"]\n[peers]\nallow_loopback = true\n[auth]\nstatic_auth_secret = "{SECRET}"\nusers = {{ {users} }}\n'
         f'[metrics]\nlisten = ""\n[admin]\nsocket = "{directory}/admin.sock"\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
+        f'[web]\nhttp = "127.0.0.1:{free_port()}"\n'
         f'[credentials]\nlisten = "127.0.0.1:{service}"\n[[credentials.keys]]\nid = "page"\nkey = "{KEY}"\n'
         f'origins = ["http://127.0.0.1:{port}"]\n'
     )

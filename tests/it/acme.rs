@@ -1,10 +1,19 @@
 //! Authorities of certificates that fail. What one that works gives is in `tests/interop`.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Client, DEADLINE, Packet, Process, ask_socket, ask_tcp, own_ipv4};
+use axum::Router;
+use axum::routing::get;
+use socket2::{Domain, Socket, Type};
+use turnstone::admin::{CONNECTIONS_MAX, serve_crowd};
+
+use crate::harness::{
+    Client, DEADLINE, Packet, Process, ask_socket, ask_tcp, eventually, own_ipv4,
+};
 
 /// What an authority does.
 #[derive(Clone, Copy)]
@@ -179,4 +188,60 @@ fn only_tokens_are_answered() {
         let answer = ask_tcp(address, "GET", target, &[], "");
         assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{target}");
     }
+}
+
+/// ACME-05: whoever has the most connections makes room at the limit, with its oldest.
+#[test]
+fn slow_connections_keep_no_authority_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let (asked, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (tell_asked, tell_ended) = (Arc::clone(&asked), Arc::clone(&ended));
+    let router = Router::new().route("/answer", get(async || "here")).route(
+        "/slow",
+        get(move || {
+            tell_asked.fetch_add(1, Relaxed);
+            std::future::pending::<()>()
+        }),
+    );
+    // Until the end of the test's process.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let tell_ended = move || {
+            tell_ended.fetch_add(1, Relaxed);
+        };
+        runtime.block_on(serve_crowd(listener, router, 2 * DEADLINE, tell_ended))
+    });
+    let ask = |from: Ipv4Addr, path: &str| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::from((from, 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&server.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: turn\r\n\r\n").unwrap();
+        stream
+    };
+    let (one, other) = (own_ipv4(), own_ipv4());
+    let mut first = ask(other, "/slow");
+    let mut slow: Vec<TcpStream> = (1..CONNECTIONS_MAX).map(|_| ask(one, "/slow")).collect();
+    eventually("all of them", || asked.load(Relaxed) == CONNECTIONS_MAX);
+    assert_eq!(ended.load(Relaxed), 0, "there is room for so many");
+
+    let mut answer = String::new();
+    ask(other, "/answer").read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
+    assert_eq!(ended.load(Relaxed), 1);
+    assert_eq!(slow[0].read(&mut [0; 1]).unwrap(), 0, "the oldest of them");
+    for stream in [&mut first, &mut slow[1]] {
+        stream.set_nonblocking(true).unwrap();
+        let open = stream.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(open.kind(), ErrorKind::WouldBlock);
+    }
+    // It has gone, so that the next one costs nobody anything.
+    ask(one, "/answer").read_to_string(&mut answer).unwrap();
+    assert_eq!(ended.load(Relaxed), 1);
 }

@@ -186,6 +186,23 @@ fn changed_files_serve_the_next_handshake() {
     client.delete();
 }
 
+/// What clients will refuse is told when it takes the place of a good one.
+#[test]
+fn a_certificate_that_clients_refuse_is_told() {
+    let (mut trial, _) = Trial::new(|authority| authority.issue(NAME));
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    let own = Made {
+        cert: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
+    };
+    own.write(trial.directory.path(), "turn");
+    trial.process.wait_for("certificate replaced");
+    let line = trial
+        .process
+        .wait_for("is self-signed, so browsers refuse it");
+    assert!(line.contains("WARN"), "{line}");
+}
+
 /// TLS-03: with many of them, none is dropped.
 #[test]
 fn connections_go_on_with_another_certificate() {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
+use serde_json::json;
 use turnstone::engine::Settings;
 
 use crate::control::ask;
 use crate::harness::tls::{self, NAT_DISCOVERY, TURN, TlsStream, VERSIONS};
 use crate::harness::{
-    Client, DEADLINE, Packet, Peer, Process, Setup, TestServer, eventually, own_ipv4,
+    Client, DEADLINE, Packet, Peer, Process, Setup, TestServer, ask_socket, eventually, own_ipv4,
 };
 
 const WEB_NAME: &str = "www.example.org";
@@ -506,6 +507,29 @@ fn a_confined_server_reaches_its_web_servers() {
         line.contains("start the web server, or correct web.https"),
         "{line}"
     );
+
+    let socket = process.home().join("admin.sock");
+    eventually("the counts", || {
+        let told = ask_socket(&socket, "GET", "/v1/info", "").success()["web"].clone();
+        let of_gone = json!({"kind": "https", "address": gone, "connections": 0, "passed_on": 1});
+        let of_web =
+            json!({"kind": "http", "address": web.address, "connections": 1, "passed_on": 1});
+        let failures = json!({"connection_limit": 0, "memory_limit": 0, "unreachable": 1});
+        told["servers"] == json!([of_gone, of_web]) && told["failures"] == failures
+    });
+    let info = std::process::Command::new(env!("CARGO_BIN_EXE_turnstone"))
+        .args(["info", "--socket"])
+        .arg(&socket)
+        .output();
+    let info = String::from_utf8(info.unwrap().stdout).unwrap();
+    let lines = [
+        format!("http to {}\n", web.address),
+        "  1 now, 1 so far\n".to_owned(),
+        "  closed instead: 1 unreachable\n".to_owned(),
+    ];
+    for line in lines {
+        assert!(info.contains(&line), "{info}");
+    }
 
     process.let_read();
     process.configure(&config(other.address));

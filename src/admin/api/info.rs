@@ -1,5 +1,6 @@
 //! `/v1/info`: the server as a whole.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,9 +15,9 @@ use tokio::time::Instant;
 
 use super::Api;
 use crate::admin::Draining;
-use crate::config::{Config, Limits};
+use crate::config::{self, Config, Limits};
 use crate::engine::{Control, Listening};
-use crate::metrics::AcmeState;
+use crate::metrics::{AcmeState, Sample, WEB_FAILURES, WEB_KINDS};
 use crate::tls::Pair;
 
 /// What does not change while the server runs.
@@ -42,6 +43,7 @@ pub struct InForce {
     relays: Vec<(IpAddr, IpAddr)>,
     relay_ports: RangeInclusive<u16>,
     limits: Limits,
+    web: config::Web,
 }
 
 impl From<&Config> for InForce {
@@ -54,6 +56,7 @@ impl From<&Config> for InForce {
             relays: relays.collect(),
             relay_ports: config.relay.ports.clone(),
             limits: config.limits.clone(),
+            web: config.web.clone(),
         }
     }
 }
@@ -79,6 +82,7 @@ struct Info {
     credentials: Option<CredentialService>,
     certificates: Vec<Certificate>,
     acme: Option<Acme>,
+    web: Option<Web>,
     limits: Limits,
 }
 
@@ -141,6 +145,48 @@ impl Acme {
             has_certificate: state.expires_unix_s.is_some(),
             next_attempt_unix_s: state.next_attempt_unix_s,
             last_error: state.last_error,
+        })
+    }
+}
+
+/// Web servers that share the port, and what they get.
+#[derive(Serialize)]
+struct Web {
+    servers: Vec<WebServer>,
+    names: Vec<String>,
+    proxy_protocol: bool,
+    /// Connections that were closed instead of being passed on, by reason.
+    failures: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+struct WebServer {
+    kind: &'static str,
+    address: SocketAddr,
+    /// Those that are open.
+    connections: u64,
+    passed_on: u64,
+}
+
+impl Web {
+    fn of(web: config::Web, counted: &Sample) -> Option<Self> {
+        let counted = &counted.host.web;
+        let counts = counted.open.into_iter().zip(counted.passed_on);
+        let kinds = WEB_KINDS.into_iter().zip([web.https, web.http]).zip(counts);
+        let servers = kinds.filter_map(|((kind, address), (connections, passed_on))| {
+            Some(WebServer {
+                kind,
+                address: address?,
+                connections,
+                passed_on,
+            })
+        });
+        let servers = Vec::from_iter(servers);
+        (!servers.is_empty()).then(|| Self {
+            servers,
+            names: web.names,
+            proxy_protocol: web.proxy_protocol,
+            failures: WEB_FAILURES.into_iter().zip(counted.failures).collect(),
         })
     }
 }
@@ -250,6 +296,7 @@ async fn show(State(api): State<Arc<Api>>) -> Json<Info> {
             .map(|pair| Certificate::from(&**pair))
             .collect(),
         acme: Acme::of(api.statistics.metrics().acme().state()),
+        web: Web::of(in_force.web, &api.statistics.now()),
         limits: in_force.limits,
     })
 }

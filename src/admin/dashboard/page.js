@@ -108,12 +108,20 @@ function showInfo(answer) {
     ["Listeners", listeners.join("\n")],
     ["Relay addresses", relays.join("\n")],
     ["Relay ports", info.relay.ports],
+    ...(info.web === null ? [] : [["Passed on", passedOn(info.web)]]),
     ["Configuration", info.config.file ?? "no file"],
     ["Loaded", `${date(info.config.loaded_unix_s)}, generation ${info.config.generation}`],
   ]));
   replace(byId("limits"), Object.entries(info.limits).map(([key, number]) =>
     element("div", {}, element("dt", {}, element("code", {}, key)), element("dd", {}, limit(key, number)))));
   if (isFirst) fillTest();
+}
+
+function passedOn({ servers, failures }) {
+  const lines = servers.map(({ kind, address, connections, passed_on }) =>
+    `${kind} to ${address}: ${count(connections)} now, ${count(passed_on)} so far`);
+  const closed = Object.values(failures).reduce((sum, number) => sum + number, 0);
+  return [...lines, ...(closed > 0 ? [`${count(closed)} closed instead`] : [])].join("\n");
 }
 
 function limit(key, number) {

@@ -25,6 +25,7 @@ use super::client::printable;
 use super::credentials::utc;
 use crate::cli::certificates::EXPIRY_DAYS;
 use crate::cli::credentials::unix_time;
+use crate::tls::Refusal;
 
 /// What TURN over TLS is called in a handshake (RFC 7443 §3).
 const ALPN: &[u8] = b"stun.turn";
@@ -299,8 +300,8 @@ pub(super) enum Distrust {
     NotYetValid { whose: String, unix_s: i64 },
     /// It is for others.
     OtherName { asked: String, names: String },
-    /// It is refused for another reason.
-    Other(String),
+    /// It is wrong in itself.
+    Refused(Refusal),
 }
 
 /// What is odd about a chain that leads nowhere.
@@ -316,7 +317,7 @@ impl Distrust {
     fn of(error: &CertificateError, chain: &[Certificate], asked: &str) -> Self {
         use CertificateError as E;
         let Some(own) = chain.first() else {
-            return Self::Other(error.to_string());
+            return Self::Refused(Refusal::of(error));
         };
         let now_unix_s = unix_time().cast_signed();
         // The first whose time it is not: it may be one of those above.
@@ -336,25 +337,25 @@ impl Distrust {
                     gap,
                 }
             }
-            E::Expired | E::ExpiredContext { .. } => {
+            E::ExpiredContext { .. } => {
                 let it = whose(&|it| it.not_after_unix_s < now_unix_s);
                 Self::Expired {
                     whose: it.subject.clone(),
                     unix_s: it.not_after_unix_s,
                 }
             }
-            E::NotValidYet | E::NotValidYetContext { .. } => {
+            E::NotValidYetContext { .. } => {
                 let it = whose(&|it| it.not_before_unix_s > now_unix_s);
                 Self::NotYetValid {
                     whose: it.subject.clone(),
                     unix_s: it.not_before_unix_s,
                 }
             }
-            E::NotValidForName | E::NotValidForNameContext { .. } => Self::OtherName {
+            E::NotValidForNameContext { .. } => Self::OtherName {
                 asked: asked.to_owned(),
                 names: own.names(),
             },
-            error => Self::Other(error.to_string()),
+            error => Self::Refused(Refusal::of(error)),
         }
     }
 
@@ -396,9 +397,10 @@ impl Distrust {
                 "the certificate is for {names}, and not for {asked}: use a URL with a name of the \
                  certificate, or have it issued for this one too"
             ),
-            Self::Other(error) => format!(
-                "clients refuse the server's certificate ({error}): look at it with openssl x509 \
-                 -text, and have another one issued"
+            Self::Refused(refusal) => format!(
+                "the server's chain {}: {}",
+                refusal.what(),
+                refusal.remedy()
             ),
         }
     }
@@ -417,7 +419,7 @@ impl fmt::Display for Distrust {
                 write!(f, "certificate not valid before {start}")
             }
             Self::OtherName { names, .. } => write!(f, "certificate of {names}"),
-            Self::Other(error) => write!(f, "certificate refused: {error}"),
+            Self::Refused(refusal) => write!(f, "the server's chain {}", refusal.what()),
         }
     }
 }

@@ -22,7 +22,8 @@ fn of_pair(pair: &Pair, now_unix_s: i64) -> Vec<Finding> {
         let found = format!("{file} {}", flaw.what());
         let finding = match flaw {
             Flaw::Expired | Flaw::NotYetValid => Finding::fail(CERTIFICATES, found).why(REFUSED),
-            Flaw::NoNames => Finding::warn(CERTIFICATES, found),
+            Flaw::Refused(_) => Finding::fail(CERTIFICATES, found),
+            Flaw::NoNames | Flaw::SelfSigned => Finding::warn(CERTIFICATES, found),
             Flaw::BrokenChain | Flaw::Alone => Finding::warn(CERTIFICATES, found)
                 .why("clients that know only the authority cannot get from it to the certificate"),
         };
@@ -46,10 +47,8 @@ fn description(pair: &Pair, now_unix_s: i64) -> String {
     let file = pair.files().cert.display();
     let addresses = pair.addresses().iter().map(ToString::to_string);
     let names: Vec<String> = pair.names().iter().cloned().chain(addresses).collect();
-    let chain = match pair.chain_len() {
-        1 => "its own issuer".to_owned(),
-        count => format!("a chain of {count}"),
-    };
+    // One alone is a flaw.
+    let chain = format!("a chain of {}", pair.chain_len());
     let expires = days(pair.days_left(now_unix_s));
     let (names, algorithm) = (names.join(", "), pair.algorithm());
     format!("{file}: {names}; {algorithm}, {chain}, expires {expires}; the key fits")
@@ -59,10 +58,12 @@ fn description(pair: &Pair, now_unix_s: i64) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use rcgen::{BasicConstraints, IsCa};
+
     use super::super::machine::testing::{config, expect};
     use super::super::report::Status;
     use super::*;
-    use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S};
+    use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S, self_signed_as};
 
     fn found(made: &Made, now_unix_s: i64) -> Vec<Finding> {
         let mut config = config(&[]);
@@ -98,5 +99,10 @@ mod tests {
         let alone = made.with_chain(&made.split().0);
         let alone = found(&alone, NOW_UNIX_S);
         expect(&alone[0], Status::Warn, "none of those between");
+        let by_hand = self_signed_as(IsCa::Ca(BasicConstraints::Unconstrained), &["a.example"]);
+        let by_hand = found(&by_hand, NOW_UNIX_S);
+        expect(&by_hand[0], Status::Warn, "is self-signed");
+        expect(&by_hand[1], Status::Fail, "CA:TRUE");
+        assert_eq!(by_hand.len(), 2, "{by_hand:#?}");
     }
 }

@@ -1,7 +1,9 @@
 //! `[tls]`, and the listeners that need it.
 
+use rcgen::{BasicConstraints, IsCa};
+
 use super::*;
-use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S};
+use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S, self_signed_as};
 
 const TLS: &str = "[tls]\ncert = \"a.crt\"\nkey = \"a.key\"\n";
 
@@ -215,6 +217,20 @@ fn what_clients_refuse_is_a_warning() {
             warnings[0].contains("tls.cert: ") && warnings[0].contains(what),
             "{warnings:?}"
         );
+    }
+}
+
+#[test]
+fn a_certificate_made_by_hand_is_a_warning() {
+    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let made = self_signed_as(is_ca, &["turn.example.org"]);
+    let warnings = trial(TLS, &made).warnings();
+    for what in [
+        "is self-signed, so browsers refuse it; get one",
+        "begins with the certificate of an authority (CA:TRUE)",
+    ] {
+        let has = |warning: &String| warning.contains("tls.cert: ") && warning.contains(what);
+        assert!(warnings.iter().any(has), "{what}: {warnings:#?}");
     }
 }
 

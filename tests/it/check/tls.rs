@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -288,6 +289,67 @@ fn what_is_wrong_with_a_certificate_is_named() {
             "certificate-name",
             trial.config(&good_for("turn.example.org", 90), &whole),
             &["the certificate is for turn.example.org, and not for 127."],
+        ),
+    ];
+    for (code, config, lines) in cases {
+        let server = turn_server(ip, config);
+        let report = trial.check(&format!("turns:{}", server.tls()));
+        assert_fails(&report, &["ok connect", "FAIL handshake"]);
+        assert_fails(&report, lines);
+        assert_eq!(codes(&report), [code], "{report}");
+    }
+}
+
+/// What is wrong with it in itself, so that no trust helps: by hand most of these are made.
+#[test]
+fn what_every_client_refuses_is_said_in_words() {
+    let trial = Trial::new();
+    let ip = own_ipv4();
+    let name = ip.to_string();
+    let whole = [&trial.between];
+    let own_key = KeyPair::generate().unwrap();
+    let mut by_hand = good_for(&name, 90);
+    by_hand.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let self_made = by_hand.self_signed(&own_key).unwrap();
+    let mut for_clients = good_for(&name, 90);
+    for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let other_key = CertifiedIssuer::signed_by(
+        authority_params("intermediate of the test"),
+        KeyPair::generate().unwrap(),
+        &trial.root,
+    )
+    .unwrap();
+    let mut plain = authority_params("no authority");
+    plain.is_ca = IsCa::ExplicitNoCa;
+    let plain =
+        CertifiedIssuer::signed_by(plain, KeyPair::generate().unwrap(), &trial.root).unwrap();
+    let by_plain = good_for(&name, 90).signed_by(&own_key, &plain).unwrap();
+    let by_plain = vec![by_plain.der().clone(), plain.der().clone()];
+    let cases: [(&str, ServerConfig, &[&str]); 5] = [
+        (
+            "certificate-ca",
+            config(vec![self_made.der().clone()], &own_key),
+            &["CA:TRUE", "even if they trust it", "CA:FALSE"],
+        ),
+        (
+            "certificate-ca",
+            trial.config(&by_hand, &whole),
+            &["have an authority sign one for the server"],
+        ),
+        (
+            "certificate-purpose",
+            trial.config(&for_clients, &whole),
+            &["is not for servers", "extendedKeyUsage=serverAuth"],
+        ),
+        (
+            "certificate-signature",
+            trial.config(&good_for(&name, 90), &[&other_key]),
+            &["a signature that does not verify"],
+        ),
+        (
+            "certificate",
+            config(by_plain, &own_key),
+            &["signed by one that is no authority's"],
         ),
     ];
     for (code, config, lines) in cases {

@@ -14,6 +14,7 @@ pub(super) use refusal::Refusal;
 pub(super) use verdict::Context;
 
 use super::tls::{Distrust, Tls};
+use crate::tls::Refusal as OfChain;
 use crate::wire::{AttributeType, ErrorCode, Malformed, Method};
 
 /// Why a step failed. `Display` is what was seen, [`Failure::verdict`] is what it means.
@@ -185,7 +186,13 @@ impl Failure {
             Self::Distrusted(Distrust::Expired { .. }) => "certificate-expired",
             Self::Distrusted(Distrust::NotYetValid { .. }) => "certificate-not-yet-valid",
             Self::Distrusted(Distrust::OtherName { .. }) => "certificate-name",
-            Self::Distrusted(Distrust::Other(_)) => "certificate",
+            Self::Distrusted(Distrust::Refused(refusal)) => match refusal {
+                OfChain::OfAuthority => "certificate-ca",
+                OfChain::Purpose => "certificate-purpose",
+                OfChain::Version => "certificate-version",
+                OfChain::Signature | OfChain::Algorithm => "certificate-signature",
+                _ => "certificate",
+            },
             Self::Alert(_) => "tls-alert",
             Self::NothingInCommon(_) => "tls-version",
             Self::Tls(_) => "tls-broken",
