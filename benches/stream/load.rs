@@ -87,7 +87,8 @@ pub(crate) struct Sample {
     /// TLS records that these came in.
     pub(crate) records: u64,
     pub(crate) seconds: f64,
-    /// Likewise.
+    /// The part of this time in which the load had nothing to do but wait.
+    pub(crate) idle: f64,
     pub(crate) cpu: CpuTimes,
 }
 
@@ -158,13 +159,13 @@ impl Fleet {
         let (mut sent, mut forgotten) = (0, 0);
         let cpu = Cpu::now(self.server);
         let started = Instant::now();
-        let mut last_arrival = started;
-        while started.elapsed() < duration {
-            sent += match scenario.pace {
+        let (mut last_arrival, mut now, mut idle) = (started, started, Duration::ZERO);
+        while now - started < duration {
+            let more_sent = match scenario.pace {
                 Pace::Window(window) => self.fill(window, scenario, &packet),
                 Pace::Rate { together, per_s } => {
                     let group = (together * scenario.burst) as u64;
-                    let due = (started.elapsed().as_secs_f64() * f64::from(per_s)) as u64;
+                    let due = ((now - started).as_secs_f64() * f64::from(per_s)) as u64;
                     let missing = due - sent - forgotten;
                     if missing < group {
                         0
@@ -177,13 +178,18 @@ impl Fleet {
                 }
             };
             let more = self.receive(scenario);
+            sent += more_sent;
             arrived.packets += more.packets;
             arrived.records += more.records;
+            let before = std::mem::replace(&mut now, Instant::now());
             if more.packets > 0 {
-                last_arrival = Instant::now();
-            } else if last_arrival.elapsed() > LOST_AFTER {
+                last_arrival = now;
+            } else if now - last_arrival > LOST_AFTER {
                 lost += self.give_up();
-                last_arrival = Instant::now();
+                last_arrival = now;
+            }
+            if more.packets == 0 && more_sent == 0 {
+                idle += now - before;
             }
         }
         let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu.elapsed());
@@ -198,6 +204,7 @@ impl Fleet {
             delivered: arrived.packets,
             records: arrived.records,
             seconds,
+            idle: idle.as_secs_f64() / seconds,
             cpu,
         }
     }

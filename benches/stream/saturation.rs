@@ -17,7 +17,7 @@ const SHAPES: [(&str, usize, usize, usize); 2] = [("audio", 172, 1, 2), ("video"
 pub(crate) fn compare(servers: &Servers, rounds: usize, duration: Duration) {
     println!("{CALLS} calls, each with 2 packets of audio or 16 of video under way all the time");
     println!(
-        "                                 packets/s    busy  packets/s and core   ratio    lost  records a packet  load µs"
+        "                                 packets/s    busy  packets/s and core   ratio    lost  records a packet  load idle"
     );
     for via in [Via::Tcp, Via::Tls] {
         for (name, payload, burst, window) in SHAPES {
@@ -69,13 +69,13 @@ fn line(title: &str, samples: &[Sample], reference: f64) -> String {
     let records = middle(|sample| sample.records as f64 / sample.delivered as f64);
     let records = (records > 0.0).then(|| format!("{records:.2}"));
     format!(
-        "{title:<32} {:>9.0} {:>6.0}% {:>19.0} {:>7.2} {:>6.2}% {:>17} {:>8.2}",
+        "{title:<32} {:>9.0} {:>6.0}% {:>19.0} {:>7.2} {:>6.2}% {:>17} {:>9.0}%",
         middle(|sample| sample.delivered as f64 / sample.seconds),
         middle(|sample| sample.cpu.server_us / sample.seconds / 1e4),
         per_core(samples),
         per_core(samples) / reference,
         middle(|sample| 100.0 * sample.lost as f64 / sample.sent as f64),
         records.unwrap_or_default(),
-        middle(|sample| sample.cpu.generator_us / sample.delivered as f64),
+        middle(|sample| 100.0 * sample.idle),
     )
 }
