@@ -40,7 +40,7 @@ const ROUNDS: usize = 250;
 #[derive(Debug, Parser)]
 struct Args {
     /// turnstone and coturn instead of a server in this process
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["saturation", "unread", "flush"])]
     coturn: bool,
 
     /// Packets a second that one core of turnstone and of coturn relays instead
@@ -149,7 +149,7 @@ fn main() {
     if !(args.coturn || args.saturation || args.unread || args.flush) {
         return in_this_process();
     }
-    let servers = Servers::start(args.tls12);
+    let servers = Servers::start(args.tls12, !args.coturn);
     if args.coturn {
         beside::compare(&servers, rounds);
     }

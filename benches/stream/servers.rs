@@ -27,16 +27,17 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Starts those that are installed, and says where, and what TLS their clients speak.
-    pub(crate) fn start(is_tls12: bool) -> Self {
+    /// Starts those that are installed, on a core of their own or on any, and says what TLS their
+    /// clients speak.
+    pub(crate) fn start(is_tls12: bool, have_core: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (cert, key) = tls::pem_of(tls::NAME);
         fs::write(directory.path().join("cert.pem"), cert).unwrap();
         fs::write(directory.path().join("key.pem"), key).unwrap();
-        let cores = Cores::divide().unwrap();
+        let cores = Cores::divide().unwrap().filter(|_| have_core);
         match cores {
             Some(_) => println!("servers on the first core, load on the others"),
-            None => println!("one core for servers and load: the figures say little"),
+            None => println!("servers and load on any core"),
         }
         let versions = if is_tls12 {
             &[&TLS12][..]

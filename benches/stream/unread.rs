@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_micros(500);
 /// are full then.
 const FILLING: Duration = Duration::from_millis(500);
 
-/// What comes later is lost.
+/// What comes later than this after the last packet was sent is lost.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Between two looks whether it is over.
