@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_micros(500);
 const FILLING: Duration = Duration::from_millis(500);
 
 /// What comes later than this after the last packet was sent is lost.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Between two looks whether it is over.
 const LOOK: Duration = Duration::from_millis(50);
