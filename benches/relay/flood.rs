@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::client::Fleet;
 use super::load::{self, Direction, Sample, Scenario};
-use super::process::Memory;
 use super::servers::{Kind, Running};
+use super::shared::process::Memory;
 use super::strangers::{Echo, Flood, Strangers};
 
 /// Calls that run meanwhile.

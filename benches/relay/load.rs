@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use turnstone::engine::udp::sys::{Batch, Datagram, HEADROOM, HeaderFields, SendQueue, UdpSocket};
 
 use super::client::{Allocation, CHANNEL, Fleet};
-use super::process::{Cpu, CpuTimes};
+use super::shared::process::{Cpu, CpuTimes};
 
 /// Datagrams sent, or received, in one system call.
 const BATCH: usize = 64;

@@ -15,9 +15,11 @@ mod client;
 mod flood;
 mod load;
 mod memory;
-mod process;
 mod report;
 mod servers;
+#[path = "../shared/mod.rs"]
+#[allow(dead_code, reason = "the stream bench uses the rest")]
+mod shared;
 #[path = "../../tests/it/harness/strangers.rs"]
 mod strangers;
 
@@ -162,7 +164,7 @@ impl Args {
                 Kind::Turnstone => list.push((kind, self.turnstone.clone())),
                 Kind::Baseline => {}
                 Kind::WebrtcRs => list.push((kind, std::env::current_exe().unwrap())),
-                Kind::Coturn => match servers::coturn_version() {
+                Kind::Coturn => match shared::coturn_version() {
                     Some(version) => {
                         println!("coturn {version}");
                         list.push((kind, "turnserver".into()));
@@ -226,7 +228,8 @@ fn relay(args: &Args) -> io::Result<()> {
         }
         if args.syscalls {
             for ((server, fleet), report) in contestants.iter_mut().zip(&mut reports) {
-                let counter = process::SyscallCounter::start(server.pid(), args.duration())?;
+                let counter =
+                    shared::process::SyscallCounter::start(server.pid(), args.duration())?;
                 let sample = load::run(fleet, &scenario, args.duration(), server.pid());
                 report.syscalls = counter
                     .finish()

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::Fleet;
-use super::process::{Memory, kernel_slab_kb};
 use super::servers::{Kind, Running};
+use super::shared::process::{Memory, kernel_slab_kb};
 
 /// One server after another, since the kernel's memory cannot be told apart.
 pub(super) fn compare(

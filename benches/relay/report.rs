@@ -2,6 +2,7 @@
 
 use super::load::{Sample, Scenario};
 use super::servers::Kind;
+use super::shared::statistics::median;
 
 pub(super) const HEADER: &str = "\
 scenario              server       offered/s  delivered/s    loss  server µs  ratio  generator µs  syscalls";
@@ -43,15 +44,5 @@ impl Report {
             generator,
             syscalls.unwrap_or_default(),
         )
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
     }
 }

@@ -174,13 +174,6 @@ fn coturn_options(command: &mut Command, address: SocketAddr, ports: (u16, u16),
     ]);
 }
 
-/// What `turnserver --version` says; `None` if there is no such program.
-pub(super) fn coturn_version() -> Option<String> {
-    let output = Command::new("turnserver").arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Some(text.lines().next()?.trim().to_owned())
-}
-
 /// Runs the TURN server of webrtc-rs, for good.
 pub(super) fn serve_webrtc_rs(address: SocketAddr) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench stream`. The server is in this process, with one worker on loopback; the
 //! figure is the time that the worker computes for a packet, of calls that wait for each other.
-//! With `-- --coturn` it is the time of the processes of turnstone and of coturn, on TCP and TLS.
+//! With `-- --coturn` it is the time of the processes of turnstone and of coturn, on TCP and TLS,
+//! and `-- --help` has what else is measured of these. How to read it is in benches/README.md.
 #![allow(
     missing_docs,
     dead_code,
@@ -14,16 +15,66 @@
 )]
 
 mod beside;
+mod flush;
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
+mod load;
+mod saturation;
+mod servers;
+#[path = "../shared/mod.rs"]
+mod shared;
+mod unread;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::Parser;
+
 use harness::{Client, Peer, TestServer, Via};
+use servers::Servers;
 
 const CLIENTS: usize = 16;
 const ROUNDS: usize = 250;
+
+/// Measures what packets cost whose clients are on streams.
+#[derive(Debug, Parser)]
+struct Args {
+    /// turnstone and coturn instead of a server in this process
+    #[arg(long, conflicts_with_all = ["saturation", "unread", "flush"])]
+    coturn: bool,
+
+    /// Packets a second that one core of turnstone and of coturn relays instead
+    #[arg(long)]
+    saturation: bool,
+
+    /// The way of paced streams while another client does not read its socket instead
+    #[arg(long)]
+    unread: bool,
+
+    /// What it is worth to write all packets of a client at once instead
+    #[arg(long)]
+    flush: bool,
+
+    /// Have clients speak TLS 1.2 only, so that servers of different ages do the same
+    #[arg(long)]
+    tls12: bool,
+
+    /// How often the servers take turns
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// Seconds of one measurement: of --saturation and --flush 1, of --unread 3, if not said
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=120))]
+    seconds: Option<u64>,
+
+    /// Packets a second for the client that does not read
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    flood_rate: u32,
+
+    /// What cargo passes to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
 
 /// Longer than a worker waits before it has its numbers read.
 const PUBLISHED: Duration = Duration::from_millis(1200);
@@ -92,9 +143,28 @@ fn computed_us(server: &TestServer) -> f64 {
 }
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--coturn") {
-        return beside::compare();
+    let args = Args::parse();
+    let rounds = args.rounds as usize;
+    let seconds = |default| Duration::from_secs(args.seconds.unwrap_or(default));
+    if !(args.coturn || args.saturation || args.unread || args.flush) {
+        return in_this_process();
     }
+    let servers = Servers::start(args.tls12, !args.coturn);
+    if args.coturn {
+        beside::compare(&servers, rounds);
+    }
+    if args.saturation {
+        saturation::compare(&servers, rounds, seconds(1));
+    }
+    if args.unread {
+        unread::compare(&servers, rounds, seconds(3), args.flood_rate);
+    }
+    if args.flush {
+        flush::compare(&servers, rounds, seconds(1));
+    }
+}
+
+fn in_this_process() {
     println!("µs of the worker for a packet:  audio (160 bytes, 1)   video (1200 bytes, 16)");
     println!("                              to peer  to client    to peer  to client");
     for via in [Via::Udp, Via::Tcp, Via::Tls] {
