@@ -483,6 +483,36 @@ fn what_listeners_take_is_exchanged() {
     }
 }
 
+/// RELOAD-05: where both have port 0, a listener for TLS comes and goes beside that for TCP, which stays
+/// where it is.
+#[test]
+fn a_port_of_the_kernels_choice_is_one_for_each() {
+    let mut settings = Vec::new();
+    let server = TestServer::with(|setup| {
+        settings.push(setup.settings());
+        settings.push(Settings {
+            tls_listeners: vec![],
+            ..setup.settings()
+        });
+    });
+    let control = server.engine.control();
+    let at = |transport| control.listeners(transport);
+    let (tcp, tls) = (at(Transport::Tcp), at(Transport::Tls));
+    ask(control.exchange(settings.pop().unwrap())).unwrap();
+    assert_eq!(
+        (at(Transport::Tcp), at(Transport::Tls)),
+        (tcp.clone(), vec![])
+    );
+    assert!(TcpStream::connect(tls[0]).is_err());
+    ask(control.exchange(settings.pop().unwrap())).unwrap();
+    assert_eq!(
+        (at(Transport::Tcp), at(Transport::Tls).len()),
+        (tcp, tls.len())
+    );
+    relay(&mut Client::tls_to(at(Transport::Tls)[0]));
+    relay(&mut Client::tcp(&server));
+}
+
 /// TLS-04: a thousand that say half of a ClientHello, or all of it and then nothing, take the room of
 /// their own address.
 #[test]
