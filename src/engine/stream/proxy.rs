@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use crc32c::{crc32c, crc32c_append};
 use proxy_header::{Error, ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 
-use super::budget::{Budget, Claim};
+use super::budget::Budget;
 use super::ending::Ending;
-use super::held::{Full, Held};
-use super::streams::BUFFER;
+use super::held::{Beginning, Held};
 
 /// Bytes of the longest header that is waited for. Version 1 has 107 at most; in version 2 a proxy can
 /// add what it likes, which is some hundred bytes with a client's certificate.
@@ -173,16 +172,11 @@ pub(super) fn write_header(announced: &Announced, place: &mut [u8; WRITTEN_MAX])
 
 /// The first bytes from a proxy, until its header is whole.
 #[derive(Debug)]
-pub(super) struct HeaderBytes {
-    held: Held,
-}
+pub(super) struct HeaderBytes(Beginning);
 
 impl HeaderBytes {
     pub(super) const fn new(budget: Budget) -> Self {
-        Self {
-            // What comes with the end of a header is read with it.
-            held: Held::new(HEADER_MAX + BUFFER, budget),
-        }
+        Self(Beginning::new(HEADER_MAX, Ending::ProxyBroken, budget))
     }
 
     /// Takes what was read: it is kept unless it tells at once what it is.
@@ -190,34 +184,16 @@ impl HeaderBytes {
     /// # Errors
     /// If the connection cannot go on.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Opening, Ending> {
-        let is_first = self.held.is_empty();
-        if !is_first {
-            self.hold(bytes)?;
-        }
-        let seen = if is_first { bytes } else { self.held.bytes() };
-        let opening = Opening::of(seen)?;
+        let opening = Opening::of(self.0.with(bytes)?)?;
         if opening == Opening::Undecided {
-            if seen.len() >= HEADER_MAX {
-                return Err(Ending::ProxyBroken);
-            }
-            if is_first {
-                self.hold(bytes)?;
-            }
+            self.0.keep(bytes)?;
         }
         Ok(opening)
     }
 
     /// What was kept: nothing, or everything that has come so far.
     pub(super) fn into_held(self) -> Held {
-        self.held
-    }
-
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {
-        let held = self.held.extend(bytes, Claim::Stranger);
-        held.map_err(|full| match full {
-            Full::Bound => Ending::ProxyBroken,
-            Full::Budget => Ending::MemoryLimit,
-        })
+        self.0.into_held()
     }
 }
 
