@@ -427,6 +427,36 @@ fn without_memory_tls_loses_frames() {
     }
 }
 
+/// SEC-12: clients that do not read fill what data may have, and whoever comes then has the memory that
+/// a handshake, a request in pieces and a reply take, and gets an allocation.
+#[test]
+fn slow_clients_do_not_keep_newcomers_out() {
+    let server = TestServer::with(|setup| {
+        setup.stream.send_queue_bytes = 16 << 20;
+        setup.stream.queues_total_bytes = 1 << 20;
+    });
+    let peer = Peer::new();
+    let mut quick = Client::udp(&server);
+    let at_quick = quick.allocate();
+    let mut slow = slow_client(server.tcp());
+    let relayed = slow.allocate();
+    slow.bind(0x4000, peer.address());
+    flood(&peer, relayed, &mut quick, at_quick);
+    let lost = "turnstone_tcp_dropped_bytes_total{cause=\"memory\"} ";
+    eventually("lost frames", || server.count(lost) > 0.0);
+
+    let mut newcomer = Client::tcp(&server);
+    for part in Packet::binding().bytes().chunks(7) {
+        newcomer.send(part);
+        quick.assert_alive();
+    }
+    newcomer.recv();
+    newcomer.allocate();
+    let stream = connect_from("127.0.0.3", server.tls());
+    let mut newcomer = Client::tls_over(tls::connect_default(stream));
+    newcomer.allocate();
+}
+
 fn start(more: &str) -> Process {
     let ip = own_ipv4();
     Process::start(&format!(

@@ -120,6 +120,14 @@ impl Connection {
         });
     }
 
+    /// What memory for its messages is wanted for.
+    const fn claim(&self) -> Claim {
+        match self.place.stage() {
+            Stage::Allocated => Claim::Control,
+            Stage::HalfOpen | Stage::Answered => Claim::Stranger,
+        }
+    }
+
     /// Takes the wrapping off what was read, into `plain` where it does not lie there as it is.
     pub(super) fn receive<'a>(
         &mut self,
@@ -226,10 +234,7 @@ impl Connection {
         plain: &mut Vec<u8>,
         host: &mut TlsHost<'_>,
     ) -> Then {
-        let claim = match self.place.stage() {
-            Stage::Allocated => Claim::Control,
-            Stage::HalfOpen | Stage::Answered => Claim::Stranger,
-        };
+        let claim = self.claim();
         let Layer::Tls(tls) = &mut self.layer else {
             unreachable!("it is TLS");
         };
@@ -280,8 +285,9 @@ impl Connection {
         let mut rest = frames;
         let mut sent_of_first = 0;
         let mut is_gone = self.ending.is_some();
+        let claim = self.claim();
         while !rest.is_empty() && !is_gone && !self.has_output() {
-            match self.layer.write(&self.output, rest) {
+            match self.layer.write(&self.output, rest, claim) {
                 Ok(taken) => {
                     (rest, sent_of_first) = behind(rest, taken);
                     if taken == 0 || sent_of_first > 0 {
@@ -303,7 +309,7 @@ impl Connection {
             }
             return losses;
         }
-        let has_allocation = self.place.stage() == Stage::Allocated;
+        let has_allocation = claim == Claim::Control;
         for frame in rest {
             let sent = std::mem::take(&mut sent_of_first);
             let pushed = self
@@ -329,6 +335,7 @@ impl Connection {
     /// # Errors
     /// If the connection is gone, or is to end for the reason given.
     pub(super) fn flush(&mut self) -> Result<(), Option<Ending>> {
+        let claim = self.claim();
         if let Layer::Tls(tls) = &mut self.layer
             && !tls.flush(&self.output).map_err(|_| None)?
         {
@@ -337,7 +344,7 @@ impl Connection {
         while !self.queue.is_empty() {
             let mut pieces = [IoSlice::new(&[]); FRAMES_PER_WRITE];
             let count = self.queue.pieces(&mut pieces);
-            match self.layer.write(&self.output, &pieces[..count]) {
+            match self.layer.write(&self.output, &pieces[..count], claim) {
                 Ok(0) | Err(WriteError::Gone) => return Err(None),
                 Ok(taken) => self.queue.advance(taken),
                 Err(WriteError::Blocked) => return Ok(()),
@@ -436,9 +443,10 @@ impl Layer {
         &mut self,
         output: &OwnedWriteHalf,
         frames: &[IoSlice<'_>],
+        claim: Claim,
     ) -> Result<usize, WriteError> {
         let written = match self {
-            Self::Tls(tls) => tls.write(output, frames),
+            Self::Tls(tls) => tls.write(output, frames, claim),
             Self::Plain | Self::Unknown(_) => match frames {
                 [frame] => output.try_write(frame),
                 frames => output.try_write_vectored(frames),

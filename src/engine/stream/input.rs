@@ -165,7 +165,8 @@ impl Input {
     /// Forgets a frame that was taken.
     fn release(&mut self) {
         self.partial.clear();
-        if self.share.bytes() > KEPT_CAPACITY {
+        // What a stranger's was would count as a stranger's as long as it is kept.
+        if self.share.bytes() > KEPT_CAPACITY || self.share.is_of_stranger() {
             self.partial = Vec::new();
             self.share.clear();
         }
@@ -332,10 +333,15 @@ mod tests {
 
         let mut stranger = begun(&budget);
         let half = frames_of(&mut stranger, &binding()[..10], false);
+        assert_eq!(half, Ok(vec![]), "what data has is nothing to strangers");
+        let rest = frames_of(&mut stranger, &binding()[10..], false);
+        assert_eq!(rest, Ok(vec![20]));
+        stranger.next(&mut &[][..], || true).unwrap();
+        assert_eq!(stranger.share.bytes(), 0, "it is not kept");
+        assert!(hoarder.grow(4096, Claim::Control));
+        let half = frames_of(&mut stranger, &binding()[..10], false);
         assert_eq!(half, Err(Ending::MemoryLimit));
         hoarder.clear();
-        let half = frames_of(&mut stranger, &binding()[..10], false);
-        assert_eq!(half, Ok(vec![]));
         drop((stranger, input));
         assert!(hoarder.grow(4096, Claim::Control));
     }

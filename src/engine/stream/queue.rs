@@ -373,8 +373,12 @@ mod tests {
         drop(one);
         let begun = third.push(&[4; 9000], 1, Priority::Data, true, &mut losses);
         assert_eq!(begun, Ok(()));
-        let stranger = third.push(&[4; 9000], 1, Priority::Control, false, &mut losses);
-        assert_eq!(stranger, Err(Broken), "of its half nothing is left");
+        let mut stranger = queue();
+        let reply = stranger.push(&[5; 9000], 1, Priority::Control, false, &mut losses);
+        assert_eq!(reply, Err(Broken), "half of the last eighth is strangers'");
+        drop(third);
+        let reply = stranger.push(&[5; 9000], 1, Priority::Control, false, &mut losses);
+        assert_eq!(reply, Ok(()));
         assert_eq!(drain(&mut other), [3; 21_000]);
     }
 }

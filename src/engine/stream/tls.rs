@@ -215,6 +215,15 @@ impl Tls {
         !self.session.outgoing.is_empty()
     }
 
+    /// What waits, which waits no more.
+    #[cfg(fuzzing)]
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        let outgoing = &mut self.session.outgoing;
+        let taken = outgoing.bytes().to_vec();
+        outgoing.discard(taken.len());
+        taken
+    }
+
     /// Sends what waits; whether all of it has gone.
     ///
     /// # Errors
@@ -232,7 +241,8 @@ impl Tls {
         Ok(true)
     }
 
-    /// Sends frames, a record each, as many as one write has room for. Returns how many bytes of them
+    /// Sends frames, a record each, as many as one write has room for; `claim` is what a message of the
+    /// connection has. Returns how many bytes of them
     /// became records; what the kernel does not take of those waits.
     ///
     /// # Errors
@@ -242,6 +252,7 @@ impl Tls {
         &mut self,
         output: &OwnedWriteHalf,
         frames: &[IoSlice<'_>],
+        claim: Claim,
     ) -> io::Result<usize> {
         if !self.flush(output)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -253,7 +264,11 @@ impl Tls {
         let mut records = workbench.borrow_mut();
         // Records cannot be dropped any more. Many are made where data may have the memory that they
         // take if the kernel does not; otherwise one, which is like the rest of a frame that was begun.
-        let has_room = self.session.outgoing.has_room(BATCH, Claim::Data);
+        let for_many = match claim {
+            Claim::Control => Claim::Data,
+            other => other,
+        };
+        let has_room = self.session.outgoing.has_room(BATCH, for_many);
         let most = if has_room { usize::MAX } else { 1 };
         let incoming = self.incoming.bytes();
         let (taken, len) = self.session.seal(incoming, frames, most, &mut records)?;
@@ -264,8 +279,8 @@ impl Tls {
         if sent < len {
             let held = &records[sent..len];
             let outgoing = &mut self.session.outgoing;
-            let kept = outgoing.extend(held, Claim::Data);
-            let kept = kept.or_else(|_| outgoing.extend(held, Claim::Control));
+            let kept = outgoing.extend(held, for_many);
+            let kept = kept.or_else(|_| outgoing.extend(held, claim));
             kept.map_err(|_| io::ErrorKind::OutOfMemory)?;
         }
         Ok(taken)
