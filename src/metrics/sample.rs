@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 16] = [
+pub const TCP_ENDINGS: [&str; 17] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -19,6 +19,7 @@ pub const TCP_ENDINGS: [&str; 16] = [
     "tls_handshake",
     "tls_broken",
     "proxy_untrusted",
+    "proxy_missing",
     "proxy_broken",
     "client_refused",
     "passed_on",

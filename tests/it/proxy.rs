@@ -147,7 +147,7 @@ fn a_header_stands_before_tls() {
 fn a_proxy_can_speak_for_itself() {
     let server = server(|_| {});
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-    for header in [&b""[..], b"PROXY UNKNOWN\r\n", local] {
+    for header in [&b"PROXY UNKNOWN\r\n"[..], local] {
         let mut client = client_by(header, server.tcp());
         assert_eq!(mapped(&mut client), client.local());
         let mut stream = connect_from(PROXY, server.tls());
@@ -157,17 +157,35 @@ fn a_proxy_can_speak_for_itself() {
     }
 }
 
-/// PROXY-03: nobody else is believed, or answered; nor is who comes by the proxy and says it again.
+/// PROXY-02: where a proxy left the header out, its clients could write it.
+#[test]
+fn a_proxy_has_to_send_a_header() {
+    let hello = [0x16, 3, 1];
+    for bytes in [Packet::binding().bytes(), &hello] {
+        let server = server(|_| {});
+        let mut stream = connect_from(PROXY, server.tls());
+        stream.write_all(bytes).unwrap();
+        let closed = stream.read(&mut [0; 64]);
+        assert!(!matches!(closed, Ok(1..)), "an answer");
+        eventually("the count", || ended(&server, "proxy_missing"));
+    }
+}
+
+/// PROXY-03: nobody else is believed, or answered; nor is who comes by the proxy and says it again, which
+/// is no reason to believe that client.
 #[test]
 fn a_header_of_a_stranger_is_not_believed() {
     for header in [v1(CLIENT), v2(CLIENT)] {
-        for (from, before) in [(STRANGER, vec![]), (PROXY, v2("198.51.100.66:6666"))] {
+        for (from, before, reason) in [
+            (STRANGER, vec![], "proxy_untrusted"),
+            (PROXY, v2("198.51.100.66:6666"), "proxy_broken"),
+        ] {
             let server = server(|_| {});
             let mut stream = connect_from(from, server.tcp());
             stream.write_all(&[&before[..], &header].concat()).unwrap();
             let closed = stream.read(&mut [0; 64]);
             assert!(!matches!(closed, Ok(1..)), "an answer");
-            eventually("the count", || ended(&server, "proxy_untrusted"));
+            eventually("the count", || ended(&server, reason));
         }
     }
     let server = TestServer::start();

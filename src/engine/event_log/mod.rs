@@ -144,7 +144,10 @@ impl EventLog {
     /// the client.
     pub(super) fn connection_ended(&mut self, client: SocketAddr, ending: Ending) {
         let now = clock::time();
-        if matches!(ending, Ending::ProxyUntrusted | Ending::ProxyBroken) {
+        if matches!(
+            ending,
+            Ending::ProxyUntrusted | Ending::ProxyMissing | Ending::ProxyBroken
+        ) {
             if self.headers.admits_from(now, client.ip()) {
                 info!(%client, "TCP connection closed: {ending}{}", remedy(ending));
             }
@@ -411,6 +414,7 @@ impl EventLog {
 fn remedy(ending: Ending) -> &'static str {
     match ending {
         Ending::ProxyUntrusted => "; add it there if it is a proxy of yours",
+        Ending::ProxyMissing => "; have the proxy send one (send-proxy-v2), or take it out there",
         _ => "",
     }
 }

@@ -154,6 +154,10 @@ impl Connection {
                     let held = self.leave_unknown();
                     self.hand_over(Kind::Http, held, bytes, host)
                 }
+                // It is not the proxy's.
+                Err(Ending::ProxyUntrusted) if self.is_announced => {
+                    Then::Ended(Ending::ProxyBroken)
+                }
                 Err(ending) => Then::Ended(ending),
             },
         };

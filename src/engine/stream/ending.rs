@@ -47,7 +47,8 @@ endings! {
     TlsHandshake, "tls_handshake", "the TLS handshake failed";
     TlsBroken, "tls_broken", "TLS that is out of step, was given up by an alert, or has used its key up";
     ProxyUntrusted, "proxy_untrusted", "a PROXY protocol header from an address that is not in listen.proxy_protocol_from";
-    ProxyBroken, "proxy_broken", "a PROXY protocol header that is broken, too long, or of a connection that there is";
+    ProxyMissing, "proxy_missing", "no PROXY protocol header from an address in listen.proxy_protocol_from";
+    ProxyBroken, "proxy_broken", "a PROXY protocol header that is broken, too long, the second one, or of a connection that there is";
     ClientRefused, "client_refused", "clients.allow or clients.deny, for the client that a proxy speaks for";
     PassedOn, "passed_on", "passed on to a web server";
 }

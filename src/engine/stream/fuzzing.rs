@@ -8,7 +8,7 @@ use super::alpn::{TlsConfigs, is_for_web};
 use super::budget::{Budget, Claim};
 use super::input::{Input, STRANGER_FRAME_MAX};
 use super::opening::{Accepts, FirstBytes, Opening};
-use super::proxy::{HeaderBytes, Opening as Header};
+use super::proxy::{Header, HeaderBytes};
 use super::tls::{Progress, Tls, Workbench};
 use crate::engine::settings::Web;
 use crate::wire::NotTurn;
@@ -106,8 +106,7 @@ impl StreamOpening {
                 self.header = Some(header);
                 return None;
             }
-            Ok(Header::Absent) => 0,
-            Ok(Header::Header { len, .. }) => len,
+            Ok(Header::Whole { len, .. }) => len,
             Err(_) => return Some(OpenedFor::Refused),
         };
         let mut held = header.into_held();
@@ -185,8 +184,7 @@ impl StreamConnection {
                 self.header = Some(header);
                 return Ok(());
             }
-            Header::Absent => 0,
-            Header::Header { len, .. } => len,
+            Header::Whole { len, .. } => len,
         };
         let mut held = header.into_held();
         let bytes = if held.is_empty() { bytes } else { held.bytes() };

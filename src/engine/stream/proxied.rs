@@ -1,7 +1,7 @@
 //! Connections from proxies: whose they are, before anything else is looked at.
 
 use super::ending::Ending;
-use super::proxy::{Announced, HeaderBytes, Opening};
+use super::proxy::{Announced, Header, HeaderBytes};
 use crate::engine::worker::Worker;
 use crate::turn::Link;
 
@@ -16,17 +16,16 @@ impl Worker {
         mut header: HeaderBytes,
         bytes: &mut [u8],
     ) -> Result<(), Option<Ending>> {
-        let opening = header.push(bytes)?;
+        let read = header.push(bytes)?;
         let Some(connection) = self.streams.connections.get_mut(link) else {
             return Ok(());
         };
-        let (announced, len) = match opening {
-            Opening::Undecided => {
+        let (announced, len) = match read {
+            Header::Undecided => {
                 connection.give_header(header);
                 return Ok(());
             }
-            Opening::Absent => (None, 0),
-            Opening::Header { announced, len } => (announced, len),
+            Header::Whole { announced, len } => (announced, len),
         };
         match announced {
             Some(announced) => self.announce(link, announced)?,

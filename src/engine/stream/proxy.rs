@@ -29,6 +29,9 @@ const FIELD_START: usize = 3;
 /// The type of the field with the checksum of the whole header (`PP2_TYPE_CRC32C`).
 const CHECKSUM: u8 = 0x03;
 
+/// Version 2, and the command of a proxy that speaks for itself.
+const V2_LOCAL: u8 = 0x20;
+
 /// How a header begins, by version.
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -42,23 +45,26 @@ pub(super) struct Announced {
 
 /// What the first bytes from a proxy are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(super) enum Header {
     /// More are needed to tell.
     Undecided,
-    /// There is no header: the proxy speaks for itself.
-    Absent,
     /// A header of so many bytes. Without a client the proxy speaks for itself.
-    Header {
+    Whole {
         announced: Option<Announced>,
         len: usize,
     },
 }
 
-impl Opening {
+impl Header {
+    /// Looks at everything that has come so far. Whether there is a header is not guessed: where a proxy
+    /// left it out, its clients could write it.
+    ///
+    /// # Errors
+    /// If it is no header, or one that is not taken.
     fn of(bytes: &[u8]) -> Result<Self, Ending> {
         match begins_header(bytes) {
             None => return Ok(Self::Undecided),
-            Some(false) => return Ok(Self::Absent),
+            Some(false) => return Err(Ending::ProxyMissing),
             Some(true) => {}
         }
         let is_v1 = bytes.starts_with(V1);
@@ -73,6 +79,14 @@ impl Opening {
         if len.is_some_and(|len| len > HEADER_MAX) {
             return Err(Ending::ProxyBroken);
         }
+        if let Some(len) = len.filter(|_| !is_v1 && bytes[V2_START - 4] == V2_LOCAL) {
+            // Whatever it says of addresses, nobody is announced.
+            let (announced, is_whole) = (None, bytes.len() >= len);
+            return Ok(match is_whole {
+                true => Self::Whole { announced, len },
+                false => Self::Undecided,
+            });
+        }
         let config = ParseConfig {
             include_tlvs: false,
             ..ParseConfig::default()
@@ -86,7 +100,7 @@ impl Opening {
                 if !is_v1 && announced.is_some() && !is_sound(&bytes[..len]) {
                     return Err(Ending::ProxyBroken);
                 }
-                Ok(Self::Header { announced, len })
+                Ok(Self::Whole { announced, len })
             }
             Err(Error::BufferTooShort) if len.is_none_or(|len| bytes.len() < len) => {
                 Ok(Self::Undecided)
@@ -183,12 +197,12 @@ impl HeaderBytes {
     ///
     /// # Errors
     /// If the connection cannot go on.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Opening, Ending> {
-        let opening = Opening::of(self.0.with(bytes)?)?;
-        if opening == Opening::Undecided {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Header, Ending> {
+        let header = Header::of(self.0.with(bytes)?)?;
+        if header == Header::Undecided {
             self.0.keep(bytes)?;
         }
-        Ok(opening)
+        Ok(header)
     }
 
     /// What was kept: nothing, or everything that has come so far.
@@ -226,13 +240,13 @@ mod tests {
         HeaderBytes::new(Budget::new(1 << 20))
     }
 
-    fn of(bytes: &[u8]) -> Result<Opening, Ending> {
+    fn of(bytes: &[u8]) -> Result<Header, Ending> {
         header().push(bytes)
     }
 
     fn whole(bytes: &[u8], announced: Option<Announced>) {
         let len = bytes.len();
-        let expected = Opening::Header { announced, len };
+        let expected = Header::Whole { announced, len };
         for behind in [&b""[..], b"\x16\x03\x01", &[0; 9000]] {
             let all = [bytes, behind].concat();
             assert_eq!(of(&all), Ok(expected), "{bytes:02x?}");
@@ -240,7 +254,7 @@ mod tests {
                 let mut header = header();
                 for (index, part) in bytes[..len - 1].chunks(segment).enumerate() {
                     let opening = header.push(part);
-                    assert_eq!(opening, Ok(Opening::Undecided), "{bytes:02x?} {index}");
+                    assert_eq!(opening, Ok(Header::Undecided), "{bytes:02x?} {index}");
                 }
                 let last = [&bytes[len - 1..], behind].concat();
                 assert_eq!(header.push(&last), Ok(expected));
@@ -265,6 +279,11 @@ mod tests {
         whole(&v2_of(0x21), v4);
         whole(&v2_of(0x20), None);
         whole(&v2(0x20, 0, b""), None);
+        // Nothing of what is behind this command counts, as load balancers have it with health checks.
+        for family in [0x11, 0x21, 0x31, 0x42, 0xFF] {
+            whole(&v2(0x20, family, b""), None);
+            whole(&v2(0x20, family, b"abcd"), None);
+        }
         whole(&v2(0x21, 0, b""), None);
         // A name of the service, and something unknown.
         let tlvs = [&v2_of(0x21)[V2_START..], b"\x02\x00\x04turn\xEE\x00\x01x"].concat();
@@ -359,7 +378,7 @@ mod tests {
         let longest = v2(0x20, 0, &[0; HEADER_MAX - V2_START]);
         whole(&longest, None);
         let longer = v2(0x20, 0, &[0; HEADER_MAX - V2_START + 1]);
-        assert_eq!(of(&longer[..V2_START - 1]), Ok(Opening::Undecided));
+        assert_eq!(of(&longer[..V2_START - 1]), Ok(Header::Undecided));
         assert_eq!(of(&longer[..V2_START]), Err(Ending::ProxyBroken));
         let mut poor = HeaderBytes::new(Budget::new(1000));
         assert_eq!(poor.push(&longest[..900]), Err(Ending::MemoryLimit));
@@ -395,9 +414,9 @@ mod tests {
         }
     }
 
-    /// PROXY-01: a proxy that says nothing of a client speaks for itself.
+    /// PROXY-02: where a proxy left the header out, a client could write it.
     #[test]
-    fn what_does_not_begin_a_header_is_none() {
+    fn a_header_may_not_be_missing() {
         for bytes in [
             &b"\0\x01"[..],
             b"\x16\x03",
@@ -405,11 +424,10 @@ mod tests {
             b"\r\n\r\n\r",
             b"PROXX",
         ] {
-            assert_eq!(of(bytes), Ok(Opening::Absent), "{bytes:02x?}");
+            assert_eq!(of(bytes), Err(Ending::ProxyMissing), "{bytes:02x?}");
         }
         let mut cut = header();
-        assert_eq!(cut.push(b"PRO"), Ok(Opening::Undecided));
-        assert_eq!(cut.push(b"PFIND"), Ok(Opening::Absent));
-        assert_eq!(cut.into_held().bytes(), b"PROPFIND");
+        assert_eq!(cut.push(b"PRO"), Ok(Header::Undecided));
+        assert_eq!(cut.push(b"PFIND"), Err(Ending::ProxyMissing));
     }
 }
