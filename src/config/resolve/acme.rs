@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 
 use super::Resolver;
 use super::auth::beside;
+use crate::config::uris::HTTPS_PORT;
 use crate::config::{Acme, AcmeChallenge, Config, defaults};
 
 /// Names of one certificate, by Let's Encrypt's limit.
@@ -19,8 +20,7 @@ pub const ACME_DOMAINS_MAX: usize = 100;
 const NAME_LEN_MAX: usize = 253;
 const LABEL_LEN_MAX: usize = 63;
 
-/// Where the authority of a challenge looks.
-const HTTPS_PORT: u16 = 443;
+/// Where the authority of `http-01` looks.
 const HTTP_PORT: u16 = 80;
 
 impl Resolver<'_> {

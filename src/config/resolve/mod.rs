@@ -13,6 +13,7 @@ mod http_address;
 mod metrics;
 mod peers;
 mod tls;
+mod uris;
 mod web;
 
 pub use acme::ACME_DOMAINS_MAX;
@@ -73,6 +74,7 @@ pub(super) fn resolve(
         config.credentials.uris = config.uris();
     }
     if resolver.problems.is_empty() {
+        resolver.warn_of_untold_tls(&config);
         resolver.warn_of_closed_challenges(&config);
         resolver.warn_of_listeners_among_relay_ports(&config);
         resolver.warn_of_lost_clients(&config);
