@@ -73,6 +73,7 @@ pub(super) fn resolve(
     if config.credentials.uris.is_empty() {
         config.credentials.uris = config.uris();
     }
+    resolver.check_told_names(&config);
     if resolver.problems.is_empty() {
         resolver.warn_of_untold_tls(&config);
         resolver.warn_of_closed_challenges(&config);

@@ -352,3 +352,40 @@ fn listeners_are_of_one_kind() {
     let only = listen("udp = []\ntcp = []\n").load().config;
     assert_eq!(only.listen.tls.len(), 2);
 }
+
+/// WEB-04: browsers' TURN names no protocol, so it would be sent to the web server.
+#[test]
+fn a_name_of_turn_is_none_of_the_web_server() {
+    let web =
+        "[web]\nhttps = \"127.0.0.1:8443\"\nnames = [\"www.example.org\", \"Turn.example.org\"]\n";
+    let uris = "credentials.uris = \"turns:turn.example.org:443\"\n";
+    let acme = "[tls.acme]\ndomains = \"turn.example.org\"\nterms_of_service_agreed = true\n";
+    for (names, before, tls) in [
+        (&["turn.example.org"][..], "", TLS),
+        (&["*.example.org"], "realm = \"turn.example.org\"\n", TLS),
+        (&["b.example.org"], uris, TLS),
+        (&["turn.example.org"], "", acme),
+    ] {
+        let toml = format!("{before}{tls}{web}");
+        let errors = trial(&toml, &made(names, -1, 90)).errors();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let told = "web.names: turn.example.org would lead browsers' TURN (turns:turn.example.org:";
+        let is_told = errors[0].contains(told) && errors[0].contains("give TURN a name of its own");
+        assert!(is_told, "{errors:#?}");
+    }
+    // One certificate may be for both names.
+    let both = made(
+        &["b.example.org", "turn.example.org", "www.example.org"],
+        -1,
+        90,
+    );
+    assert_eq!(trial(&format!("{TLS}{web}"), &both).warnings(), [""; 0]);
+    let acme = "[tls.acme]\ndomains = [\"b.example.org\", \"turn.example.org\"]\n\
+                terms_of_service_agreed = true\nchallenge = \"http-01\"\n";
+    let warnings = trial(&format!("{acme}{web}"), &both).warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(
+        warnings[0].contains("turn.example.org is in tls.acme.domains too"),
+        "{warnings:#?}"
+    );
+}
