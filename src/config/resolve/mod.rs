@@ -74,6 +74,7 @@ pub(super) fn resolve(
         config.credentials.uris = config.uris();
     }
     resolver.check_told_names(&config);
+    resolver.check_http_listen(&config);
     if resolver.problems.is_empty() {
         resolver.warn_of_untold_tls(&config);
         resolver.warn_of_closed_challenges(&config);
