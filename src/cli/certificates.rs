@@ -93,6 +93,8 @@ pub(super) struct Keeper {
     /// The file of one that somebody else looks after.
     issued: Option<PathBuf>,
     seen: Vec<Seen>,
+    /// Those that are in force although their files hold something else, or nothing that can be read.
+    outdated: Vec<Arc<Pair>>,
     tell_expiry_at_unix_s: i64,
 }
 
@@ -107,6 +109,7 @@ impl Keeper {
             metrics,
             issued,
             seen: Vec::new(),
+            outdated: Vec::new(),
             tell_expiry_at_unix_s: 0,
         }
     }
@@ -139,6 +142,23 @@ impl Keeper {
                 self.read(pair).await;
             }
         }
+        self.tell_outdated();
+    }
+
+    fn failed_to_read(&mut self, in_force: &Arc<Pair>) {
+        self.metrics.certificates().count_failure();
+        if !self.outdated.iter().any(|it| Arc::ptr_eq(it, in_force)) {
+            self.outdated.push(Arc::clone(in_force));
+        }
+    }
+
+    /// Whatever takes the place of one, a reload too, was read from its files.
+    fn tell_outdated(&mut self) {
+        let pairs = self.certificates.pairs();
+        self.outdated
+            .retain(|it| pairs.iter().any(|pair| Arc::ptr_eq(pair, it)));
+        let count = self.outdated.len() as u64;
+        self.metrics.certificates().set_outdated(count);
     }
 
     /// Whether who looks after it need not be told: it may have been made for a few days.
@@ -173,7 +193,7 @@ impl Keeper {
     }
 
     /// Reads every pair because somebody wants it, and says what came of it.
-    async fn read_again(&self) {
+    async fn read_again(&mut self) {
         let pairs = self.certificates.pairs();
         let pairs: Vec<_> = pairs.iter().filter(|pair| !self.is_issued(pair)).collect();
         if pairs.is_empty() {
@@ -184,11 +204,12 @@ impl Keeper {
         for pair in &pairs {
             read += usize::from(self.read(pair).await);
         }
+        self.tell_outdated();
         tracing::info!("certificates read again: {read} of {}", pairs.len());
     }
 
     /// Reads a pair, and puts it in the place of the one there is. Returns whether it can be used.
-    async fn read(&self, old: &Arc<Pair>) -> bool {
+    async fn read(&mut self, old: &Arc<Pair>) -> bool {
         let file = old.files().cert.display();
         let files = old.files().clone();
         let Some(read) = off_thread(move || read_pair(&files)).await else {
@@ -197,7 +218,7 @@ impl Keeper {
         let new = match read {
             Ok(new) => Arc::new(new),
             Err(error) => {
-                self.metrics.certificates().count_failure();
+                self.failed_to_read(old);
                 let at = old.files().path(error.part).display();
                 tracing::error!(
                     "{at} {error}. The certificate of {file} that was read before stays in force"
@@ -318,7 +339,7 @@ mod tests {
             self.runtime.block_on(self.keeper.look());
         }
 
-        fn read_again(&self) {
+        fn read_again(&mut self) {
             self.runtime.block_on(self.keeper.read_again());
         }
 
@@ -340,6 +361,14 @@ mod tests {
             let line = format!("{name}{{result=\"{result}\"}} ");
             let text = self.keeper.metrics.to_text();
             let number = text.lines().find_map(|it| it.strip_prefix(&line));
+            number.unwrap().parse().unwrap()
+        }
+
+        fn outdated(&self) -> u64 {
+            let text = self.keeper.metrics.to_text();
+            let mut lines = text.lines();
+            let number =
+                lines.find_map(|it| it.strip_prefix("turnstone_tls_certificates_outdated "));
             number.unwrap().parse().unwrap()
         }
 
@@ -399,6 +428,33 @@ mod tests {
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 3));
     }
 
+    /// TLS-03: for as long as it is so, unlike the counter, of which a scrape may see no change.
+    #[test]
+    fn what_cannot_be_read_is_told_until_it_can() {
+        let mut trial = Trial::new();
+        let key = fs::read(&trial.files.key).unwrap();
+        fs::remove_file(&trial.files.key).unwrap();
+        trial.look();
+        assert_eq!(trial.outdated(), 0, "it rests first");
+        for _ in 0..3 {
+            trial.look();
+            assert_eq!(trial.outdated(), 1);
+        }
+        fs::write(&trial.files.key, key).unwrap();
+        assert!(!trial.changes(), "it is the same one");
+        assert_eq!(trial.outdated(), 0);
+        fs::remove_file(&trial.files.cert).unwrap();
+        trial.read_again();
+        trial.read_again();
+        assert_eq!(trial.outdated(), 1);
+        // As a reload does.
+        trial.made().write(&trial.files);
+        let pairs = vec![Arc::new(read_pair(&trial.files).unwrap())];
+        put_in_force(&trial.keeper.certificates, &trial.keeper.metrics, pairs);
+        trial.look();
+        assert_eq!(trial.outdated(), 0);
+    }
+
     /// A server that has become somebody may not be able to read what it has read.
     #[test]
     fn files_are_read_once_more_after_the_start() {
@@ -413,7 +469,7 @@ mod tests {
     /// TLS-03: SIGUSR2 does not wait for files to rest.
     #[test]
     fn who_asks_gets_it_at_once() {
-        let trial = Trial::new();
+        let mut trial = Trial::new();
         let before = trial.in_force();
         trial.made().write(&trial.files);
         trial.read_again();
