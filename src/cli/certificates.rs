@@ -226,6 +226,15 @@ impl Keeper {
                 return false;
             }
         };
+        if new.is_expired(unix_s()) && !old.is_expired(unix_s()) {
+            // A slip, as of a restored backup: every client refuses the one, and none the other.
+            self.failed_to_read(old);
+            tracing::error!(
+                "{file} has expired, so clients refuse it; renew it. The certificate that was read before \
+                 is good and stays in force"
+            );
+            return false;
+        }
         let is_other = new != *old;
         let (names, expiry) = (new.names().join(", "), days(new.days_left(unix_s())));
         let pairs = self.certificates.pairs();
@@ -294,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Process;
-    use crate::tls::testing::{Authority, DAY_S, Made};
+    use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S};
     use crate::turn::{PortPool, Shared};
 
     const NAME: &str = "turn.example.org";
@@ -426,6 +435,37 @@ mod tests {
         fs::remove_file(&trial.files.cert).unwrap();
         assert!(!trial.changes());
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 3));
+    }
+
+    /// A backup that was restored over the renewal, say: every client would refuse it.
+    #[test]
+    fn an_expired_pair_does_not_replace_a_good_one() {
+        let mut trial = Trial::new();
+        let today = (unix_s() - NOW_UNIX_S) / DAY_S;
+        let of_days = |from: i64, until: i64| {
+            let kind = &rcgen::PKCS_ECDSA_P256_SHA256;
+            trial
+                .authority
+                .issue_of(kind, &[NAME], today + from, today + until)
+        };
+        let [good, old, older] = [of_days(-1, 90), of_days(-90, -2), of_days(-90, -3)];
+        good.write(&trial.files);
+        trial.read_again();
+        assert!(!trial.changes());
+        let good = trial.in_force();
+        assert!(!good.is_expired(unix_s()));
+        old.write(&trial.files);
+        assert!(!trial.changes(), "the good one stays");
+        assert_eq!((trial.counted("failure"), trial.outdated()), (1, 1));
+        trial.read_again();
+        assert_eq!(trial.in_force(), good, "not even for who asks");
+        // Nothing is lost by one for another.
+        old.write(&trial.files);
+        let pairs = vec![Arc::new(read_pair(&trial.files).unwrap())];
+        put_in_force(&trial.keeper.certificates, &trial.keeper.metrics, pairs);
+        older.write(&trial.files);
+        assert!(trial.changes());
+        assert_eq!(trial.outdated(), 0);
     }
 
     /// TLS-03: for as long as it is so, unlike the counter, of which a scrape may see no change.

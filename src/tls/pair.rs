@@ -274,6 +274,11 @@ impl Pair {
         (self.not_after_unix_s - now_unix_s).div_euclid(86_400)
     }
 
+    /// Whether its time is over.
+    pub const fn is_expired(&self, now_unix_s: i64) -> bool {
+        now_unix_s > self.not_after_unix_s
+    }
+
     /// "ECDSA", "RSA" or "Ed25519".
     pub fn algorithm(&self) -> &'static str {
         match self.certified.key.algorithm() {
@@ -292,7 +297,7 @@ impl Pair {
     /// What is likely to keep clients away.
     pub fn flaws(&self, now_unix_s: i64) -> Vec<Flaw> {
         let in_time = match now_unix_s {
-            now if now > self.not_after_unix_s => Some(Flaw::Expired),
+            now if self.is_expired(now) => Some(Flaw::Expired),
             now if now < self.not_before_unix_s => Some(Flaw::NotYetValid),
             _ => None,
         };
