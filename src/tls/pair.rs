@@ -206,16 +206,15 @@ impl Pair {
         cert: &[u8],
         key: &[u8],
     ) -> Result<Self, PairError> {
+        let [cert, key] = [cert, key].map(without_mark);
         let chain = chain(cert)?;
         let facts = Facts::of(&chain)?;
         let key = private_key(key)?;
-        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        let others = chain[1..].to_vec();
+        let certified =
+            CertifiedKey::from_der(chain, key.clone_key(), &aws_lc_rs::default_provider());
         let certified = certified.map_err(|error| match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => PairError::new(
-                Part::Key,
-                "is not the key of the certificate",
-                "name the key that the certificate was requested with",
-            ),
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => mismatch(others, &key),
             error => PairError::new(
                 Part::Key,
                 format!("holds a key that cannot be used ({error})"),
@@ -341,6 +340,32 @@ impl fmt::Debug for Pair {
             .field("names", &self.names)
             .field("not_after_unix_s", &self.not_after_unix_s)
             .finish_non_exhaustive()
+    }
+}
+
+/// Without the byte order mark that some editors put in front, which hides the first line.
+fn without_mark(pem: &[u8]) -> &[u8] {
+    pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem)
+}
+
+/// Why a key is not that of the first certificate of a file, `others` being those after it.
+fn mismatch(others: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> PairError {
+    let fits = |certificate: CertificateDer<'static>| {
+        let (chain, key) = (vec![certificate], key.clone_key());
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).is_ok()
+    };
+    match others.into_iter().any(fits) {
+        true => PairError::new(
+            Part::Certificate,
+            "begins with another certificate than that of the key",
+            "put the server's certificate first, then the one of its issuer, and so on (certbot: \
+             fullchain.pem)",
+        ),
+        false => PairError::new(
+            Part::Key,
+            "is not the key of the certificate",
+            "name the key that the certificate was requested with",
+        ),
     }
 }
 
@@ -489,7 +514,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 mod tests {
     use rcgen::{BasicConstraints, IsCa};
 
-    use super::super::testing::{Authority, DAY_S, NOW_UNIX_S, self_signed, self_signed_as};
+    use super::super::testing::{Authority, DAY_S, Made, NOW_UNIX_S, self_signed, self_signed_as};
     use super::*;
 
     fn error(cert: &str, key: &str) -> PairError {
@@ -592,6 +617,35 @@ mod tests {
         }
     }
 
+    /// A chain the wrong way round: the key is the right one.
+    #[test]
+    fn the_servers_certificate_is_first() {
+        let made = Authority::new().issue(&["turn.example.org"]);
+        let (own, above) = made.split();
+        let found = error(&format!("{above}{own}"), &made.key);
+        assert_eq!(found.part, Part::Certificate);
+        assert_eq!(
+            found.what,
+            "begins with another certificate than that of the key"
+        );
+        assert!(
+            found
+                .remedy
+                .starts_with("put the server's certificate first")
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_nothing() {
+        let made = Authority::new().issue(&["turn.example.org"]);
+        let marked = Made {
+            cert: format!("\u{feff}{}", made.cert),
+            key: format!("\u{feff}{}", made.key),
+        };
+        let pair = marked.pair();
+        assert_eq!((pair.chain_len(), pair.names()), (2, made.pair().names()));
+    }
+
     #[test]
     fn both_in_one_file() {
         let made = Authority::new().issue(&["turn.example.org"]);
@@ -631,8 +685,6 @@ mod tests {
         assert_eq!(flaws(&format!("{own}{above}")), []);
         let stranger = authority.issue(&["b.example"]).split().0;
         assert_eq!(flaws(&format!("{own}{stranger}")), [Flaw::BrokenChain]);
-        let found = error(&format!("{above}{own}"), &made.key);
-        assert_eq!(found.what, "is not the key of the certificate");
         let own_issuer = self_signed(&["a.example"]);
         assert_eq!(own_issuer.pair().flaws(NOW_UNIX_S), [Flaw::SelfSigned]);
     }
