@@ -14,7 +14,7 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -145,6 +145,8 @@ pub enum Flaw {
     Alone,
     /// It is its own issuer.
     SelfSigned,
+    /// Its key is of a curve that some browsers do not verify.
+    Curve,
     /// It is wrong in itself, so that no trust helps.
     Refused(Refusal),
 }
@@ -159,6 +161,7 @@ impl Flaw {
             Self::BrokenChain => "holds certificates of which one is not that of the next issuer",
             Self::Alone => "holds one certificate and none of those between it and its authority",
             Self::SelfSigned => "is self-signed, so browsers refuse it",
+            Self::Curve => "has a key of the curve P-521, so many browsers refuse it",
             Self::Refused(refusal) => return refusal.what(),
         })
     }
@@ -177,6 +180,10 @@ impl Flaw {
             Self::SelfSigned => {
                 "get one from an authority (tls.acme does it at no cost), or sign it with one of your \
                  own that the clients know (docs/tls.md)"
+            }
+            Self::Curve => {
+                "have it issued for a key of P-256 (openssl genpkey -algorithm EC -pkeyopt \
+                 ec_paramgen_curve:P-256)"
             }
             Self::Refused(refusal) => refusal.remedy(),
         }
@@ -306,10 +313,11 @@ impl Pair {
         let then = now_unix_s.min(self.not_after_unix_s);
         let then = u64::try_from(then.max(self.not_before_unix_s)).unwrap_or(0);
         let refused = Refusal::of_chain(&self.certified.cert, then).map(Flaw::Refused);
-        [in_time, nameless, self.chain_flaw.clone(), refused]
-            .into_iter()
-            .flatten()
-            .collect()
+        let schemes = [SignatureScheme::ECDSA_NISTP521_SHA512];
+        let is_p521 = self.certified.key.choose_scheme(&schemes).is_some();
+        let curve = is_p521.then_some(Flaw::Curve);
+        let flaws = [in_time, nameless, self.chain_flaw.clone(), curve, refused];
+        flaws.into_iter().flatten().collect()
     }
 
     /// How well it fits a name.
@@ -644,6 +652,14 @@ mod tests {
         };
         let pair = marked.pair();
         assert_eq!((pair.chain_len(), pair.names()), (2, made.pair().names()));
+    }
+
+    /// Chromium has no signatures of it.
+    #[test]
+    fn a_curve_that_browsers_lack_is_a_flaw() {
+        let authority = Authority::new();
+        let made = authority.issue_of(&rcgen::PKCS_ECDSA_P521_SHA512, &["a.example"], -1, 90);
+        assert_eq!(made.pair().flaws(NOW_UNIX_S), [Flaw::Curve]);
     }
 
     #[test]
