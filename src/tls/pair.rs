@@ -110,9 +110,9 @@ impl PairError {
     pub fn unreadable(part: Part, error: &io::Error) -> Self {
         let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                "let the user of the server read it, and the way to it: chgrp to its group \
-                 (turnstone) and chmod 640; a server that runs reads only where its files were at \
-                 the start"
+                "let the user of the server read it, and the way to it: chgrp to the group of that \
+                 user (of the unit turnstone; turnstone doctor says which) and chmod 640; a server that \
+                 runs reads only where its files were at the start"
             }
             io::ErrorKind::InvalidInput => "name a regular file of PEM",
             _ => "check the path, and that the user of the server may read it",
