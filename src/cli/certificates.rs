@@ -93,6 +93,8 @@ pub(super) struct Keeper {
     /// The file of one that somebody else looks after.
     issued: Option<PathBuf>,
     seen: Vec<Seen>,
+    /// Those that are in force although their files hold something else, or nothing that can be read.
+    outdated: Vec<Arc<Pair>>,
     tell_expiry_at_unix_s: i64,
 }
 
@@ -107,6 +109,7 @@ impl Keeper {
             metrics,
             issued,
             seen: Vec::new(),
+            outdated: Vec::new(),
             tell_expiry_at_unix_s: 0,
         }
     }
@@ -139,6 +142,23 @@ impl Keeper {
                 self.read(pair).await;
             }
         }
+        self.tell_outdated();
+    }
+
+    fn failed_to_read(&mut self, in_force: &Arc<Pair>) {
+        self.metrics.certificates().count_failure();
+        if !self.outdated.iter().any(|it| Arc::ptr_eq(it, in_force)) {
+            self.outdated.push(Arc::clone(in_force));
+        }
+    }
+
+    /// Whatever takes the place of one, a reload too, was read from its files.
+    fn tell_outdated(&mut self) {
+        let pairs = self.certificates.pairs();
+        self.outdated
+            .retain(|it| pairs.iter().any(|pair| Arc::ptr_eq(pair, it)));
+        let count = self.outdated.len() as u64;
+        self.metrics.certificates().set_outdated(count);
     }
 
     /// Whether who looks after it need not be told: it may have been made for a few days.
@@ -173,7 +193,7 @@ impl Keeper {
     }
 
     /// Reads every pair because somebody wants it, and says what came of it.
-    async fn read_again(&self) {
+    async fn read_again(&mut self) {
         let pairs = self.certificates.pairs();
         let pairs: Vec<_> = pairs.iter().filter(|pair| !self.is_issued(pair)).collect();
         if pairs.is_empty() {
@@ -184,11 +204,12 @@ impl Keeper {
         for pair in &pairs {
             read += usize::from(self.read(pair).await);
         }
+        self.tell_outdated();
         tracing::info!("certificates read again: {read} of {}", pairs.len());
     }
 
     /// Reads a pair, and puts it in the place of the one there is. Returns whether it can be used.
-    async fn read(&self, old: &Arc<Pair>) -> bool {
+    async fn read(&mut self, old: &Arc<Pair>) -> bool {
         let file = old.files().cert.display();
         let files = old.files().clone();
         let Some(read) = off_thread(move || read_pair(&files)).await else {
@@ -197,7 +218,7 @@ impl Keeper {
         let new = match read {
             Ok(new) => Arc::new(new),
             Err(error) => {
-                self.metrics.certificates().count_failure();
+                self.failed_to_read(old);
                 let at = old.files().path(error.part).display();
                 tracing::error!(
                     "{at} {error}. The certificate of {file} that was read before stays in force"
@@ -205,6 +226,15 @@ impl Keeper {
                 return false;
             }
         };
+        if new.is_expired(unix_s()) && !old.is_expired(unix_s()) {
+            // A slip, as of a restored backup: every client refuses the one, and none the other.
+            self.failed_to_read(old);
+            tracing::error!(
+                "{file} has expired, so clients refuse it; renew it. The certificate that was read before \
+                 is good and stays in force"
+            );
+            return false;
+        }
         let is_other = new != *old;
         let (names, expiry) = (new.names().join(", "), days(new.days_left(unix_s())));
         let pairs = self.certificates.pairs();
@@ -273,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Process;
-    use crate::tls::testing::{Authority, DAY_S, Made};
+    use crate::tls::testing::{Authority, DAY_S, Made, NOW_UNIX_S};
     use crate::turn::{PortPool, Shared};
 
     const NAME: &str = "turn.example.org";
@@ -318,7 +348,7 @@ mod tests {
             self.runtime.block_on(self.keeper.look());
         }
 
-        fn read_again(&self) {
+        fn read_again(&mut self) {
             self.runtime.block_on(self.keeper.read_again());
         }
 
@@ -340,6 +370,14 @@ mod tests {
             let line = format!("{name}{{result=\"{result}\"}} ");
             let text = self.keeper.metrics.to_text();
             let number = text.lines().find_map(|it| it.strip_prefix(&line));
+            number.unwrap().parse().unwrap()
+        }
+
+        fn outdated(&self) -> u64 {
+            let text = self.keeper.metrics.to_text();
+            let mut lines = text.lines();
+            let number =
+                lines.find_map(|it| it.strip_prefix("turnstone_tls_certificates_outdated "));
             number.unwrap().parse().unwrap()
         }
 
@@ -399,6 +437,64 @@ mod tests {
         assert_eq!((trial.counted("success"), trial.counted("failure")), (1, 3));
     }
 
+    /// A backup that was restored over the renewal, say: every client would refuse it.
+    #[test]
+    fn an_expired_pair_does_not_replace_a_good_one() {
+        let mut trial = Trial::new();
+        let today = (unix_s() - NOW_UNIX_S) / DAY_S;
+        let of_days = |from: i64, until: i64| {
+            let kind = &rcgen::PKCS_ECDSA_P256_SHA256;
+            trial
+                .authority
+                .issue_of(kind, &[NAME], today + from, today + until)
+        };
+        let [good, old, older] = [of_days(-1, 90), of_days(-90, -2), of_days(-90, -3)];
+        good.write(&trial.files);
+        trial.read_again();
+        assert!(!trial.changes());
+        let good = trial.in_force();
+        assert!(!good.is_expired(unix_s()));
+        old.write(&trial.files);
+        assert!(!trial.changes(), "the good one stays");
+        assert_eq!((trial.counted("failure"), trial.outdated()), (1, 1));
+        trial.read_again();
+        assert_eq!(trial.in_force(), good, "not even for who asks");
+        // Nothing is lost by one for another.
+        old.write(&trial.files);
+        let pairs = vec![Arc::new(read_pair(&trial.files).unwrap())];
+        put_in_force(&trial.keeper.certificates, &trial.keeper.metrics, pairs);
+        older.write(&trial.files);
+        assert!(trial.changes());
+        assert_eq!(trial.outdated(), 0);
+    }
+
+    /// TLS-03: for as long as it is so, unlike the counter, of which a scrape may see no change.
+    #[test]
+    fn what_cannot_be_read_is_told_until_it_can() {
+        let mut trial = Trial::new();
+        let key = fs::read(&trial.files.key).unwrap();
+        fs::remove_file(&trial.files.key).unwrap();
+        trial.look();
+        assert_eq!(trial.outdated(), 0, "it rests first");
+        for _ in 0..3 {
+            trial.look();
+            assert_eq!(trial.outdated(), 1);
+        }
+        fs::write(&trial.files.key, key).unwrap();
+        assert!(!trial.changes(), "it is the same one");
+        assert_eq!(trial.outdated(), 0);
+        fs::remove_file(&trial.files.cert).unwrap();
+        trial.read_again();
+        trial.read_again();
+        assert_eq!(trial.outdated(), 1);
+        // As a reload does.
+        trial.made().write(&trial.files);
+        let pairs = vec![Arc::new(read_pair(&trial.files).unwrap())];
+        put_in_force(&trial.keeper.certificates, &trial.keeper.metrics, pairs);
+        trial.look();
+        assert_eq!(trial.outdated(), 0);
+    }
+
     /// A server that has become somebody may not be able to read what it has read.
     #[test]
     fn files_are_read_once_more_after_the_start() {
@@ -413,7 +509,7 @@ mod tests {
     /// TLS-03: SIGUSR2 does not wait for files to rest.
     #[test]
     fn who_asks_gets_it_at_once() {
-        let trial = Trial::new();
+        let mut trial = Trial::new();
         let before = trial.in_force();
         trial.made().write(&trial.files);
         trial.read_again();

@@ -131,7 +131,7 @@ impl Credentials {
             username,
             password,
             ttl,
-            uris: config.uris(),
+            uris: config.credentials.uris.clone(),
         }
     }
 

@@ -111,7 +111,8 @@ impl Args {
 
 fn table(info: &Info) -> Table {
     let mut table = Table::new(&[("SERVER", Side::Left), ("", Side::Left)]);
-    let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
+    // Reasons and lists of names are to be read to their end.
+    let mut row = |name: &str, value: String| table.whole_row(&[name, &value]);
     row("version", info.version.clone());
     row("up", duration(info.uptime_s));
     row("realm", info.realm.clone());
@@ -217,4 +218,41 @@ fn of_acme(acme: &Acme, now_unix_s: i64) -> String {
         }
     };
     format!("{names}: {what}, {next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What docs/tls.md promises of it is at the end of its lines.
+    #[test]
+    fn nothing_is_cut_off() {
+        let reason = "the authority says: DNS problem: NXDOMAIN looking up A for turn.example.org; \
+                      have the name lead to this server";
+        let names = ["turn.example.org", "turn.example.net", "turn.example.com"];
+        let info = json!({
+            "version": "1.0.0", "uptime_s": 1, "workers": 1, "realm": "example.org",
+            "listeners": [], "relay": {"addresses": [], "ports": "49152-65535"}, "draining": null,
+            "config": {"file": null, "generation": 1}, "allocations": 0, "tcp_connections": 0,
+            "relay_ports": {"live": 0, "resting": 0, "free": 1},
+            "certificates": [{
+                "names": names, "algorithm": "ECDSA", "not_after_unix_s": unix_s() + 90 * 86_400 + 60,
+            }],
+            "acme": {
+                "domains": names, "has_certificate": false, "last_error": reason,
+                "next_attempt_unix_s": unix_s() - 1,
+            },
+        });
+        let shown = table(&serde_json::from_value(info).unwrap()).to_string();
+        let names = names.join(", ");
+        for end in [
+            format!("{names} (ECDSA), expires in 90 days\n"),
+            format!("{names}: the last attempt failed, next attempt in 0s\n"),
+            format!("{reason}\n"),
+        ] {
+            assert!(shown.contains(&end), "{end} is not in\n{shown}");
+        }
+    }
 }

@@ -88,7 +88,14 @@ impl fmt::Display for ListenError {
                 write!(
                     f,
                     "the port is in use by {owner}; stop it, or set listen.{transport}"
-                )
+                )?;
+                if *transport != Transport::Udp && [80, 443].contains(&address.port()) {
+                    f.write_str(
+                        "; a web server can listen on 127.0.0.1, and have its clients passed on to it \
+                         ([web])",
+                    )?;
+                }
+                Ok(())
             }
             (io::ErrorKind::AddrInUse, None) => write!(
                 f,
@@ -242,4 +249,29 @@ fn skip_missing_v6(wanted: Wanted, error: io::Error) -> Result<(), ListenError> 
         error,
         owner,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody stops their web server for a relay.
+    #[test]
+    fn a_web_server_on_the_port_can_share_it() {
+        let told = |transport, address: &str| {
+            let owner = port_owner::Owner {
+                name: "nginx".to_owned(),
+                pid: 7,
+            };
+            let error = ListenError {
+                transport,
+                address: address.parse().unwrap(),
+                error: io::ErrorKind::AddrInUse.into(),
+                owner: Some(owner),
+            };
+            error.to_string().contains("([web])")
+        };
+        assert!(told(Transport::Tls, "0.0.0.0:443") && told(Transport::Tcp, "[::]:80"));
+        assert!(!told(Transport::Tcp, "0.0.0.0:3478") && !told(Transport::Udp, "0.0.0.0:443"));
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Certificates {
     replaced: AtomicU64,
     failed: AtomicU64,
+    outdated: AtomicU64,
     /// The file of each, and the end of its time in Unix seconds.
     expiries: Mutex<Vec<(String, i64)>>,
 }
@@ -23,6 +24,11 @@ impl Certificates {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many are in force although their files hold something else, or cannot be read.
+    pub fn set_outdated(&self, count: u64) {
+        self.outdated.store(count, Ordering::Relaxed);
+    }
+
     /// Those in force: their files, and the ends of their time in Unix seconds.
     pub fn set_expiries(&self, expiries: Vec<(String, i64)>) {
         *self.lock() = expiries;
@@ -34,6 +40,10 @@ impl Certificates {
 
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn outdated(&self) -> u64 {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     pub(super) fn expiries(&self) -> Vec<(String, i64)> {

@@ -194,6 +194,11 @@ mod tests {
         let names: Vec<&str> = samples(&text).iter().map(|(name, _)| *name).collect();
         let unique: BTreeSet<&str> = names.iter().copied().collect();
         assert_eq!(names.len(), unique.len(), "a series twice");
+        // Two for each worker, and one for each certificate.
+        let others = names.len() - 2 * 2 - certificates.len();
+        let told = format!("as with none: {others},");
+        let page = include_str!("../../docs/metrics.md");
+        assert!(page.contains(&told), "docs/metrics.md has not {told:?}");
     }
 
     #[test]

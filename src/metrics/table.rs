@@ -225,6 +225,9 @@ metrics! {
             out.number(&["success"], it.metrics.certificates.replaced())?;
             out.number(&["failure"], it.metrics.certificates.failed())
         };
+    Gauge "turnstone_tls_certificates_outdated" []
+        "Certificates in force whose files hold something else that cannot be used, or cannot be read"
+        => |it, out| out.number(&[], it.metrics.certificates.outdated());
     Counter "turnstone_http_requests_total" ["service", "result"]
         "Requests of operators (admin), and of programs that want credentials (credentials)"
         => |it, out| {

@@ -88,6 +88,13 @@ pub fn reader_of(name: &str) -> Option<Reader> {
     Some(Reader { name, uid, groups })
 }
 
+/// Whom a process started as root becomes, with the one group that is left to it.
+pub fn successor(configured: Option<&str>) -> Option<Reader> {
+    let Unprivileged { name, uid, gid } = choose(configured).ok().flatten()?.user;
+    let groups = vec![gid];
+    Some(Reader { name, uid, groups })
+}
+
 /// The number of a group, by name or number.
 pub fn group_number(name: &str) -> Option<u32> {
     let entry = Group::from_name(name).ok().flatten();

@@ -22,7 +22,7 @@ use rustix::process::{
 
 pub use identity::{
     FALLBACK_USER, PREFERRED_USER, Reader, becomes, group_number, group_of, is_user, reader,
-    reader_of,
+    reader_of, successor,
 };
 pub use sandbox::{Openings, Sandbox};
 

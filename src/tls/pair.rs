@@ -14,7 +14,7 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -110,9 +110,9 @@ impl PairError {
     pub fn unreadable(part: Part, error: &io::Error) -> Self {
         let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                "let the user of the server read it, and the way to it: chgrp to its group \
-                 (turnstone) and chmod 640; a server that runs reads only where its files were at \
-                 the start"
+                "let the user of the server read it, and the way to it: chgrp to the group of that \
+                 user (of the unit turnstone; turnstone doctor says which) and chmod 640; a server that \
+                 runs reads only where its files were at the start"
             }
             io::ErrorKind::InvalidInput => "name a regular file of PEM",
             _ => "check the path, and that the user of the server may read it",
@@ -145,6 +145,8 @@ pub enum Flaw {
     Alone,
     /// It is its own issuer.
     SelfSigned,
+    /// Its key is of a curve that some browsers do not verify.
+    Curve,
     /// It is wrong in itself, so that no trust helps.
     Refused(Refusal),
 }
@@ -159,6 +161,7 @@ impl Flaw {
             Self::BrokenChain => "holds certificates of which one is not that of the next issuer",
             Self::Alone => "holds one certificate and none of those between it and its authority",
             Self::SelfSigned => "is self-signed, so browsers refuse it",
+            Self::Curve => "has a key of the curve P-521, so many browsers refuse it",
             Self::Refused(refusal) => return refusal.what(),
         })
     }
@@ -177,6 +180,10 @@ impl Flaw {
             Self::SelfSigned => {
                 "get one from an authority (tls.acme does it at no cost), or sign it with one of your \
                  own that the clients know (docs/tls.md)"
+            }
+            Self::Curve => {
+                "have it issued for a key of P-256 (openssl genpkey -algorithm EC -pkeyopt \
+                 ec_paramgen_curve:P-256)"
             }
             Self::Refused(refusal) => refusal.remedy(),
         }
@@ -206,16 +213,15 @@ impl Pair {
         cert: &[u8],
         key: &[u8],
     ) -> Result<Self, PairError> {
+        let [cert, key] = [cert, key].map(without_mark);
         let chain = chain(cert)?;
         let facts = Facts::of(&chain)?;
         let key = private_key(key)?;
-        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        let others = chain[1..].to_vec();
+        let certified =
+            CertifiedKey::from_der(chain, key.clone_key(), &aws_lc_rs::default_provider());
         let certified = certified.map_err(|error| match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => PairError::new(
-                Part::Key,
-                "is not the key of the certificate",
-                "name the key that the certificate was requested with",
-            ),
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => mismatch(others, &key),
             error => PairError::new(
                 Part::Key,
                 format!("holds a key that cannot be used ({error})"),
@@ -274,6 +280,11 @@ impl Pair {
         (self.not_after_unix_s - now_unix_s).div_euclid(86_400)
     }
 
+    /// Whether its time is over.
+    pub const fn is_expired(&self, now_unix_s: i64) -> bool {
+        now_unix_s > self.not_after_unix_s
+    }
+
     /// "ECDSA", "RSA" or "Ed25519".
     pub fn algorithm(&self) -> &'static str {
         match self.certified.key.algorithm() {
@@ -292,7 +303,7 @@ impl Pair {
     /// What is likely to keep clients away.
     pub fn flaws(&self, now_unix_s: i64) -> Vec<Flaw> {
         let in_time = match now_unix_s {
-            now if now > self.not_after_unix_s => Some(Flaw::Expired),
+            now if self.is_expired(now) => Some(Flaw::Expired),
             now if now < self.not_before_unix_s => Some(Flaw::NotYetValid),
             _ => None,
         };
@@ -302,10 +313,11 @@ impl Pair {
         let then = now_unix_s.min(self.not_after_unix_s);
         let then = u64::try_from(then.max(self.not_before_unix_s)).unwrap_or(0);
         let refused = Refusal::of_chain(&self.certified.cert, then).map(Flaw::Refused);
-        [in_time, nameless, self.chain_flaw.clone(), refused]
-            .into_iter()
-            .flatten()
-            .collect()
+        let schemes = [SignatureScheme::ECDSA_NISTP521_SHA512];
+        let is_p521 = self.certified.key.choose_scheme(&schemes).is_some();
+        let curve = is_p521.then_some(Flaw::Curve);
+        let flaws = [in_time, nameless, self.chain_flaw.clone(), curve, refused];
+        flaws.into_iter().flatten().collect()
     }
 
     /// How well it fits a name.
@@ -336,6 +348,32 @@ impl fmt::Debug for Pair {
             .field("names", &self.names)
             .field("not_after_unix_s", &self.not_after_unix_s)
             .finish_non_exhaustive()
+    }
+}
+
+/// Without the byte order mark that some editors put in front, which hides the first line.
+fn without_mark(pem: &[u8]) -> &[u8] {
+    pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem)
+}
+
+/// Why a key is not that of the first certificate of a file, `others` being those after it.
+fn mismatch(others: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> PairError {
+    let fits = |certificate: CertificateDer<'static>| {
+        let (chain, key) = (vec![certificate], key.clone_key());
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).is_ok()
+    };
+    match others.into_iter().any(fits) {
+        true => PairError::new(
+            Part::Certificate,
+            "begins with another certificate than that of the key",
+            "put the server's certificate first, then the one of its issuer, and so on (certbot: \
+             fullchain.pem)",
+        ),
+        false => PairError::new(
+            Part::Key,
+            "is not the key of the certificate",
+            "name the key that the certificate was requested with",
+        ),
     }
 }
 
@@ -484,7 +522,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 mod tests {
     use rcgen::{BasicConstraints, IsCa};
 
-    use super::super::testing::{Authority, DAY_S, NOW_UNIX_S, self_signed, self_signed_as};
+    use super::super::testing::{Authority, DAY_S, Made, NOW_UNIX_S, self_signed, self_signed_as};
     use super::*;
 
     fn error(cert: &str, key: &str) -> PairError {
@@ -587,6 +625,43 @@ mod tests {
         }
     }
 
+    /// A chain the wrong way round: the key is the right one.
+    #[test]
+    fn the_servers_certificate_is_first() {
+        let made = Authority::new().issue(&["turn.example.org"]);
+        let (own, above) = made.split();
+        let found = error(&format!("{above}{own}"), &made.key);
+        assert_eq!(found.part, Part::Certificate);
+        assert_eq!(
+            found.what,
+            "begins with another certificate than that of the key"
+        );
+        assert!(
+            found
+                .remedy
+                .starts_with("put the server's certificate first")
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_nothing() {
+        let made = Authority::new().issue(&["turn.example.org"]);
+        let marked = Made {
+            cert: format!("\u{feff}{}", made.cert),
+            key: format!("\u{feff}{}", made.key),
+        };
+        let pair = marked.pair();
+        assert_eq!((pair.chain_len(), pair.names()), (2, made.pair().names()));
+    }
+
+    /// Chromium has no signatures of it.
+    #[test]
+    fn a_curve_that_browsers_lack_is_a_flaw() {
+        let authority = Authority::new();
+        let made = authority.issue_of(&rcgen::PKCS_ECDSA_P521_SHA512, &["a.example"], -1, 90);
+        assert_eq!(made.pair().flaws(NOW_UNIX_S), [Flaw::Curve]);
+    }
+
     #[test]
     fn both_in_one_file() {
         let made = Authority::new().issue(&["turn.example.org"]);
@@ -626,8 +701,6 @@ mod tests {
         assert_eq!(flaws(&format!("{own}{above}")), []);
         let stranger = authority.issue(&["b.example"]).split().0;
         assert_eq!(flaws(&format!("{own}{stranger}")), [Flaw::BrokenChain]);
-        let found = error(&format!("{above}{own}"), &made.key);
-        assert_eq!(found.what, "is not the key of the certificate");
         let own_issuer = self_signed(&["a.example"]);
         assert_eq!(own_issuer.pair().flaws(NOW_UNIX_S), [Flaw::SelfSigned]);
     }

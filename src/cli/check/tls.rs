@@ -27,9 +27,6 @@ use crate::cli::certificates::EXPIRY_DAYS;
 use crate::cli::credentials::unix_time;
 use crate::tls::Refusal;
 
-/// What TURN over TLS is called in a handshake (RFC 7443 §3).
-const ALPN: &[u8] = b"stun.turn";
-
 /// Names of a certificate that the table shows.
 const NAMES_SHOWN: usize = 3;
 
@@ -68,13 +65,14 @@ impl Tls {
             inner,
             shown: Mutex::default(),
         });
-        let mut config = ClientConfig::builder_with_provider(provider)
+        // No application protocol is offered (ALPN, RFC 7443), as browsers offer none: where the port is
+        // shared, who does may get to another server than they.
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has the ciphers of TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self {
             config: Arc::new(config),
             verifier,
@@ -98,7 +96,6 @@ impl Tls {
         let now_unix_s = unix_time().cast_signed();
         Handshake {
             version,
-            alpn: session.alpn_protocol().map(printable),
             days_left: (certificate.not_after_unix_s - now_unix_s).div_euclid(SECONDS_A_DAY),
             certificate,
         }
@@ -194,7 +191,6 @@ impl ServerCertVerifier for Verifier {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Handshake {
     version: &'static str,
-    alpn: Option<String>,
     #[serde(flatten)]
     certificate: Certificate,
     /// Whole days to the certificate's end.
@@ -219,12 +215,8 @@ impl Handshake {
 
 impl fmt::Display for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TLS {}, ", self.version)?;
-        match &self.alpn {
-            Some(alpn) => write!(f, "ALPN {alpn}")?,
-            None => f.write_str("no ALPN")?,
-        }
-        write!(f, "; certificate of {}", self.certificate.names())?;
+        let (version, names) = (self.version, self.certificate.names());
+        write!(f, "TLS {version}; certificate of {names}")?;
         let days = if self.days_left == 1 { "day" } else { "days" };
         write!(f, ", {} {days} left", self.days_left)
     }
@@ -421,5 +413,28 @@ impl fmt::Display for Distrust {
             Self::OtherName { names, .. } => write!(f, "certificate of {names}"),
             Self::Refused(refusal) => write!(f, "the server's chain {}", refusal.what()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::Acceptor;
+
+    use super::*;
+
+    /// Where a web server shares the port, a client that offers `stun.turn` may be served while
+    /// browsers are not.
+    #[test]
+    fn the_handshake_is_that_of_a_browser() {
+        let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/ec.crt");
+        let tls = Tls::new("turn.example.org", Some(Path::new(authority))).unwrap();
+        let mut hello = Vec::new();
+        tls.session().unwrap().write_tls(&mut hello).unwrap();
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut &*hello).unwrap();
+        let accepted = acceptor.accept().unwrap().unwrap();
+        let hello = accepted.client_hello();
+        assert_eq!(hello.server_name(), Some("turn.example.org"));
+        assert!(hello.alpn().is_none());
     }
 }

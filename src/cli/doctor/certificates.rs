@@ -23,7 +23,7 @@ fn of_pair(pair: &Pair, now_unix_s: i64) -> Vec<Finding> {
         let finding = match flaw {
             Flaw::Expired | Flaw::NotYetValid => Finding::fail(CERTIFICATES, found).why(REFUSED),
             Flaw::Refused(_) => Finding::fail(CERTIFICATES, found),
-            Flaw::NoNames | Flaw::SelfSigned => Finding::warn(CERTIFICATES, found),
+            Flaw::NoNames | Flaw::SelfSigned | Flaw::Curve => Finding::warn(CERTIFICATES, found),
             Flaw::BrokenChain | Flaw::Alone => Finding::warn(CERTIFICATES, found)
                 .why("clients that know only the authority cannot get from it to the certificate"),
         };

@@ -25,7 +25,9 @@ pub(super) struct Machine {
     pub(super) buffers: Buffers,
     pub(super) clock: Option<Clock>,
     pub(super) users: Users,
-    /// Files of the configuration that the unit's user cannot read.
+    /// Who reads the files of the configuration while the server runs, if that is somebody else.
+    pub(super) reader: Option<String>,
+    /// Files of the configuration that this user cannot read.
     pub(super) unreadable: Vec<Unreadable>,
     /// Why ACME has no place for its files, if it has none.
     pub(super) no_place: Option<String>,
@@ -119,10 +121,14 @@ pub(super) struct UnitSecrets {
 }
 
 impl Unit {
+    /// Whether the server is started as root.
+    pub(super) fn is_root(&self) -> bool {
+        matches!(self.user.as_str(), "" | "root")
+    }
+
     /// Whether the server has a capability when it binds its listeners.
     pub(super) fn has(&self, capability: &str) -> bool {
-        matches!(self.user.as_str(), "" | "root")
-            || self.capabilities.iter().any(|c| c == capability)
+        self.is_root() || self.capabilities.iter().any(|c| c == capability)
     }
 }
 
@@ -247,6 +253,7 @@ pub(super) mod testing {
                 configured: true,
                 preferred: true,
             },
+            reader: None,
             unreadable: vec![],
             no_place: None,
             kernel: Kernel {

@@ -21,6 +21,9 @@ const SIZE: &str = "ports.relay-size";
 /// The name of the server's process.
 const SERVER: &str = "turnstone";
 
+/// Where web servers listen.
+const WEB_PORTS: [u16; 2] = [80, 443];
+
 /// Programs that are named in one finding.
 const NAMED_MAX: usize = 5;
 
@@ -60,6 +63,12 @@ fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
+/// Whether it is a port of web servers, whose clients the server can tell from its own.
+fn shares_with_web(listener: &Listener) -> bool {
+    let is_tcp = listener.transport != Transport::Udp;
+    listener.is_for_clients && is_tcp && WEB_PORTS.contains(&listener.address.port())
+}
+
 fn listener_taken(listener: Listener, taken: &Taken) -> Finding {
     let (key, is_needed) = (listener.key, listener.is_needed);
     let failing = match is_needed {
@@ -75,7 +84,13 @@ fn listener_taken(listener: Listener, taken: &Taken) -> Finding {
                 true => "the server does not start",
                 false => "the server starts without it",
             })
-            .fix(format!("stop that program for good, or set {key}"))
+            .fix(match shares_with_web(&listener) {
+                true => format!(
+                    "stop that program for good, set {key}, or let a web server listen on 127.0.0.1 and \
+                     have its clients passed on to it ([web], docs/tls.md)"
+                ),
+                false => format!("stop that program for good, or set {key}"),
+            })
             .command(match owner.name.as_str() {
                 "turnserver" => "systemctl disable --now coturn".to_owned(),
                 _ => format!("systemctl status {}   # shows the unit to stop", owner.pid),
@@ -349,6 +364,25 @@ mod tests {
         config.admin.listen = "127.0.0.1:80".parse().ok();
         machine.rights.low_ports = false;
         expect(&examine(&config, &machine), LOW, Status::Fail, "port 80");
+    }
+
+    /// Nobody stops their web server for a relay.
+    #[test]
+    fn a_web_server_can_share_its_port() {
+        let mut machine = well();
+        let config = config(&[("listen.tcp", "0.0.0.0:443,0.0.0.0:3478")]);
+        machine.ports.tcp = vec![
+            taken("0.0.0.0:443", Some("nginx")),
+            taken("0.0.0.0:3478", Some("nginx")),
+        ];
+        let found = listeners(&config, &machine);
+        let remedies = found.iter().filter_map(|it| it.remedy.as_deref());
+        let remedies: Vec<&str> = remedies.collect();
+        let at_web = |remedy: &&str| remedy.contains("[web], docs/tls.md");
+        assert!(
+            remedies.len() == 2 && at_web(&remedies[0]) && !at_web(&remedies[1]),
+            "{found:#?}"
+        );
     }
 
     #[test]

@@ -14,14 +14,14 @@ use super::commands::{listing, unit};
 use super::files::Root;
 use super::firewall::{Firewall, Listings};
 use super::listeners;
-use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Users};
+use super::machine::{Buffers, Files, Kernel, Machine, Network, Ports, Unit, Users};
 use super::ports::is_server;
 use super::timex::Clock;
 use crate::cli::acme;
 use crate::config::{Config, Host, unreadable};
 use crate::engine::port_owner::{Owner, taken};
 use crate::engine::{RECEIVE_BUFFER, udp};
-use crate::process::{self, Openings, PREFERRED_USER, Sandbox};
+use crate::process::{self, Openings, PREFERRED_USER, Reader, Sandbox};
 use crate::turn::Transport;
 
 /// The kernel's own default of `net.ipv4.ip_unprivileged_port_start`.
@@ -41,6 +41,7 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
     };
     let unit = unit();
     let configured = config.server.user.as_deref();
+    let reader = reader(unit.as_ref(), configured);
     Machine {
         network: network(config, host),
         ports,
@@ -52,17 +53,11 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
         interfaces: root.default_interfaces(),
         conntrack: root.conntrack(),
         rights: root.rights(rustix::process::geteuid().is_root()),
-        unreadable: unit.as_ref().map_or_else(Vec::new, |unit| {
-            let Some(mut reader) = process::reader_of(&unit.user) else {
-                return vec![];
-            };
-            let groups = unit.groups.iter();
-            reader
-                .groups
-                .extend(groups.filter_map(|name| process::group_number(name)));
+        unreadable: reader.as_ref().map_or_else(Vec::new, |reader| {
             let files = read.iter();
-            files.filter_map(|file| unreadable(file, &reader)).collect()
+            files.filter_map(|file| unreadable(file, reader)).collect()
         }),
+        reader: reader.map(|reader| reader.name),
         unit,
         files,
         buffers: Buffers {
@@ -80,6 +75,19 @@ pub(super) fn machine(config: &Config, host: &Host, read: &[PathBuf]) -> Machine
         memory: root.memory(),
         cpus: host.cpus,
     }
+}
+
+/// Who reads the files while the server runs; `None` if it is whoever runs the doctor.
+fn reader(unit: Option<&Unit>, configured: Option<&str>) -> Option<Reader> {
+    let Some(unit) = unit.filter(|unit| !unit.is_root()) else {
+        return process::successor(configured);
+    };
+    let mut reader = process::reader_of(&unit.user)?;
+    let groups = unit.groups.iter();
+    reader
+        .groups
+        .extend(groups.filter_map(|name| process::group_number(name)));
+    Some(reader)
 }
 
 /// The server that has one of the listeners, which others of its kind have not.

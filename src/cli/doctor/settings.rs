@@ -77,31 +77,57 @@ fn is_about_secrets(Problem { origin, key, .. }: &Problem) -> bool {
     is_whole_file || secrets.any(|secret| key.starts_with(secret))
 }
 
-/// Whether the server of the unit can read what this user could.
+/// Whether the server can read what this user could.
 pub(super) fn readable(machine: &Machine) -> Vec<Finding> {
-    let Some(unit) = &machine.unit else {
-        return vec![];
-    };
-    let user = &unit.user;
+    match (&machine.unit, &machine.reader) {
+        (Some(unit), _) if !unit.is_root() => readable_by_unit(machine, &unit.user),
+        (_, Some(user)) => readable_again(machine, user),
+        _ => vec![],
+    }
+}
+
+fn readable_by_unit(machine: &Machine, user: &str) -> Vec<Finding> {
     if machine.unreadable.is_empty() {
         let found = "turnstone.service can read the files of the configuration";
         return vec![Finding::ok(READABLE, found)];
     }
-    let finding = |Unreadable { file, because }: &Unreadable| {
-        let (shown, because, what) = (
-            file.display(),
-            because.display(),
-            if file == because { "g+r" } else { "g+x" },
-        );
+    let finding = |unreadable: &Unreadable| {
+        let shown = unreadable.file.display();
         Finding::fail(
             READABLE,
             format!("{shown}: turnstone.service runs as {user:?}, who may not read it"),
         )
         .why("the server does not start")
         .fix("let the group of that user, which has its name, read it")
-        .command(format!("chgrp {user} {because} && chmod {what} {because}"))
+        .command(let_read(user, unreadable))
     };
     machine.unreadable.iter().map(finding).collect()
+}
+
+/// Of a server that is started as root: it reads as root once, and then as somebody else.
+fn readable_again(machine: &Machine, user: &str) -> Vec<Finding> {
+    if machine.unreadable.is_empty() {
+        let found = format!("started as root, the server can read its files again as {user:?}");
+        return vec![Finding::ok(READABLE, found)];
+    }
+    let finding = |unreadable: &Unreadable| {
+        let shown = unreadable.file.display();
+        let group = format!("\"$(id -gn {user})\"");
+        Finding::warn(
+            READABLE,
+            format!("{shown}: started as root, the server becomes {user:?}, who may not read it"),
+        )
+        .why("the server starts, but renewed certificates and reloads do not come into force")
+        .fix("let the group of that user read it; of a user that others are too, rather set server.user")
+        .command(let_read(&group, unreadable))
+    };
+    machine.unreadable.iter().map(finding).collect()
+}
+
+fn let_read(group: &str, Unreadable { file, because }: &Unreadable) -> String {
+    let what = if file == because { "g+r" } else { "g+x" };
+    let because = because.display();
+    format!("chgrp {group} {because} && chmod {what} {because}")
 }
 
 fn found(check: &'static str, warning: &Problem) -> Finding {
@@ -282,6 +308,29 @@ mod tests {
             "chgrp turnstone /x/secret && chmod g+r /x/secret"
         );
         assert_eq!(command(1), "chgrp turnstone /y && chmod g+x /y");
+    }
+
+    /// It reads them as root, and would only find out at the first renewal.
+    #[test]
+    fn a_server_started_as_root_can_read_its_files_again() {
+        let mut machine = well();
+        machine.reader = Some("nobody".to_owned());
+        for unit in [None, Some(Unit::default())] {
+            machine.unit = unit;
+            machine.unreadable = vec![];
+            assert_eq!(readable(&machine)[0].status, Status::Ok);
+            machine.unreadable = vec![Unreadable {
+                file: "/x/turn.key".into(),
+                because: "/x/turn.key".into(),
+            }];
+            let found = readable(&machine);
+            assert_eq!((found.len(), found[0].status), (1, Status::Warn));
+            let told =
+                "/x/turn.key: started as root, the server becomes \"nobody\", who may not read it";
+            assert_eq!(found[0].found, told);
+            let command = "chgrp \"$(id -gn nobody)\" /x/turn.key && chmod g+r /x/turn.key";
+            assert_eq!(found[0].command.as_deref(), Some(command));
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn user(config: &Config, machine: &Machine) -> Finding {
             .fix("make the user, or name one that there is");
     }
     if let Some(unit) = &machine.unit {
-        if !matches!(unit.user.as_str(), "" | "root") {
+        if !unit.is_root() {
             return Finding::ok(USER, format!("turnstone.service runs as {:?}", unit.user));
         }
     } else if !machine.rights.root {

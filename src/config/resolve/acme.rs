@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 
 use super::Resolver;
 use super::auth::beside;
+use crate::config::uris::HTTPS_PORT;
 use crate::config::{Acme, AcmeChallenge, Config, defaults};
 
 /// Names of one certificate, by Let's Encrypt's limit.
@@ -19,8 +20,7 @@ pub const ACME_DOMAINS_MAX: usize = 100;
 const NAME_LEN_MAX: usize = 253;
 const LABEL_LEN_MAX: usize = 63;
 
-/// Where the authority of a challenge looks.
-const HTTPS_PORT: u16 = 443;
+/// Where the authority of `http-01` looks.
 const HTTP_PORT: u16 = 80;
 
 impl Resolver<'_> {
@@ -199,6 +199,32 @@ impl Resolver<'_> {
         }
     }
 
+    /// One port has one owner, and a listener of clients does not answer an authority.
+    pub(super) fn check_http_listen(&mut self, config: &Config) {
+        let Some(wanted) = config.tls.acme.http_listener() else {
+            return;
+        };
+        let listen = &config.listen;
+        let Some(taken) = listen.of_tcp().find(|it| collide(**it, wanted)) else {
+            return;
+        };
+        let Some(item) = self.filled("tls.acme.challenge") else {
+            unreachable!("http-01 is not the default")
+        };
+        let (key, port) = match listen.tls.contains(taken) {
+            true => ("listen.tls", wanted.port()),
+            false => ("listen.tcp", wanted.port()),
+        };
+        let what = format!(
+            "is \"http-01\", which answers on {wanted} (tls.acme.http_listen), and {key} has {taken}"
+        );
+        let remedy = format!(
+            "set it to \"tls-alpn-01\", which is answered on port 443 beside TURN, or take port {port} \
+             out of {key}"
+        );
+        self.refuse(&item.origin, "tls.acme.challenge", what, remedy);
+    }
+
     /// Behind NAT another port may be the right one, so it is no error.
     pub(super) fn warn_of_closed_challenges(&mut self, config: &Config) {
         let acme = &config.tls.acme;
@@ -228,6 +254,13 @@ impl Resolver<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether only one of two addresses can be listened on. An IPv6 wildcard may be for IPv4 too.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let has = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip(), other.ip());
+    one.port() != 0 && one.port() == other.port() && (a == b || has(a, b) || has(b, a))
 }
 
 /// Why no certificate can be asked for a name, and the remedy.

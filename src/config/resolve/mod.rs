@@ -13,6 +13,7 @@ mod http_address;
 mod metrics;
 mod peers;
 mod tls;
+mod uris;
 mod web;
 
 pub use acme::ACME_DOMAINS_MAX;
@@ -72,7 +73,10 @@ pub(super) fn resolve(
     if config.credentials.uris.is_empty() {
         config.credentials.uris = config.uris();
     }
+    resolver.check_told_names(&config);
+    resolver.check_http_listen(&config);
     if resolver.problems.is_empty() {
+        resolver.warn_of_untold_tls(&config);
         resolver.warn_of_closed_challenges(&config);
         resolver.warn_of_listeners_among_relay_ports(&config);
         resolver.warn_of_lost_clients(&config);

@@ -247,6 +247,51 @@ fn an_authority_that_is_not_heard_is_warned_of() {
     }
 }
 
+/// Both at port 80, as where a web server shares it, would keep the server from its start.
+#[test]
+fn http_01_has_its_port_to_itself() {
+    let errors = |listen: &str, more: &str| {
+        let acme = acme(&format!("{DOMAINS}\nchallenge = \"http-01\"\n{more}"));
+        Trial::new(&format!("{listen}\n{acme}"))
+    };
+    for (listen, more, told) in [
+        (
+            "listen.tcp = [\"0.0.0.0:3478\", \"0.0.0.0:80\"]",
+            "",
+            "answers on [::]:80 (tls.acme.http_listen), and listen.tcp has 0.0.0.0:80; set it to \
+             \"tls-alpn-01\"",
+        ),
+        (
+            "listen.tls = \"[::]:80\"",
+            "http_listen = \"0.0.0.0:80\"",
+            "answers on 0.0.0.0:80 (tls.acme.http_listen), and listen.tls has [::]:80",
+        ),
+        (
+            "listen.tcp = \"203.0.113.10:80\"",
+            "http_listen = \"203.0.113.10:80\"",
+            "listen.tcp has 203.0.113.10:80",
+        ),
+    ] {
+        let errors = errors(listen, more).errors();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let is_told = errors[0].contains("tls.acme.challenge: ") && errors[0].contains(told);
+        assert!(is_told, "{errors:#?}");
+    }
+    for (listen, more) in [
+        ("listen.tcp = \"0.0.0.0:443\"", ""),
+        (
+            "listen.tcp = \"[2001:db8::10]:80\"",
+            "http_listen = \"0.0.0.0:80\"",
+        ),
+        (
+            "listen.tcp = \"203.0.113.10:80\"",
+            "http_listen = \"203.0.113.11:80\"",
+        ),
+    ] {
+        errors(listen, more).load();
+    }
+}
+
 /// RELOAD-02: what a process that was started without cannot take over waits for the next one, its
 /// listeners too.
 #[test]

@@ -100,6 +100,74 @@ fn the_uri_names_what_the_certificate_is_for() {
     }
 }
 
+/// Port 443 is the one that gets through, so clients are told of it, and first.
+#[test]
+fn clients_are_told_of_port_443() {
+    let pair = made(&["turn.example.org"], -1, 90);
+    let ports = |listen: &str| {
+        let loaded = trial(&format!("{TLS}[listen]\n{listen}\n"), &pair).load();
+        let uris = loaded.config.uris();
+        assert_eq!(loaded.config.credentials.uris, uris);
+        let of_tls = uris.iter().filter_map(|uri| {
+            let rest = uri.strip_prefix("turns:turn.example.org:")?;
+            rest.strip_suffix("?transport=tcp")?.parse::<u16>().ok()
+        });
+        of_tls.collect::<Vec<_>>()
+    };
+    let page = "tls = [\"0.0.0.0:5349\", \"[::]:5349\", \"0.0.0.0:443\", \"[::]:443\"]";
+    assert_eq!(ports(page), [443, 5349]);
+    // Any TCP listener takes TLS.
+    assert_eq!(
+        ports("tcp = [\"0.0.0.0:3478\", \"0.0.0.0:443\"]"),
+        [443, 5349]
+    );
+    let strict = "tcp = [\"0.0.0.0:3478\", \"0.0.0.0:443\"]\nstrict = \"0.0.0.0:443\"";
+    assert_eq!(ports(strict), [5349]);
+    // With those of UDP and TCP there are no more than browsers like.
+    let many = "tls = [\"0.0.0.0:5349\", \"0.0.0.0:5350\", \"0.0.0.0:443\"]";
+    assert_eq!(ports(many), [443, 5349]);
+    assert_eq!(
+        ports("tls = [\"127.0.0.1:5349\", \"0.0.0.0:5350\"]"),
+        [5350]
+    );
+    let local = "udp = \"127.0.0.1:3478\"\ntcp = []\ntls = \"127.0.0.1:5349\"";
+    assert_eq!(ports(local), [5349]);
+}
+
+/// A listener for a proxy in front, and a certificate for any name of a domain.
+#[test]
+fn tls_that_nobody_is_told_of_is_a_warning() {
+    let behind_proxy =
+        "listen.tls = \"127.0.0.1:5349\"\nlisten.proxy_protocol_from = \"127.0.0.1\"\n";
+    for (names, toml, told) in [
+        (
+            &["turn.example.org"][..],
+            behind_proxy,
+            "listen.tls: is on loopback alone, for a proxy whose port is not known here: clients are told \
+             of no turns: URI; set credentials.uris to what clients shall use, with e.g. \
+             \"turns:turn.example.org:443?transport=tcp\"",
+        ),
+        (
+            &["*.example.org"],
+            "realm = \"example.org\"\n",
+            "tls.cert: is for *.example.org, which is no name to connect to",
+        ),
+    ] {
+        let pair = made(names, -1, 90);
+        let trial = |more: &str| trial(&format!("{toml}{more}{TLS}"), &pair);
+        let uris = trial("").load().config.uris();
+        assert!(
+            !uris.iter().any(|uri| uri.starts_with("turns:")),
+            "{uris:?}"
+        );
+        let warnings = trial("").warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:#?}");
+        assert!(warnings[0].contains(told), "{warnings:#?}");
+        let uris = "credentials.uris = \"turns:turn.example.org:443?transport=tcp\"\n";
+        assert_eq!(trial(uris).warnings(), [""; 0]);
+    }
+}
+
 #[test]
 fn several_pairs_keep_their_order() {
     let toml = format!(
@@ -283,4 +351,41 @@ fn listeners_are_of_one_kind() {
     assert_eq!(errors, [expected]);
     let only = listen("udp = []\ntcp = []\n").load().config;
     assert_eq!(only.listen.tls.len(), 2);
+}
+
+/// WEB-04: browsers' TURN names no protocol, so it would be sent to the web server.
+#[test]
+fn a_name_of_turn_is_none_of_the_web_server() {
+    let web =
+        "[web]\nhttps = \"127.0.0.1:8443\"\nnames = [\"www.example.org\", \"Turn.example.org\"]\n";
+    let uris = "credentials.uris = \"turns:turn.example.org:443\"\n";
+    let acme = "[tls.acme]\ndomains = \"turn.example.org\"\nterms_of_service_agreed = true\n";
+    for (names, before, tls) in [
+        (&["turn.example.org"][..], "", TLS),
+        (&["*.example.org"], "realm = \"turn.example.org\"\n", TLS),
+        (&["b.example.org"], uris, TLS),
+        (&["turn.example.org"], "", acme),
+    ] {
+        let toml = format!("{before}{tls}{web}");
+        let errors = trial(&toml, &made(names, -1, 90)).errors();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        let told = "web.names: turn.example.org would lead browsers' TURN (turns:turn.example.org:";
+        let is_told = errors[0].contains(told) && errors[0].contains("give TURN a name of its own");
+        assert!(is_told, "{errors:#?}");
+    }
+    // One certificate may be for both names.
+    let both = made(
+        &["b.example.org", "turn.example.org", "www.example.org"],
+        -1,
+        90,
+    );
+    assert_eq!(trial(&format!("{TLS}{web}"), &both).warnings(), [""; 0]);
+    let acme = "[tls.acme]\ndomains = [\"b.example.org\", \"turn.example.org\"]\n\
+                terms_of_service_agreed = true\nchallenge = \"http-01\"\n";
+    let warnings = trial(&format!("{acme}{web}"), &both).warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(
+        warnings[0].contains("turn.example.org is in tls.acme.domains too"),
+        "{warnings:#?}"
+    );
 }

@@ -209,8 +209,8 @@ impl Failure {
                     .to_owned()
             }
             Self::Alert(AlertDescription::NoApplicationProtocol) => format!(
-                "another service has port {port}: it does not take stun.turn, the application \
-                 protocol (ALPN) of TURN"
+                "another service has port {port}: it wants an application protocol (ALPN), and browsers \
+                 offer none for TURN"
             ),
             Self::Alert(AlertDescription::ProtocolVersion) | Self::NothingInCommon(_) => {
                 "no version of TLS or cipher in common: browsers want TLS 1.2 or 1.3 with ECDHE and \
