@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
@@ -162,6 +162,17 @@ fn expect_end(mut stream: TcpStream) {
     }
 }
 
+fn is_reset(read: &std::io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == ErrorKind::ConnectionReset)
+}
+
+/// The connection ends without a byte, and not as if that were all.
+#[track_caller]
+fn expect_reset(stream: &mut TcpStream) {
+    let read = stream.read(&mut [0; 64]);
+    assert!(is_reset(&read), "{read:?}");
+}
+
 fn failed(server: &TestServer, reason: &str) -> f64 {
     server.count(&format!(
         "turnstone_web_failures_total{{reason=\"{reason}\"}}"
@@ -294,6 +305,77 @@ fn half_a_close_is_half_a_close() {
     eventually("the end", || open(&server, "http") == 0.0);
 }
 
+/// WEB-02: a server that has answered early and does not read the rest, as for an upload that is too
+/// large, resets. What it has said comes through, and then the reset.
+#[test]
+fn an_early_answer_comes_through() {
+    const ANSWER: &[u8] = b"HTTP/1.1 413 Content Too Large\r\n\r\n";
+    let early = WebServer::with(
+        |mut stream| {
+            stream.read_exact(&mut [0; GET.len()]).unwrap();
+            stream.peek(&mut [0]).unwrap();
+            stream.write_all(ANSWER).unwrap();
+        },
+        true,
+    );
+    let server = server_with(None, Some(&early), |_| {});
+    for round in 0..20 {
+        let mut stream = connect_to(server.tcp());
+        stream.write_all(GET).unwrap();
+        let mut upload = stream.try_clone().unwrap();
+        let upload = std::thread::spawn(move || while upload.write_all(&[7; 16_384]).is_ok() {});
+        let mut answer = [0; ANSWER.len()];
+        let answered = stream.read_exact(&mut answer);
+        assert!(
+            answered.is_ok() && answer == ANSWER,
+            "{round}: {answered:?}"
+        );
+        upload.join().unwrap();
+    }
+    eventually("the end", || open(&server, "http") == 0.0);
+}
+
+/// WEB-02: what was cut off does not look whole, to the client or to the web server.
+#[test]
+fn a_reset_is_no_end() {
+    let reset = |stream: TcpStream| {
+        let linger = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        linger.unwrap();
+    };
+    let web = WebServer::with(
+        move |mut stream| {
+            stream.read_exact(&mut [0; GET.len()]).unwrap();
+            stream.write_all(b"half a page").unwrap();
+            // The client has it now.
+            stream.read_exact(&mut [0]).unwrap();
+            reset(stream);
+        },
+        true,
+    );
+    let server = server_with(None, Some(&web), |_| {});
+    let mut stream = connect_to(server.tcp());
+    stream.write_all(GET).unwrap();
+    stream.read_exact(&mut [0; b"half a page".len()]).unwrap();
+    stream.write_all(b"!").unwrap();
+    expect_reset(&mut stream);
+
+    let (tell, told) = channel();
+    let web = WebServer::with(
+        move |mut stream| {
+            stream.write_all(b"go on").unwrap();
+            tell.send(stream.read_to_end(&mut Vec::new())).unwrap();
+        },
+        true,
+    );
+    let server = server_with(None, Some(&web), |_| {});
+    let mut stream = connect_to(server.tcp());
+    stream.write_all(GET).unwrap();
+    stream.read_exact(&mut [0; b"go on".len()]).unwrap();
+    reset(stream);
+    let read = told.recv_timeout(DEADLINE).unwrap();
+    assert!(is_reset(&read), "{read:?}");
+}
+
 /// WEB-01: a server without a certificate passes TLS on, and speaks none.
 #[test]
 fn a_certificate_is_not_needed_for_passing_on() {
@@ -424,14 +506,34 @@ fn a_slow_web_client_makes_its_server_wait() {
     assert_eq!(all.len(), written);
 }
 
-/// WEB-02: silence ends what is passed on, and nothing else does.
+/// WEB-02: silence ends what is passed on, for both sides, and traffic keeps it however long.
 #[test]
 fn silence_ends_what_is_passed_on() {
-    let web = WebServer::http();
-    let server = server_with(None, Some(&web), |setup| setup.web.idle_s = 1);
+    let (tell, told) = channel();
+    let web = WebServer::with(
+        move |mut stream| {
+            let mut buffer = [0; 64];
+            let end = loop {
+                match stream.read(&mut buffer) {
+                    Ok(len @ 1..) => stream.write_all(&buffer[..len]).unwrap(),
+                    end => break end,
+                }
+            };
+            tell.send(end).unwrap();
+        },
+        true,
+    );
+    let idle = Duration::from_secs(2);
+    let server = server_with(None, Some(&web), |setup| setup.web.idle_s = 2);
     let mut stream = connect_to(server.tcp());
-    exchange(&mut stream, GET);
-    expect_end(stream);
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * idle {
+        exchange(&mut stream, GET);
+        std::thread::sleep(idle / 20);
+    }
+    expect_reset(&mut stream);
+    let end = told.recv_timeout(DEADLINE).unwrap();
+    assert!(is_reset(&end), "{end:?}");
     eventually("the count", || open(&server, "http") == 0.0);
 }
 

@@ -13,6 +13,7 @@ mod failure;
 mod held;
 mod input;
 mod opening;
+mod passage;
 mod proxied;
 mod proxy;
 mod queue;

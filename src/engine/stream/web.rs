@@ -1,4 +1,4 @@
-//! The web server that shares the port: which connections it gets, and passing them on.
+//! The web server that shares the port: which connections it gets, and what they may take.
 //!
 //! TLS goes there as it comes, so the web server's keys stay with it. A connection that is passed on is
 //! a task with two buffers and no client of TURN any more: it has places and memory of its own kind.
@@ -10,23 +10,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustls::server::ClientHello;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::budget::{Claim, Share};
 use super::ending::Ending;
 use super::held::Held;
+use super::passage::{BUFFER, Fragile, Sink, TakesNoMore, copy};
 use super::proxy::{Announced, WRITTEN_MAX, write_header};
 use super::web_places::WebPlace;
 use crate::engine::settings::Web;
 use crate::engine::worker::Worker;
 use crate::metrics::WEB_FAILURES;
 use crate::turn::Link;
-
-/// Bytes that wait on a connection that is passed on, each way, beside what the kernel holds.
-const BUFFER: usize = 8 * 1024;
 
 /// How long a web server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,7 +120,8 @@ pub(super) async fn pass_on(
     let client = output.and_then(|output| input.reunite(output).ok());
     let kind = passage.kind as usize;
     if let Some(client) = client {
-        passage.run(worker, client).await;
+        // Whichever side was reset, both are now, and that is between them.
+        let _ = passage.run(worker, client).await;
     }
     worker.borrow_mut().streams.web.open[kind] -= 1;
 }
@@ -192,35 +190,37 @@ enum Way {
 }
 
 impl Passage {
-    async fn run(mut self, worker: &RefCell<Worker>, mut client: TcpStream) {
-        let mut server = match connect(self.server).await {
+    /// Passes on. Unless both sides have ended well, both are reset.
+    ///
+    /// # Errors
+    /// If one of them was.
+    async fn run(mut self, worker: &RefCell<Worker>, client: TcpStream) -> io::Result<()> {
+        let server = match connect(self.server).await {
             Ok(server) => server,
             Err(error) => {
                 let mut worker = worker.borrow_mut();
                 worker.streams.web.failures[Failure::Unreachable as usize] += 1;
                 worker.log.web_unreachable(self.kind, self.server, &error);
-                return;
+                return Ok(());
             }
         };
+        let (mut client, mut server) = (Fragile::new(client)?, Fragile::new(server)?);
         let last = Cell::new(Instant::now());
         let passed = |way, bytes| {
             last.set(Instant::now());
             worker.borrow_mut().count_passed_on(self.kind, way, bytes);
         };
-        let (from_client, to_client) = client.split();
-        let (from_server, mut to_server) = server.split();
+        let resets = [Cell::new(false), Cell::new(false)];
+        let (from_client, to_client) = client.split(&resets[0]);
+        let (from_server, mut to_server) = server.split(&resets[1]);
         let first = &mut self.first;
         let announced = self.announced;
         let up = async {
-            if let Some(announced) = announced {
-                let mut place = [0; WRITTEN_MAX];
-                let len = write_header(&announced, &mut place);
-                to_server.write_all(&place[..len]).await?;
+            let begun = begin(announced, first, &mut to_server).await;
+            match begun {
+                Ok(len) => passed(Way::ToServer, len),
+                Err(TakesNoMore) => return Ok(()),
             }
-            to_server.write_all(first.bytes()).await?;
-            let len = first.bytes().len();
-            first.discard(len);
-            passed(Way::ToServer, len);
             copy(from_client, to_server, |bytes| {
                 passed(Way::ToServer, bytes);
             })
@@ -229,12 +229,30 @@ impl Passage {
         let down = copy(from_server, to_client, |bytes| {
             passed(Way::ToClient, bytes);
         });
-        // Whichever side fails, the other one cannot go on.
         tokio::select! {
-            _ = async { tokio::try_join!(up, down) } => {}
-            () = idle(&last, self.idle) => {}
+            both = async { tokio::try_join!(up, down) } => { both?; }
+            () = idle(&last, self.idle) => return Err(io::ErrorKind::TimedOut.into()),
         }
+        client.end_well()?;
+        server.end_well()
     }
+}
+
+/// The server is told of the client, and gets what was read of it. Returns how many bytes that was.
+async fn begin(
+    announced: Option<Announced>,
+    first: &mut Held,
+    to_server: &mut Sink<'_>,
+) -> Result<usize, TakesNoMore> {
+    if let Some(announced) = announced {
+        let mut place = [0; WRITTEN_MAX];
+        let len = write_header(&announced, &mut place);
+        to_server.write(&place[..len]).await?;
+    }
+    to_server.write(first.bytes()).await?;
+    let len = first.bytes().len();
+    first.discard(len);
+    Ok(len)
 }
 
 async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
@@ -242,24 +260,6 @@ async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     Ok(stream)
-}
-
-/// Copies to the end, and ends the other side's then.
-async fn copy(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    passed: impl Fn(usize),
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match from.read(&mut buffer).await? {
-            0 => return to.shutdown().await,
-            len => {
-                to.write_all(&buffer[..len]).await?;
-                passed(len);
-            }
-        }
-    }
 }
 
 /// Ends when nothing has been passed on for so long.
