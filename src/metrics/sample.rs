@@ -28,7 +28,12 @@ pub const TCP_ENDINGS: [&str; 16] = [
 pub const WEB_KINDS: [&str; 2] = ["https", "http"];
 
 /// Why connections were not passed on to web servers.
-pub const WEB_FAILURES: [&str; 3] = ["connection_limit", "memory_limit", "unreachable"];
+pub const WEB_FAILURES: [&str; 4] = [
+    "connection_limit",
+    "memory_limit",
+    "unreachable",
+    "no_resources",
+];
 
 /// What was passed on to web servers, each by [`WEB_KINDS`].
 #[derive(Clone, Copy, Debug, Default)]

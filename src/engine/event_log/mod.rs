@@ -169,10 +169,21 @@ impl EventLog {
         }
     }
 
-    /// A web server does not take a connection.
-    pub(super) fn web_unreachable(&mut self, kind: WebKind, server: SocketAddr, error: &io::Error) {
-        if self.web.admits(clock::time()) {
-            let key = kind.key();
+    /// A connection could not be made to a web server.
+    pub(super) fn not_connected(
+        &mut self,
+        kind: WebKind,
+        server: SocketAddr,
+        failure: WebFailure,
+        error: &io::Error,
+    ) {
+        if !self.web.admits(clock::time()) {
+            return;
+        }
+        let key = kind.key();
+        if failure == WebFailure::Resources {
+            warn!(%server, %error, "cannot pass a connection on to {key}; is LimitNOFILE large enough?");
+        } else {
             warn!(%server, %error, "cannot pass a connection on: start the web server, or correct {key}");
         }
     }

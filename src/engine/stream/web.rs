@@ -63,9 +63,21 @@ pub(crate) enum Failure {
     Memory,
     /// The server does not answer.
     Unreachable,
+    /// This process or machine has no file or memory left to ask it.
+    Resources,
 }
 
-const _: () = assert!(Failure::Unreachable as usize + 1 == WEB_FAILURES.len());
+const _: () = assert!(Failure::Resources as usize + 1 == WEB_FAILURES.len());
+
+impl Failure {
+    /// Why a server could not be connected to.
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::Resources,
+            _ => Self::Unreachable,
+        }
+    }
+}
 
 impl Web {
     /// Whether TLS that begins so is for the web server. `ours` are the application protocols that are
@@ -199,8 +211,11 @@ impl Passage {
             Ok(server) => server,
             Err(error) => {
                 let mut worker = worker.borrow_mut();
-                worker.streams.web.failures[Failure::Unreachable as usize] += 1;
-                worker.log.web_unreachable(self.kind, self.server, &error);
+                let failure = Failure::of(&error);
+                worker.streams.web.failures[failure as usize] += 1;
+                worker
+                    .log
+                    .not_connected(self.kind, self.server, failure, &error);
                 return Ok(());
             }
         };
@@ -270,5 +285,28 @@ async fn idle(last: &Cell<Instant>, limit: Duration) {
             return;
         }
         sleep_until(due).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// WEB-04: whoever is told to start a web server that runs looks in the wrong place.
+    #[test]
+    fn what_is_short_here_is_not_the_web_servers_fault() {
+        for (errno, failure) in [
+            (libc::EMFILE, Failure::Resources),
+            (libc::ENFILE, Failure::Resources),
+            (libc::ENOMEM, Failure::Resources),
+            (libc::ECONNREFUSED, Failure::Unreachable),
+            (libc::EHOSTUNREACH, Failure::Unreachable),
+            (libc::EACCES, Failure::Unreachable),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(Failure::of(&error), failure, "{error}");
+        }
+        let late = io::Error::from(io::ErrorKind::TimedOut);
+        assert_eq!(Failure::of(&late), Failure::Unreachable);
     }
 }
