@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 16] = [
+pub const TCP_ENDINGS: [&str; 17] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -22,6 +22,7 @@ pub const TCP_ENDINGS: [&str; 16] = [
     "proxy_broken",
     "client_refused",
     "passed_on",
+    "not_passed_on",
 ];
 
 /// Kinds of connections that web servers get.

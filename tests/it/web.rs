@@ -468,6 +468,34 @@ fn web_clients_have_their_part_of_the_memory() {
     exchange(&mut first, b"again");
 }
 
+/// WEB-03: a connection for which there is no memory fails as one for the web server, even if that is
+/// short for its first bytes already, and does not count as one that was passed on.
+#[test]
+fn what_is_not_passed_on_is_counted_as_such() {
+    let web = WebServer::http();
+    let server = server_with(None, Some(&web), |setup| {
+        setup.stream.queues_total_bytes = 4 * (16_384 + GET.len());
+    });
+    let mut first = connect_to(server.tcp());
+    exchange(&mut first, GET);
+    for refused in [1.0, 2.0] {
+        let mut second = connect_to(server.tcp());
+        second.write_all(&[GET, GET].concat()).unwrap();
+        expect_end(second);
+        eventually("the count", || failed(&server, "memory_limit") == refused);
+        let ended = |reason: &str| {
+            server.count(&format!(
+                "turnstone_tcp_connections_ended_total{{reason=\"{reason}\"}}"
+            ))
+        };
+        assert_eq!((ended("passed_on"), ended("not_passed_on")), (1.0, refused));
+        assert_eq!(ended("memory_limit"), 0.0);
+        let passed_on = "turnstone_web_connections_passed_on_total{kind=\"http\"}";
+        assert_eq!(server.count(passed_on), 1.0);
+    }
+    exchange(&mut first, b"again");
+}
+
 /// WEB-03: who does not read has the web server wait, and nothing is heaped up in between.
 #[test]
 fn a_slow_web_client_makes_its_server_wait() {

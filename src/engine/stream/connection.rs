@@ -17,12 +17,12 @@ use super::ending::Ending;
 use super::failure::HandshakeFailure;
 use super::held::Held;
 use super::input::Input;
-use super::opening::{Accepts, FirstBytes, HELLO_MAX, Opening};
+use super::opening::{Accepts, FirstBytes, Opening};
 use super::proxy::{Announced, HeaderBytes};
 use super::queue::{Dropped, FRAMES_PER_WRITE, Losses, Priority, SendQueue};
 use super::streams::{Streams, TlsHost};
 use super::tls::{Progress, Tls, TlsError};
-use super::web::{Handover, Kind};
+use super::web::Kind;
 use crate::engine::settings::StreamLimits;
 use crate::turn::{Client, FiveTuple, Link, Time, Transport};
 
@@ -55,6 +55,14 @@ pub(crate) enum Then {
     Closed,
     /// It cannot go on.
     Ended(Ending),
+    /// A web server is to have it, from its first byte on: what was kept, and if that is nothing, what
+    /// was just read.
+    HandOver {
+        /// Which.
+        kind: Kind,
+        /// What was kept.
+        held: Held,
+    },
     /// The TLS handshake failed.
     HandshakeFailed(HandshakeFailure),
 }
@@ -71,8 +79,6 @@ pub(crate) struct Connection {
     /// Whether it has said so.
     is_announced: bool,
     layer: Layer,
-    /// For whom the connection is, if not for TURN.
-    handover: Option<Handover>,
     /// Not there while it is read from.
     input: Option<Input>,
     queue: SendQueue,
@@ -101,7 +107,6 @@ impl Connection {
             notice,
             header: is_proxy.then(|| HeaderBytes::new(budget.clone())),
             is_announced: false,
-            handover: None,
             layer: Layer::Unknown(FirstBytes::new(accepts, budget.clone())),
             input: Some(Input::new(budget.clone())),
             queue: SendQueue::new(streams.settings.limits.send_queue_bytes, budget.clone()),
@@ -149,11 +154,14 @@ impl Connection {
                     let (frames, then) = (bytes, Then::Open);
                     return Received { frames, then };
                 }
-                Ok(Opening::Tls) => self.begin_tls(bytes, plain, host),
-                Ok(Opening::Http) => {
-                    let held = self.leave_unknown();
-                    self.hand_over(Kind::Http, held, bytes, host)
+                Ok(Opening::Tls) => {
+                    let held = first.take_held();
+                    self.begin_tls(held, bytes, plain, host)
                 }
+                Ok(Opening::Http) => Then::HandOver {
+                    kind: Kind::Http,
+                    held: first.take_held(),
+                },
                 Err(ending) => Then::Ended(ending),
             },
         };
@@ -162,52 +170,27 @@ impl Connection {
     }
 
     /// From here on it is TLS, which begins with what has come so far.
-    fn begin_tls(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, host: &mut TlsHost<'_>) -> Then {
-        let mut held = self.leave_unknown();
-        let hello = if held.is_empty() {
-            &*bytes
-        } else {
-            held.bytes()
-        };
-        if is_for_web(hello, host.web, host.configs) {
-            return self.hand_over(Kind::Https, held, bytes, host);
+    fn begin_tls(
+        &mut self,
+        mut held: Held,
+        bytes: &mut [u8],
+        plain: &mut Vec<u8>,
+        host: &mut TlsHost<'_>,
+    ) -> Then {
+        let bytes = if held.is_empty() { bytes } else { held.bytes() };
+        if is_for_web(bytes, host.web, host.configs) {
+            let kind = Kind::Https;
+            return Then::HandOver { kind, held };
         }
         let Some(configs) = host.configs else {
             return Then::Ended(Ending::NotTurn);
         };
-        let bytes = if held.is_empty() { bytes } else { held.bytes() };
         self.layer = match Tls::new(configs.of(bytes), host.workbench, host.budget) {
             Ok(tls) => Layer::Tls(Box::new(tls)),
             Err(error) => return self.tls_failed(error, true),
         };
         self.five_tuple.transport = Transport::Tls;
         self.receive_tls(bytes, plain, host)
-    }
-
-    /// What was kept until it was known what it is.
-    fn leave_unknown(&mut self) -> Held {
-        match std::mem::replace(&mut self.layer, Layer::Plain) {
-            Layer::Unknown(first) => first.into_held(),
-            Layer::Plain | Layer::Tls(_) => unreachable!("that becomes known once"),
-        }
-    }
-
-    /// A web server is to have the connection, from its first byte on.
-    fn hand_over(&mut self, kind: Kind, held: Held, bytes: &[u8], host: &TlsHost<'_>) -> Then {
-        let mut first = held;
-        if first.is_empty() {
-            first = Held::new(HELLO_MAX, host.budget.clone());
-            if first.extend(bytes, Claim::Web).is_err() {
-                return Then::Ended(Ending::MemoryLimit);
-            }
-        }
-        self.handover = Some(Handover { kind, first });
-        Then::Open
-    }
-
-    /// What a web server is to have.
-    pub(super) const fn take_handover(&mut self) -> Option<Handover> {
-        self.handover.take()
     }
 
     /// What reads the header of a proxy, until [`Connection::give_header`].

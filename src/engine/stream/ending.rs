@@ -50,6 +50,7 @@ endings! {
     ProxyBroken, "proxy_broken", "a PROXY protocol header that is broken, too long, or of a connection that there is";
     ClientRefused, "client_refused", "clients.allow or clients.deny, for the client that a proxy speaks for";
     PassedOn, "passed_on", "passed on to a web server";
+    NotPassedOn, "not_passed_on", "for a web server that does not have it";
 }
 
 impl Ending {

@@ -50,6 +50,12 @@ impl Held {
         &mut self.bytes
     }
 
+    /// Takes everything out.
+    pub(super) fn take(&mut self) -> Self {
+        let empty = Self::new(self.max, self.share.budget().clone());
+        std::mem::replace(self, empty)
+    }
+
     /// Adds bytes at the end.
     ///
     /// # Errors

@@ -152,7 +152,7 @@ impl StreamOpening {
             Ok(opening::Opening::Plain) => OpenedFor::Turn,
             Ok(opening::Opening::Http) => OpenedFor::Web,
             Ok(opening::Opening::Tls) => {
-                let mut held = self.first.take()?.into_held();
+                let mut held = self.first.take()?.take_held();
                 let hello = if held.is_empty() { bytes } else { held.bytes() };
                 match alpn::is_for_web(hello, &self.web, None) {
                     true => OpenedFor::WebOverTls,

@@ -143,8 +143,8 @@ impl FirstBytes {
     }
 
     /// What was kept: nothing, or everything that has come so far.
-    pub(super) fn into_held(self) -> Held {
-        self.held
+    pub(super) fn take_held(&mut self) -> Held {
+        self.held.take()
     }
 
     fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {
@@ -222,7 +222,7 @@ mod tests {
                 } else {
                     &hello
                 };
-                assert_eq!(first.into_held().bytes(), held);
+                assert_eq!(first.take_held().bytes(), held);
             }
         }
         for wrong in [

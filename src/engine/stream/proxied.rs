@@ -2,6 +2,7 @@
 
 use super::ending::Ending;
 use super::proxy::{Announced, HeaderBytes, Opening};
+use super::receive::Left;
 use crate::engine::worker::Worker;
 use crate::turn::Link;
 
@@ -15,7 +16,7 @@ impl Worker {
         link: Link,
         mut header: HeaderBytes,
         bytes: &mut [u8],
-    ) -> Result<(), Option<Ending>> {
+    ) -> Result<(), Left> {
         let opening = header.push(bytes)?;
         let Some(connection) = self.streams.connections.get_mut(link) else {
             return Ok(());
@@ -33,7 +34,7 @@ impl Worker {
             None => {
                 let five_tuple = *connection.five_tuple();
                 if self.refuses(five_tuple) {
-                    return Err(Some(Ending::ClientRefused));
+                    return Err(Ending::ClientRefused.into());
                 }
             }
         }

@@ -19,11 +19,13 @@ use super::ending::Ending;
 use super::held::Held;
 use super::passage::{BUFFER, Fragile, Sink, TakesNoMore, copy};
 use super::proxy::{Announced, WRITTEN_MAX, write_header};
+use super::receive::Left;
+use super::streams::StreamSettings;
 use super::web_places::WebPlace;
 use crate::engine::settings::Web;
 use crate::engine::worker::Worker;
 use crate::metrics::WEB_FAILURES;
-use crate::turn::Link;
+use crate::turn::{FiveTuple, Link};
 
 /// How long a web server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,19 +98,14 @@ impl Web {
     }
 }
 
-/// A connection that a web server is to have, with what was read of it.
+/// A connection that is for a web server, which there is a place and memory for.
 #[derive(Debug)]
-pub(super) struct Handover {
-    pub(super) kind: Kind,
-    pub(super) first: Held,
-}
-
-/// A connection that a web server has.
-struct Passage {
+pub(super) struct Passage {
     kind: Kind,
     server: SocketAddr,
     /// What the server is told of the client.
     announced: Option<Announced>,
+    /// What was read of it.
     first: Held,
     idle: Duration,
     /// The memory of both buffers.
@@ -116,73 +113,74 @@ struct Passage {
     _place: WebPlace,
 }
 
-/// Passes a connection on, until both sides have ended it or it is idle.
-pub(super) async fn pass_on(
-    worker: &RefCell<Worker>,
-    link: Link,
-    handover: Handover,
-    input: OwnedReadHalf,
-    output: Rc<OwnedWriteHalf>,
-) {
-    let Some(passage) = worker.borrow_mut().begin_passage(link, handover) else {
-        return;
-    };
-    // The worker has let go of it.
-    let output = Rc::try_unwrap(output).ok();
-    let client = output.and_then(|output| input.reunite(output).ok());
-    let kind = passage.kind as usize;
-    if let Some(client) = client {
-        // Whichever side was reset, both are now, and that is between them.
-        let _ = passage.run(worker, client).await;
-    }
-    worker.borrow_mut().streams.web.open[kind] -= 1;
-}
-
 impl Worker {
-    /// A connection ceases to be one of TURN's. None if no web server can have it.
-    fn begin_passage(&mut self, link: Link, handover: Handover) -> Option<Passage> {
-        let Handover { kind, first } = handover;
-        let connection = self.streams.connections.remove(link)?;
+    /// A connection is one of TURN's no more. These are its first bytes.
+    pub(super) fn hand_over(&mut self, link: Link, kind: Kind, first: &[u8]) -> Left {
+        // The server may have been taken out of the configuration meanwhile.
+        let Some(server) = kind.server(&self.streams.settings.web) else {
+            return Ending::NotTurn.into();
+        };
+        let Some(connection) = self.streams.connections.remove(link) else {
+            return Left::HandedOver(None);
+        };
         let five_tuple = *connection.five_tuple();
-        self.streams.endings.count(Ending::PassedOn);
         drop(connection);
-        let settings = &self.streams.settings;
-        let (web, limits) = (&settings.web, &settings.limits);
+        Left::HandedOver(match self.passage(&five_tuple, kind, server, first) {
+            Ok(passage) => {
+                self.streams.web.open[kind as usize] += 1;
+                Some(Box::new(passage))
+            }
+            Err(failure) => {
+                self.count_failure(failure);
+                self.log.not_passed_on(five_tuple.client, kind, failure);
+                None
+            }
+        })
+    }
+
+    fn passage(
+        &self,
+        five_tuple: &FiveTuple,
+        kind: Kind,
+        server: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<Passage, Failure> {
+        let StreamSettings { web, limits, .. } = &self.streams.settings;
         let client = five_tuple.client;
-        // It may have been taken out of the configuration meanwhile.
-        let server = kind.server(web)?;
-        let announced = web.proxy_protocol.then_some(Announced {
-            client,
-            server: five_tuple.server,
-        });
-        let idle = Duration::from_secs(web.idle_s.into());
         let places = &self.streams.admission.web;
         let (max, per_address) = (web.connections, limits.connections_per_address);
-        let Some(place) = places.take(client.ip(), max, per_address) else {
-            self.fail_passage(client, kind, Failure::Connections);
-            return None;
-        };
+        let place = places.take(client.ip(), max, per_address);
+        let place = place.ok_or(Failure::Connections)?;
         let mut share = Share::new(self.streams.budget.clone());
         if !share.grow(2 * BUFFER, Claim::Web) {
-            self.fail_passage(client, kind, Failure::Memory);
-            return None;
+            return Err(Failure::Memory);
         }
-        self.streams.web.passed_on[kind as usize] += 1;
-        self.streams.web.open[kind as usize] += 1;
-        Some(Passage {
+        let mut first = Held::new(bytes.len(), self.streams.budget.clone());
+        let kept = first.extend(bytes, Claim::Web);
+        kept.map_err(|_| Failure::Memory)?;
+        Ok(Passage {
             kind,
             server,
-            announced,
+            announced: web.proxy_protocol.then_some(Announced {
+                client,
+                server: five_tuple.server,
+            }),
             first,
-            idle,
+            idle: Duration::from_secs(web.idle_s.into()),
             _share: share,
             _place: place,
         })
     }
 
-    fn fail_passage(&mut self, client: SocketAddr, kind: Kind, failure: Failure) {
+    /// A connection that was for a web server has not become its.
+    fn count_failure(&mut self, failure: Failure) {
         self.streams.web.failures[failure as usize] += 1;
-        self.log.not_passed_on(client, kind, failure);
+        self.streams.endings.count(Ending::NotPassedOn);
+    }
+
+    fn count_connected(&mut self, kind: Kind) {
+        self.streams.web.passed_on[kind as usize] += 1;
+        self.streams.endings.count(Ending::PassedOn);
     }
 
     fn count_passed_on(&mut self, kind: Kind, way: Way, bytes: usize) {
@@ -202,23 +200,46 @@ enum Way {
 }
 
 impl Passage {
+    /// Passes the connection on, until both sides have ended it or it is idle.
+    pub(super) async fn pass_on(
+        self: Box<Self>,
+        worker: &RefCell<Worker>,
+        input: OwnedReadHalf,
+        output: Rc<OwnedWriteHalf>,
+    ) {
+        // The worker has let go of it.
+        let output = Rc::try_unwrap(output).ok();
+        let client = output.and_then(|output| input.reunite(output).ok());
+        let kind = self.kind as usize;
+        if let Some(client) = client {
+            // Whichever side was reset, both are now, and that is between them.
+            let _ = self.run(worker, client).await;
+        }
+        worker.borrow_mut().streams.web.open[kind] -= 1;
+    }
+
     /// Passes on. Unless both sides have ended well, both are reset.
     ///
     /// # Errors
     /// If one of them was.
-    async fn run(mut self, worker: &RefCell<Worker>, client: TcpStream) -> io::Result<()> {
+    async fn run(
+        mut self: Box<Self>,
+        worker: &RefCell<Worker>,
+        client: TcpStream,
+    ) -> io::Result<()> {
         let server = match connect(self.server).await {
             Ok(server) => server,
             Err(error) => {
                 let mut worker = worker.borrow_mut();
                 let failure = Failure::of(&error);
-                worker.streams.web.failures[failure as usize] += 1;
+                worker.count_failure(failure);
                 worker
                     .log
                     .not_connected(self.kind, self.server, failure, &error);
                 return Ok(());
             }
         };
+        worker.borrow_mut().count_connected(self.kind);
         let (mut client, mut server) = (Fragile::new(client)?, Fragile::new(server)?);
         let last = Cell::new(Instant::now());
         let passed = |way, bytes| {
