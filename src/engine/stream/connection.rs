@@ -1,6 +1,5 @@
 //! The state of one connection, and the table of them.
 
-use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -76,8 +75,6 @@ pub(crate) struct Connection {
     notice: Arc<Notice>,
     /// Until a proxy has said for whom it speaks.
     header: Option<HeaderBytes>,
-    /// Whether it has said so.
-    is_announced: bool,
     layer: Layer,
     /// Not there while it is read from.
     input: Option<Input>,
@@ -106,7 +103,6 @@ impl Connection {
             output,
             notice,
             header: is_proxy.then(|| HeaderBytes::new(budget.clone())),
-            is_announced: false,
             layer: Layer::Unknown(FirstBytes::new(accepts, budget.clone())),
             input: Some(Input::new(budget.clone())),
             queue: SendQueue::new(streams.settings.limits.send_queue_bytes, budget.clone()),
@@ -202,12 +198,19 @@ impl Connection {
         self.header = Some(header);
     }
 
-    /// Has the connection count as one of a client. Returns the connection of its address that makes
+    /// Has the connection be the one that a proxy says. Returns the connection of its address that makes
     /// room for it.
     ///
     /// # Errors
-    /// The limit, if none does.
-    pub(super) fn move_to(&mut self, client: SocketAddr) -> Result<Option<SocketAddr>, Ending> {
+    /// If that is there already; or the limit, if none makes room.
+    pub(super) fn announce(&mut self, announced: Announced) -> Result<Option<SocketAddr>, Ending> {
+        self.place.announce(announced)?;
+        let Announced { client, server } = announced;
+        self.five_tuple = FiveTuple {
+            transport: self.five_tuple.transport,
+            client,
+            server,
+        };
         self.place.move_to(client)
     }
 
@@ -467,8 +470,6 @@ fn overdue(alone: Duration, stage: Stage, limits: &StreamLimits) -> Option<Endin
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     slab: Slab<Connection>,
-    /// Those of proxies that have said whose they are.
-    announced: HashSet<Announced>,
 }
 
 impl Connections {
@@ -487,33 +488,9 @@ impl Connections {
             .filter(|connection| connection.five_tuple == client.five_tuple)
     }
 
-    /// The connection is the one that a proxy says. False if that is there already.
-    pub(super) fn announce(&mut self, link: Link, announced: Announced) -> bool {
-        let Some(connection) = self.slab.get_mut(link.0 as usize) else {
-            return false;
-        };
-        let is_new = self.announced.insert(announced);
-        if is_new {
-            let Announced { client, server } = announced;
-            let transport = connection.five_tuple.transport;
-            connection.five_tuple = FiveTuple {
-                transport,
-                client,
-                server,
-            };
-            connection.is_announced = true;
-        }
-        is_new
-    }
-
     /// Removes a connection, whose place is free again.
     pub(crate) fn remove(&mut self, link: Link) -> Option<Connection> {
-        let connection = self.slab.try_remove(link.0 as usize)?;
-        if connection.is_announced {
-            let FiveTuple { client, server, .. } = connection.five_tuple;
-            self.announced.remove(&Announced { client, server });
-        }
-        Some(connection)
+        self.slab.try_remove(link.0 as usize)
     }
 
     /// Connections that have been answered, and those that have not.

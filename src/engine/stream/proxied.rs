@@ -48,17 +48,13 @@ impl Worker {
 
     /// From here on the connection is that of a client, with all that follows from its address.
     fn announce(&mut self, link: Link, announced: Announced) -> Result<(), Ending> {
-        // Who comes by two proxies could otherwise be taken for another.
-        if !self.streams.connections.announce(link, announced) {
-            return Err(Ending::ProxyBroken);
-        }
         let Some(connection) = self.streams.connections.get_mut(link) else {
             return Ok(());
         };
+        let closed = connection.announce(announced)?;
         let five_tuple = *connection.five_tuple();
-        let moved = connection.move_to(announced.client);
         let limit = Ending::AddressLimit;
-        if let Some(closed) = moved? {
+        if let Some(closed) = closed {
             self.streams.endings.count(limit);
             self.log
                 .connection_gave_way(announced.client, closed, limit);

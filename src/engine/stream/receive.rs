@@ -173,12 +173,12 @@ impl Worker {
             None if connection.gave_way() => {}
             None => self.streams.ended_by_client += 1,
         }
-        // Its place is free for others from here on.
-        drop(connection);
         let now = clock::now();
         self.server.handle_disconnect(now.time, &five_tuple);
         self.act(now);
         self.write_events();
+        // From here on its place is free, and its five-tuple for another worker.
+        drop(connection);
     }
 }
 
