@@ -411,7 +411,8 @@ fn a_client_of_a_proxy_is_announced_as_it_was() {
     assert_eq!(back, GET);
 }
 
-/// WEB-03: as many as there may be, of all and of an address; TURN has its own.
+/// WEB-03: as many as there may be, of all and of an address, and the longest idle goes for one more; TURN
+/// has its own.
 #[test]
 fn web_clients_and_turns_take_no_place_of_each_other() {
     for of_address in [false, true] {
@@ -431,24 +432,45 @@ fn web_clients_and_turns_take_no_place_of_each_other() {
         for surfer in &mut surfers {
             surfer.read_exact(&mut [0; GET.len()]).unwrap();
         }
-        expect_end(surf());
+        let mut newcomer = surf();
+        newcomer.read_exact(&mut [0; GET.len()]).unwrap();
+        let [mut first, mut second, mut third] = surfers;
+        expect_reset(&mut first);
         eventually("the count", || failed(&server, "connection_limit") == 1.0);
         let mut calls = [(); 2].map(|()| Client::tcp(&server));
         for call in &mut calls {
             call.allocate();
         }
         assert_eq!(server.engine.control().tcp_connections(), 2);
-        for surfer in &mut surfers {
+        for surfer in [&mut second, &mut third, &mut newcomer] {
             exchange(surfer, b"again");
         }
-        let [first, ..] = surfers;
-        drop(first);
-        eventually("room", || {
-            let mut stream = surf();
-            stream.read_exact(&mut [0; GET.len()]).is_ok()
-        });
+        drop(newcomer);
+        eventually("room", || open(&server, "http") == 2.0);
+        surf().read_exact(&mut [0; GET.len()]).unwrap();
+        exchange(&mut second, b"nobody has gone for that");
         calls.iter_mut().for_each(Client::assert_alive);
     }
+}
+
+/// WEB-03: who uses a connection keeps it, and one that is silent makes room.
+#[test]
+fn a_silent_web_client_makes_room() {
+    let web = WebServer::http();
+    let server = server_with(None, Some(&web), |setup| setup.web.connections = 2);
+    let [mut busy, mut silent] = [(); 2].map(|()| connect_to(server.tcp()));
+    exchange(&mut busy, GET);
+    exchange(&mut silent, GET);
+    // A connection that is used is looked at once a second.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        exchange(&mut busy, GET);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut newcomer = connect_to(server.tcp());
+    exchange(&mut newcomer, GET);
+    expect_reset(&mut silent);
+    exchange(&mut busy, GET);
 }
 
 /// WEB-03: a quarter of the memory, at its edge: of two that ask for 16 KiB each there is room for one.

@@ -169,6 +169,13 @@ impl EventLog {
         }
     }
 
+    /// A limit has a connection that a web server has closed for a new one.
+    pub(super) fn web_gave_way(&mut self, client: SocketAddr, closed: SocketAddr) {
+        if self.web.admits_from(clock::time(), client.ip()) {
+            warn!(client = %closed, new_client = %client, "connection that a web server had closed for a new one: web.connections or limits.tcp_connections_per_address reached");
+        }
+    }
+
     /// A connection could not be made to a web server.
     pub(super) fn not_connected(
         &mut self,

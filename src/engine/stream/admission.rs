@@ -75,6 +75,12 @@ impl Notice {
         self.notify.notified().await;
     }
 
+    /// The connection is to make room for another.
+    pub(super) fn evict(&self) {
+        self.eviction.store(true, Ordering::Relaxed);
+        self.give();
+    }
+
     /// Whether the connection has made room for another.
     pub(super) fn is_eviction(&self) -> bool {
         self.eviction.load(Ordering::Relaxed)
@@ -180,8 +186,7 @@ impl Census {
         };
         self.leave(SourcePrefix::subscriber(client.ip()));
         // Under the lock, so that its place sees that it is counted no more.
-        notice.eviction.store(true, Ordering::Relaxed);
-        notice.give();
+        notice.evict();
         Some(client)
     }
 

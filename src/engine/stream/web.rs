@@ -27,6 +27,10 @@ use crate::engine::worker::Worker;
 use crate::metrics::WEB_FAILURES;
 use crate::turn::{FiveTuple, Link};
 
+/// How often a connection that is used says so to those who look for one that is not: all workers share
+/// that.
+const TOUCH_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a web server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -110,7 +114,7 @@ pub(super) struct Passage {
     idle: Duration,
     /// The memory of both buffers.
     _share: Share,
-    _place: WebPlace,
+    place: WebPlace,
 }
 
 impl Worker {
@@ -139,7 +143,7 @@ impl Worker {
     }
 
     fn passage(
-        &self,
+        &mut self,
         five_tuple: &FiveTuple,
         kind: Kind,
         server: SocketAddr,
@@ -149,8 +153,12 @@ impl Worker {
         let client = five_tuple.client;
         let places = &self.streams.admission.web;
         let (max, per_address) = (web.connections, limits.connections_per_address);
-        let place = places.take(client.ip(), max, per_address);
-        let place = place.ok_or(Failure::Connections)?;
+        let place = places.take(client, max, per_address);
+        let (place, instead_of) = place.ok_or(Failure::Connections)?;
+        if let Some(closed) = instead_of {
+            self.streams.web.failures[Failure::Connections as usize] += 1;
+            self.log.web_gave_way(client, closed);
+        }
         let mut share = Share::new(self.streams.budget.clone());
         if !share.grow(2 * BUFFER, Claim::Web) {
             return Err(Failure::Memory);
@@ -168,7 +176,7 @@ impl Worker {
             first,
             idle: Duration::from_secs(web.idle_s.into()),
             _share: share,
-            _place: place,
+            place,
         })
     }
 
@@ -227,7 +235,14 @@ impl Passage {
         worker: &RefCell<Worker>,
         client: TcpStream,
     ) -> io::Result<()> {
-        let server = match connect(self.server).await {
+        let connected = tokio::select! {
+            connected = connect(self.server) => connected,
+            () = self.place.taken() => {
+                worker.borrow_mut().streams.endings.count(Ending::NotPassedOn);
+                return Ok(());
+            }
+        };
+        let server = match connected {
             Ok(server) => server,
             Err(error) => {
                 let mut worker = worker.borrow_mut();
@@ -242,8 +257,13 @@ impl Passage {
         worker.borrow_mut().count_connected(self.kind);
         let (mut client, mut server) = (Fragile::new(client)?, Fragile::new(server)?);
         let last = Cell::new(Instant::now());
+        let touched = Cell::new(last.get());
         let passed = |way, bytes| {
             last.set(Instant::now());
+            if last.get() - touched.get() >= TOUCH_EVERY {
+                touched.set(last.get());
+                self.place.touch();
+            }
             worker.borrow_mut().count_passed_on(self.kind, way, bytes);
         };
         let resets = [Cell::new(false), Cell::new(false)];
@@ -268,6 +288,7 @@ impl Passage {
         tokio::select! {
             both = async { tokio::try_join!(up, down) } => { both?; }
             () = idle(&last, self.idle) => return Err(io::ErrorKind::TimedOut.into()),
+            () = self.place.taken() => return Err(io::ErrorKind::QuotaExceeded.into()),
         }
         client.end_well()?;
         server.end_well()
