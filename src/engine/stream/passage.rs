@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::task::yield_now;
 
 /// Bytes that wait in a connection that is passed on, each way, beside what the kernel holds.
 pub(super) const BUFFER: usize = 8 * 1024;
@@ -100,11 +101,17 @@ pub(super) async fn copy(
             return Ok(());
         }
         passed(len);
+        // However much there is, datagrams have their turn.
+        yield_now().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use tokio::net::TcpListener;
 
     use super::*;
@@ -137,6 +144,26 @@ mod tests {
         let mut answer = [0; 6];
         client.read_exact(&mut answer).await.unwrap();
         (answer.to_vec(), result)
+    }
+
+    /// WEB-03: a download does not keep datagrams waiting for longer than one piece takes.
+    #[tokio::test]
+    async fn a_piece_is_passed_on_at_a_time() {
+        const ALL: usize = 8 * BUFFER;
+        let ((mut client, one), (server, _other)) = (pair().await, pair().await);
+        client.write_all(&[7; ALL]).await.unwrap();
+        let (mut one, mut server) = (Fragile::new(one).unwrap(), Fragile::new(server).unwrap());
+        let resets = [Cell::new(false), Cell::new(false)];
+        let (from, _) = one.split(&resets[0]);
+        let (_, to) = server.split(&resets[1]);
+        let passed = Cell::new(0);
+        let mut copy = pin!(copy(from, to, |bytes| passed.set(passed.get() + bytes)));
+        while passed.get() < ALL {
+            let before = passed.get();
+            let polled = poll_fn(|context| Poll::Ready(copy.as_mut().poll(context))).await;
+            assert!(polled.is_pending() && passed.get() - before <= BUFFER);
+            yield_now().await;
+        }
     }
 
     /// WEB-02: what the kernel says once, on the way that fails, is known to the other one.
