@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 17] = [
+pub const TCP_ENDINGS: [&str; 18] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -15,6 +15,7 @@ pub const TCP_ENDINGS: [&str; 17] = [
     "frame_too_long",
     "not_turn",
     "not_tls",
+    "no_certificate",
     "hello_too_long",
     "tls_handshake",
     "tls_broken",

@@ -382,9 +382,44 @@ fn a_certificate_is_not_needed_for_passing_on() {
     let web = WebServer::https();
     let server = server_with(Some(&web), None, |setup| setup.tls = None);
     exchange(&mut browse(server.tcp(), WEB_NAME, &[]), b"hello");
-    let refused = tls::connect_as(TURN_NAME, &config(&[]), connect_to(server.tcp()));
+    // Whoever does not name TURN could not go anywhere else.
+    let refused = tls::connect_as(TURN_NAME, &config(&[TURN]), connect_to(server.tcp()));
     assert!(refused.is_err());
+    eventually("the reason", || {
+        server.count("turnstone_tcp_connections_ended_total{reason=\"no_certificate\"}") == 1.0
+    });
+    let elsewhere = tls::connect_as(TURN_NAME, &config(&[]), connect_to(server.tcp()));
+    assert!(elsewhere.is_err(), "the certificate is the web server's");
+    eventually("the count", || {
+        server.count("turnstone_web_connections_passed_on_total{kind=\"https\"}") == 2.0
+    });
     relay(&mut Client::tcp(&server));
+}
+
+/// WEB-01: a ClientHello goes there as it comes, whatever a TLS library would say of it: this one is of
+/// TLS 1.1, without signature algorithms and the null compression method.
+#[test]
+fn old_clients_are_passed_on_as_they_come() {
+    const HELLO: &[u8] = b"\x16\x03\x01\x00\x41\x01\x00\x00\x3D\x03\x02\
+        0123456789abcdef0123456789abcdef\x00\x00\x02\x00\x2F\x01\x01\x00\x12\
+        \x00\x10\x00\x0E\x00\x0C\x02h2\x08http/1.1";
+    let web = WebServer::http();
+    for has_certificate in [true, false] {
+        let server = server_with(Some(&web), None, |setup| {
+            if !has_certificate {
+                setup.tls = None;
+            }
+        });
+        for segment in [7, HELLO.len()] {
+            let mut stream = connect_to(server.tcp());
+            for part in HELLO.chunks(segment) {
+                stream.write_all(part).unwrap();
+            }
+            let mut back = [0; HELLO.len()];
+            stream.read_exact(&mut back).unwrap();
+            assert_eq!(back, HELLO);
+        }
+    }
 }
 
 /// PROXY-01, WEB-01: the client's address goes through both.

@@ -10,8 +10,9 @@ use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::admission::{Notice, Place, Stage};
-use super::alpn::is_for_web;
+use super::alpn::{TlsConfigs, is_for_web};
 use super::budget::Claim;
+use super::client_hello::ClientHello;
 use super::ending::Ending;
 use super::failure::HandshakeFailure;
 use super::held::Held;
@@ -174,14 +175,16 @@ impl Connection {
         host: &mut TlsHost<'_>,
     ) -> Then {
         let bytes = if held.is_empty() { bytes } else { held.bytes() };
-        if is_for_web(bytes, host.web, host.configs) {
+        let hello = ClientHello::read(bytes);
+        let spoken = host.configs.map(TlsConfigs::protocols);
+        if is_for_web(hello.as_ref(), host.web, spoken) {
             let kind = Kind::Https;
             return Then::HandOver { kind, held };
         }
         let Some(configs) = host.configs else {
-            return Then::Ended(Ending::NotTurn);
+            return Then::Ended(Ending::NoCertificate);
         };
-        self.layer = match Tls::new(configs.of(bytes), host.workbench, host.budget) {
+        self.layer = match Tls::new(configs.of(hello.as_ref()), host.workbench, host.budget) {
             Ok(tls) => Layer::Tls(Box::new(tls)),
             Err(error) => return self.tls_failed(error, true),
         };

@@ -6,6 +6,7 @@
 mod admission;
 mod alpn;
 mod budget;
+mod client_hello;
 mod connection;
 mod ending;
 mod evictable;
@@ -154,7 +155,8 @@ impl StreamOpening {
             Ok(opening::Opening::Tls) => {
                 let mut held = self.first.take()?.take_held();
                 let hello = if held.is_empty() { bytes } else { held.bytes() };
-                match alpn::is_for_web(hello, &self.web, None) {
+                let hello = client_hello::ClientHello::read(hello);
+                match alpn::is_for_web(hello.as_ref(), &self.web, Some(&[])) {
                     true => OpenedFor::WebOverTls,
                     false => OpenedFor::TurnOverTls,
                 }

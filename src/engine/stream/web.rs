@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustls::server::ClientHello;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -81,23 +80,6 @@ impl Failure {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::Resources,
             _ => Self::Unreachable,
-        }
-    }
-}
-
-impl Web {
-    /// Whether TLS that begins so is for the web server. `ours` are the application protocols that are
-    /// not: browsers name none for TURN, and some for the web.
-    pub(super) fn takes(&self, hello: &ClientHello<'_>, ours: &[&[u8]]) -> bool {
-        if self.https.is_none() {
-            return false;
-        }
-        match hello.alpn() {
-            Some(mut offered) => !offered.any(|protocol| ours.contains(&protocol)),
-            None => hello.server_name().is_some_and(|wanted| {
-                let mut names = self.names.iter();
-                names.any(|name| name.eq_ignore_ascii_case(wanted))
-            }),
         }
     }
 }
