@@ -72,7 +72,12 @@ fn message(records: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
         let _version = records.take(2)?;
-        bytes.extend(records.vector(2)?.0);
+        let payload = records.vector(2)?;
+        // RFC 8446 §5.1. Others do not wait for what comes behind one, however it arrives.
+        if payload.is_empty() {
+            return None;
+        }
+        bytes.extend(payload.0);
         let mut message = Reader(&bytes);
         if let (Some(kind), Some(body)) = (message.number(1), message.vector(3)) {
             return (kind == CLIENT_HELLO).then(|| body.0.to_vec());
@@ -212,6 +217,8 @@ pub(super) mod tests {
     #[test]
     fn what_is_cut_off_is_not_read() {
         let whole = old_hello("www.example.org", &[b"h2"]);
+        let empty_first = [b"\x16\x03\x01\0\0", &whole[..]].concat();
+        assert_eq!(read(&empty_first), None);
         for len in 0..whole.len() {
             assert_eq!(read(&whole[..len]), None, "{len}");
         }

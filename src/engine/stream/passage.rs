@@ -113,8 +113,14 @@ mod tests {
     use std::task::Poll;
 
     use tokio::net::TcpListener;
+    use tokio::runtime::Builder;
 
     use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = Builder::new_current_thread().enable_io().build();
+        runtime.unwrap().block_on(future)
+    }
 
     /// Two ends of a connection.
     async fn pair() -> (TcpStream, TcpStream) {
@@ -147,40 +153,46 @@ mod tests {
     }
 
     /// WEB-03: a download does not keep datagrams waiting for longer than one piece takes.
-    #[tokio::test]
-    async fn a_piece_is_passed_on_at_a_time() {
-        const ALL: usize = 8 * BUFFER;
-        let ((mut client, one), (server, _other)) = (pair().await, pair().await);
-        client.write_all(&[7; ALL]).await.unwrap();
-        let (mut one, mut server) = (Fragile::new(one).unwrap(), Fragile::new(server).unwrap());
-        let resets = [Cell::new(false), Cell::new(false)];
-        let (from, _) = one.split(&resets[0]);
-        let (_, to) = server.split(&resets[1]);
-        let passed = Cell::new(0);
-        let mut copy = pin!(copy(from, to, |bytes| passed.set(passed.get() + bytes)));
-        while passed.get() < ALL {
-            let before = passed.get();
-            let polled = poll_fn(|context| Poll::Ready(copy.as_mut().poll(context))).await;
-            assert!(polled.is_pending() && passed.get() - before <= BUFFER);
-            yield_now().await;
-        }
+    #[test]
+    fn a_piece_is_passed_on_at_a_time() {
+        block_on(async {
+            const ALL: usize = 8 * BUFFER;
+            let ((mut client, one), (server, _other)) = (pair().await, pair().await);
+            client.write_all(&[7; ALL]).await.unwrap();
+            let (mut one, mut server) = (Fragile::new(one).unwrap(), Fragile::new(server).unwrap());
+            let resets = [Cell::new(false), Cell::new(false)];
+            let (from, _) = one.split(&resets[0]);
+            let (_, to) = server.split(&resets[1]);
+            let passed = Cell::new(0);
+            let mut copy = pin!(copy(from, to, |bytes| passed.set(passed.get() + bytes)));
+            while passed.get() < ALL {
+                let before = passed.get();
+                let polled = poll_fn(|context| Poll::Ready(copy.as_mut().poll(context))).await;
+                assert!(polled.is_pending() && passed.get() - before <= BUFFER);
+                yield_now().await;
+            }
+        });
     }
 
     /// WEB-02: what the kernel says once, on the way that fails, is known to the other one.
-    #[tokio::test]
-    async fn an_answer_is_had_before_the_reset_behind_it() {
-        let reset = async |other: TcpStream| drop(Fragile::new(other).unwrap());
-        let (answer, result) = answered(reset).await;
-        assert_eq!(answer, b"answer");
-        assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    #[test]
+    fn an_answer_is_had_before_the_reset_behind_it() {
+        block_on(async {
+            let reset = async |other: TcpStream| drop(Fragile::new(other).unwrap());
+            let (answer, result) = answered(reset).await;
+            assert_eq!(answer, b"answer");
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        });
     }
 
     /// WEB-02: who has sent everything, and takes no more, has ended well.
-    #[tokio::test]
-    async fn an_answer_is_whole_if_its_end_came_first() {
-        let close = async |other: TcpStream| drop(other);
-        let (answer, result) = answered(close).await;
-        assert_eq!(answer, b"answer");
-        assert!(result.is_ok(), "{result:?}");
+    #[test]
+    fn an_answer_is_whole_if_its_end_came_first() {
+        block_on(async {
+            let close = async |other: TcpStream| drop(other);
+            let (answer, result) = answered(close).await;
+            assert_eq!(answer, b"answer");
+            assert!(result.is_ok(), "{result:?}");
+        });
     }
 }
