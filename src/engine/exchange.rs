@@ -105,6 +105,14 @@ struct Listener {
     is_leaving: bool,
 }
 
+impl Listener {
+    /// Whether both are the same one.
+    fn is(&self, other: &Self) -> bool {
+        let is_same_kind = self.wanted.transport.is_stream() == other.wanted.transport.is_stream();
+        is_same_kind && self.place == other.place
+    }
+}
+
 /// The listeners that there are.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -163,10 +171,11 @@ impl Registry {
         wanted: &[Wanted],
         addresses: &[SocketAddr],
     ) -> Vec<(usize, Transport)> {
-        let strict = wanted
-            .iter()
-            .filter(|it| it.transport.is_stream() && addresses.contains(&it.address));
-        let placed = strict.filter_map(|it| Some((self.find(it)?.place, it.transport)));
+        let found = wanted.iter().zip(self.find_all(wanted));
+        let strict =
+            found.filter(|(it, _)| it.transport.is_stream() && addresses.contains(&it.address));
+        let placed =
+            strict.filter_map(|(it, found)| Some((self.listeners[found?].place, it.transport)));
         placed.collect()
     }
 
@@ -175,27 +184,33 @@ impl Registry {
         self.of(transport).map(|it| it.local).collect()
     }
 
-    /// The listener that is wanted. One for TCP does for TLS as well, and the other way round: the
-    /// socket is the same.
-    fn find(&self, wanted: &Wanted) -> Option<&Listener> {
-        let is_stream = wanted.transport.is_stream();
-        let mut like = self.listeners.iter().filter(|it| {
-            it.wanted.transport.is_stream() == is_stream && it.wanted.address == wanted.address
-        });
-        let same = like
-            .clone()
-            .find(|it| it.wanted.transport == wanted.transport);
-        same.or_else(|| like.next())
+    /// The listener that there is for each that is wanted, by its index, and each for one: port 0 may be
+    /// wanted for TCP and for TLS. One for TCP does for TLS as well, and the other way round, because
+    /// the socket is the same; who has its own keeps it.
+    fn find_all(&self, wanted: &[Wanted]) -> Vec<Option<usize>> {
+        let mut found = vec![None; wanted.len()];
+        let same = |a: Transport, b: Transport| a == b;
+        let alike = |a: Transport, b: Transport| a.is_stream() == b.is_stream();
+        for fits in [same, alike] {
+            for (place, wanted) in wanted.iter().enumerate() {
+                let is_it = |index: &usize| {
+                    let there = &self.listeners[*index].wanted;
+                    fits(there.transport, wanted.transport) && there.address == wanted.address
+                };
+                let mut free = (0..self.listeners.len()).filter(|it| !found.contains(&Some(*it)));
+                if found[place].is_none() {
+                    found[place] = free.find(is_it);
+                }
+            }
+        }
+        found
     }
 
     /// Has listeners be what is wanted of them now.
     fn rename(&mut self, wanted: &[Wanted]) {
-        for wanted in wanted {
-            let found = self.find(wanted).map(|it| (it.wanted.transport, it.place));
-            let mut all = self.listeners.iter_mut();
-            let same = all.find(|it| Some((it.wanted.transport, it.place)) == found);
-            if let Some(it) = same {
-                it.wanted.transport = wanted.transport;
+        for (wanted, found) in wanted.iter().zip(self.find_all(wanted)) {
+            if let Some(index) = found {
+                self.listeners[index].wanted.transport = wanted.transport;
             }
         }
     }
@@ -229,11 +244,9 @@ impl Registry {
     /// What is to be done for these to be the listeners.
     fn plan(&self, wanted: &[Wanted]) -> Result<Plan, ExchangeError> {
         let mut plan = Plan::default();
-        let mut kept = Vec::new();
-        for wanted in wanted {
-            let found = self.find(wanted);
-            kept.extend(found.map(|it| (it.wanted.transport, it.place)));
-            match found {
+        let found = self.find_all(wanted);
+        for (wanted, found) in wanted.iter().zip(&found) {
+            match found.map(|index| &self.listeners[index]) {
                 None => plan.new.push(*wanted),
                 Some(there) if there.wanted.dual_stack != wanted.dual_stack => {
                     let Wanted {
@@ -248,9 +261,9 @@ impl Registry {
         plan.new
             .iter()
             .try_for_each(|new| self.check_overlap(new))?;
-        let gone =
-            |it: &&Listener| !kept.contains(&(it.wanted.transport, it.place)) && !it.is_leaving;
-        plan.gone = self.listeners.iter().filter(gone).copied().collect();
+        let others = self.listeners.iter().enumerate();
+        let gone = others.filter(|(index, it)| !found.contains(&Some(*index)) && !it.is_leaving);
+        plan.gone = gone.map(|(_, it)| *it).collect();
         Ok(plan)
     }
 }
@@ -482,7 +495,7 @@ impl Control {
             reply,
         };
         self.ask_all(ask).await?;
-        let is_closed = |it: &Listener| listeners.iter().any(|closed| closed.wanted == it.wanted);
+        let is_closed = |it: &Listener| listeners.iter().any(|closed| closed.is(it));
         self.exchange
             .registry()
             .listeners
@@ -492,7 +505,7 @@ impl Control {
 
     fn set_leaving(&self, listeners: &[Listener], is_leaving: bool) {
         for it in &mut self.exchange.registry().listeners {
-            if listeners.iter().any(|other| other.wanted == it.wanted) {
+            if listeners.iter().any(|other| other.is(it)) {
                 it.is_leaving = is_leaving;
             }
         }
@@ -537,6 +550,31 @@ mod tests {
         assert_eq!(registry.addresses(Transport::Tls), [a]);
         assert_eq!(registry.addresses(Transport::Tcp), [b]);
         assert_eq!(registry.free_place(Transport::Tls), 2, "places are of both");
+    }
+
+    /// RELOAD-05: a port that the kernel chooses is one for each.
+    #[test]
+    fn port_0_may_be_wanted_twice() {
+        let a: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        let both = listen::wanted(&[], &[a], &[a]);
+        let [tcp, tls] = both[..] else { panic!() };
+        for (there, comes) in [(tcp, tls), (tls, tcp)] {
+            let mut registry = Registry::default();
+            registry.take_in(vec![(there, a, Sockets::Tcp(vec![]))], 1);
+            let plan = registry.plan(&both).unwrap();
+            assert_eq!((plan.new, plan.gone.len()), (vec![comes], 0));
+            registry.take_in(vec![(comes, a, Sockets::Tcp(vec![]))], 1);
+            registry.rename(&both);
+            let strict = registry.strict(&both, &[a]);
+            assert_eq!(strict.len(), 2);
+            assert!(
+                strict.contains(&(0, there.transport)) && strict.contains(&(1, comes.transport))
+            );
+            let plan = registry.plan(&both).unwrap();
+            assert!(plan.new.is_empty() && plan.gone.is_empty());
+            let plan = registry.plan(&[comes]).unwrap();
+            assert_eq!((plan.gone[0].place, plan.gone.len()), (0, 1));
+        }
     }
 
     /// RELOAD-05: by transport and address as configured, and a place is used again.

@@ -40,7 +40,7 @@ pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
 pub use record::{AllocationDetail, AllocationName, AllocationRecord, Filter};
 pub use settings::{Settings, StreamLimits, Web};
 #[cfg(fuzzing)]
-pub use stream::{OpenedFor, StreamInput, StreamOpening};
+pub use stream::{OpenedFor, Over, StreamConnection, StreamInput, StreamOpening};
 
 use crate::metrics::{Metrics, Process};
 use crate::turn::{PortPool, Server, Shared, Transport};

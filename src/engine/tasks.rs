@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection's task that panics is known to the worker; one that ends or is given up
+    /// PROC-13: a connection's task that panics is known to the worker; one that ends or is given up
     /// is no matter.
     #[test]
     fn a_panic_in_a_task_is_told() {

@@ -121,43 +121,32 @@ pub(super) fn run(parts: Parts) -> io::Result<()> {
 }
 
 async fn serve(parts: Parts) -> io::Result<()> {
-    let Parts {
+    let (worker, outside) = Worker::begin(parts)?;
+    live(&worker, outside).await
+}
+
+/// How a worker that runs is told, and tells, what it should and does.
+struct Outside {
+    heartbeat: Arc<AtomicU64>,
+    stop: watch::Receiver<bool>,
+    commands: Commands,
+}
+
+/// Until it is told to stop, or cannot go on.
+async fn live(worker: &Rc<RefCell<Worker>>, outside: Outside) -> io::Result<()> {
+    let Outside {
         heartbeat,
         mut stop,
         commands,
-        ..
-    } = parts;
-    let set = EpollSet::new()?;
-    let mut doors = Doors::default();
-    let places = parts.listeners.places();
-    doors.prepare(&set, parts.listeners)?;
-    let set = Rc::new(WatchedSet::new(set)?);
-    let tasks = Tasks::default();
-    let worker = Rc::new(RefCell::new(Worker {
-        index: parts.index,
-        server: parts.server,
-        shared: parts.shared,
-        doors,
-        relays: RelaySockets::default(),
-        set: Rc::clone(&set),
-        batch: Batch::new(BATCH_SLOTS),
-        origins: Vec::with_capacity(BATCH_SLOTS),
-        to_peers: Outbox::new(BATCH_SLOTS),
-        to_clients: SendQueue::new(BATCH_SLOTS),
-        to_stream: Vec::with_capacity(BATCH_SLOTS),
-        streams: Streams::new(parts.stream, parts.admission, parts.budget),
-        log: EventLog::new(parts.index),
-        tasks: tasks.clone(),
-        notices: parts.notices,
-        traffic: Traffic::default(),
-        tick_delays: TickDelays::default(),
-        metrics: parts.metrics,
-    }));
-    listeners::open(&worker, &places);
+    } = outside;
+    let (set, tasks) = {
+        let worker = worker.borrow();
+        (Rc::clone(&worker.set), worker.tasks.clone())
+    };
     tokio::select! {
-        result = receive_datagrams(&worker, &set) => result,
-        () = keep_time(&worker, &heartbeat) => Ok(()),
-        () = control::obey(&worker, commands) => Ok(()),
+        result = receive_datagrams(worker, &set) => result,
+        () = keep_time(worker, &heartbeat) => Ok(()),
+        () = control::obey(worker, commands) => Ok(()),
         () = tasks.panicked() => Err(io::Error::other("the task of a connection panicked")),
         _ = stop.wait_for(|stop| *stop) => {
             worker.borrow_mut().shut_down();
@@ -213,6 +202,41 @@ impl Left {
 }
 
 impl Worker {
+    /// Makes a worker, whose listeners are open.
+    fn begin(parts: Parts) -> io::Result<(Rc<RefCell<Self>>, Outside)> {
+        let set = EpollSet::new()?;
+        let mut doors = Doors::default();
+        let places = parts.listeners.places();
+        doors.prepare(&set, parts.listeners)?;
+        let worker = Rc::new(RefCell::new(Self {
+            index: parts.index,
+            server: parts.server,
+            shared: parts.shared,
+            doors,
+            relays: RelaySockets::default(),
+            set: Rc::new(WatchedSet::new(set)?),
+            batch: Batch::new(BATCH_SLOTS),
+            origins: Vec::with_capacity(BATCH_SLOTS),
+            to_peers: Outbox::new(BATCH_SLOTS),
+            to_clients: SendQueue::new(BATCH_SLOTS),
+            to_stream: Vec::with_capacity(BATCH_SLOTS),
+            streams: Streams::new(parts.stream, parts.admission, parts.budget),
+            log: EventLog::new(parts.index),
+            tasks: Tasks::default(),
+            notices: parts.notices,
+            traffic: Traffic::default(),
+            tick_delays: TickDelays::default(),
+            metrics: parts.metrics,
+        }));
+        listeners::open(&worker, &places);
+        let outside = Outside {
+            heartbeat: parts.heartbeat,
+            stop: parts.stop,
+            commands: parts.commands,
+        };
+        Ok((worker, outside))
+    }
+
     /// 1. every listener that has something, a batch each; 2. the relay sockets, together into as
     ///    few batches as they fit.
     fn round(&mut self, events: &Events) -> Left {
@@ -644,5 +668,91 @@ const fn fields(source: Option<std::net::IpAddr>, ip: IpHeader) -> HeaderFields 
         source,
         ttl: ip.ttl,
         tos: ip.tos,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::auth::{Authenticator, Credentials, NonceKey};
+    use crate::engine::settings::{StreamLimits, Web};
+    use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, PortPool};
+
+    /// A worker without listeners, and who stops it and commands it.
+    fn parts() -> (Parts, watch::Sender<bool>, mpsc::Sender<control::Command>) {
+        let credentials = Credentials::new("example.org", ':').unwrap();
+        let key = NonceKey::from_secret("as a test wants it");
+        let options = Options {
+            clients: ClientPolicy::default(),
+            authenticator: Authenticator::new(Arc::new(credentials), vec![key], 3600),
+            limits: Limits::default(),
+            peers: PeerPolicy::default(),
+            software: None,
+            classic_stun: false,
+            dont_fragment: true,
+        };
+        let limits = StreamLimits {
+            connections: 0,
+            connections_per_address: 0,
+            half_open: 0,
+            send_queue_bytes: 0,
+            queues_total_bytes: 0,
+            first_message_s: 0,
+            idle_s: 0,
+        };
+        let stream = StreamSettings {
+            limits,
+            tls: None,
+            strict: vec![],
+            proxies: vec![],
+            web: Web::default(),
+        };
+        let shared = Arc::new(Shared::new(PortPool::new(&[], 49152..=65535, &[])));
+        let process = metrics::Process::open();
+        let (stop, stopped) = watch::channel(false);
+        let (commander, commands) = control::channel();
+        let parts = Parts {
+            index: 0,
+            server: Server::new(Arc::new(options), Arc::clone(&shared), [7; 32]),
+            metrics: Arc::new(Metrics::new(1, Arc::clone(&shared), process)),
+            shared,
+            listeners: Listeners::default(),
+            stream,
+            admission: Admission::new(&limits),
+            budget: Budget::new(0),
+            heartbeat: Arc::default(),
+            stop: stopped,
+            commands,
+            notices: None,
+        };
+        (parts, stop, commander)
+    }
+
+    /// Has a worker live, with a task beside its own.
+    fn live_with(task: impl Future<Output = ()> + 'static) -> io::Result<()> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        let (parts, stop, _commander) = parts();
+        LocalSet::new().block_on(&runtime, async {
+            let (worker, outside) = Worker::begin(parts)?;
+            let stopper = stop.clone();
+            worker.borrow().tasks.start(async move {
+                task.await;
+                stopper.send(true).unwrap();
+            });
+            live(&worker, outside).await
+        })
+    }
+
+    /// PROC-13: its state may be half changed.
+    #[test]
+    fn a_panic_in_the_task_of_a_connection_ends_the_worker() {
+        assert!(live_with(async {}).is_ok(), "it is told to stop");
+        let panicked = live_with(async { panic!("as a test wants it") });
+        let told = panicked.unwrap_err().to_string();
+        assert_eq!(told, "the task of a connection panicked");
     }
 }

@@ -177,12 +177,16 @@ fn a_header_of_a_stranger_is_not_believed() {
     assert!(!matches!(closed, Ok(1..)), "by default nobody is");
 }
 
-/// PROXY-02
+/// PROXY-02, PROXY-05
 #[test]
 fn a_broken_header_ends_the_connection() {
     let long = [&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat();
     let promised = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xFF\xFF".to_vec();
-    for header in [long, promised, b"PROXY TCP4 a b c d\r\n".to_vec()] {
+    let mut checksum = v2(CLIENT);
+    checksum.extend(b"\x03\0\x04sum?");
+    checksum[15] += 7;
+    let text = b"PROXY TCP4 a b c d\r\n".to_vec();
+    for header in [long, promised, text, checksum] {
         let server = server(|_| {});
         let mut stream = connect_from(PROXY, server.tcp());
         stream.write_all(&header).unwrap();

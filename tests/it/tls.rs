@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, HandshakeKind,
-    ProtocolVersion, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion,
+    ProtocolVersion, RootCertStore, ServerConnection, StreamOwned, SupportedCipherSuite,
+    SupportedProtocolVersion,
 };
 use socket2::{Domain, Socket, Type};
 use turnstone::engine::{Cursor, Filter, Settings};
@@ -133,7 +134,7 @@ fn segments_and_records_do_not_matter() {
                 session.process_new_packets().unwrap();
             }
         }
-        let stream = rustls::StreamOwned::new(session, sock);
+        let stream = StreamOwned::new(session, sock);
         let mut client = Client::tls_over(stream);
         let relayed = client.allocate();
         client.bind(0x4000, peer.address());
@@ -481,6 +482,99 @@ fn what_listeners_take_is_exchanged() {
     for (client, peer, relayed) in &mut calls {
         relay_again(client, peer, *relayed);
     }
+}
+
+/// RELOAD-05: where both have port 0, a listener for TLS comes and goes beside that for TCP, which stays
+/// where it is.
+#[test]
+fn a_port_of_the_kernels_choice_is_one_for_each() {
+    let mut settings = Vec::new();
+    let server = TestServer::with(|setup| {
+        settings.push(setup.settings());
+        settings.push(Settings {
+            tls_listeners: vec![],
+            ..setup.settings()
+        });
+    });
+    let control = server.engine.control();
+    let at = |transport| control.listeners(transport);
+    let (tcp, tls) = (at(Transport::Tcp), at(Transport::Tls));
+    ask(control.exchange(settings.pop().unwrap())).unwrap();
+    assert_eq!(
+        (at(Transport::Tcp), at(Transport::Tls)),
+        (tcp.clone(), vec![])
+    );
+    assert!(TcpStream::connect(tls[0]).is_err());
+    ask(control.exchange(settings.pop().unwrap())).unwrap();
+    assert_eq!(
+        (at(Transport::Tcp), at(Transport::Tls).len()),
+        (tcp, tls.len())
+    );
+    relay(&mut Client::tls_to(at(Transport::Tls)[0]));
+    relay(&mut Client::tcp(&server));
+}
+
+/// A session of a server that takes early data, as one at the same name may have been.
+fn with_session_of_another(config: &Arc<ClientConfig>) {
+    let mut elsewhere = tls::server_config();
+    elsewhere.max_early_data_size = 1 << 15;
+    let mut there = ServerConnection::new(Arc::new(elsewhere)).unwrap();
+    let mut client = tls::session(config);
+    while client.wants_write() || there.wants_write() {
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        there.read_tls(&mut &bytes[..]).unwrap();
+        there.process_new_packets().unwrap();
+        let mut bytes = Vec::new();
+        while there.wants_write() {
+            there.write_tls(&mut bytes).unwrap();
+        }
+        client.read_tls(&mut &bytes[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+}
+
+/// TLS-04: no early data is asked for. Who sends some, because a server of this name once took it, has to
+/// come again, wherever its ClientHello is cut, and is served then.
+#[test]
+fn early_data_needs_a_second_attempt() {
+    const EARLY: usize = 1 << 14;
+
+    let server = TestServer::start();
+    for is_split in [false, true] {
+        let mut config = tls::client_config(&VERSIONS);
+        config.enable_early_data = true;
+        let config = Arc::new(config);
+        with_session_of_another(&config);
+        let mut session = tls::session(&config);
+        session
+            .early_data()
+            .unwrap()
+            .write_all(&[7; EARLY])
+            .unwrap();
+        let mut bytes = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut bytes).unwrap();
+        }
+        let hello = 5 + usize::from(u16::from_be_bytes([bytes[3], bytes[4]]));
+        assert!(bytes.len() > hello + EARLY);
+        let mut stream = connect_to(server.tls());
+        stream.set_nodelay(true).unwrap();
+        let (start, rest) = bytes.split_at(if is_split { hello - 1 } else { 0 });
+        stream.write_all(start).unwrap();
+        // Then the server has read that: it does one thing after the other.
+        Client::tcp(&server).expect_nothing();
+        stream.write_all(rest).unwrap();
+        let mut stream = StreamOwned::new(session, stream);
+        let said = stream.write_all(Packet::binding().bytes());
+        let answer = said.and_then(|()| stream.read(&mut [0; 64]));
+        let error = answer.unwrap_err().to_string();
+        assert!(error.contains("BadRecordMac"), "{error}");
+        let again = tls::connect(&config, connect_to(server.tls())).unwrap();
+        relay(&mut Client::tls_over(again));
+    }
+    eventually("the count", || ended(&server, "tls_handshake") == 2.0);
+    assert_eq!(ended(&server, "hello_too_long"), 0.0);
 }
 
 /// TLS-04: a thousand that say half of a ClientHello, or all of it and then nothing, take the room of

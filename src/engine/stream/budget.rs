@@ -67,6 +67,12 @@ impl Budget {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    /// Bytes that are used.
+    #[cfg(fuzzing)]
+    pub(super) fn used(&self) -> usize {
+        self.used[ACCOUNTS - 1].load(Ordering::Relaxed)
+    }
+
     /// The accounts of a claim by their places, the narrowest first, with their limits.
     fn accounts(&self, claim: Claim) -> impl Iterator<Item = (usize, &AtomicUsize, usize)> {
         let limits = claim.limits(self.max.load(Ordering::Relaxed));

@@ -1,6 +1,8 @@
 //! Bytes that are kept until more come or go, within a bound.
 
 use super::budget::{Budget, Claim, Share};
+use super::ending::Ending;
+use super::streams::BUFFER;
 
 /// Bytes that a buffer begins with.
 const STEP: usize = 512;
@@ -94,6 +96,66 @@ impl Held {
             self.bytes = Vec::new();
             self.share.clear();
         }
+    }
+}
+
+/// The first bytes of a stream, as long as they do not tell what they are.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    held: Held,
+    /// Bytes that tell, at the latest.
+    max: usize,
+    too_long: Ending,
+}
+
+impl Beginning {
+    /// One that ends its stream if `max` bytes do not tell.
+    pub(super) const fn new(max: usize, too_long: Ending, budget: Budget) -> Self {
+        Self {
+            // What comes with the end is read with it.
+            held: Held::new(max + BUFFER, budget),
+            max,
+            too_long,
+        }
+    }
+
+    /// Everything that has come, and this behind it.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub(super) fn with<'a>(&'a mut self, bytes: &'a [u8]) -> Result<&'a [u8], Ending> {
+        if self.held.is_empty() {
+            return Ok(bytes);
+        }
+        self.hold(bytes)?;
+        Ok(self.held.bytes())
+    }
+
+    /// They do not tell: `bytes`, which came last, are kept.
+    ///
+    /// # Errors
+    /// If they are too many, or there is no memory for them.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        if self.held.is_empty() {
+            self.hold(bytes)?;
+        }
+        match self.held.bytes().len() {
+            len if len >= self.max => Err(self.too_long),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was kept: nothing, or everything that has come.
+    pub(super) fn take_held(&mut self) -> Held {
+        self.held.take()
+    }
+
+    fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        let held = self.held.extend(bytes, Claim::Stranger);
+        held.map_err(|full| match full {
+            Full::Bound => self.too_long,
+            Full::Budget => Ending::MemoryLimit,
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a connection carries, by its first bytes.
 
-use super::budget::{Budget, Claim};
+use super::budget::Budget;
 use super::ending::Ending;
-use super::held::{Full, Held};
+use super::held::{Beginning, Held};
 use super::proxy::begins_header;
 use crate::engine::settings::Web;
 use crate::turn::Transport;
@@ -45,8 +45,11 @@ impl Opening {
         match *bytes {
             [HANDSHAKE, ..] if !accepts.tls => Err(Ending::NotTurn),
             [] | [HANDSHAKE] => Ok(Self::Undecided),
-            [HANDSHAKE, VERSION_MAJOR, ..] if is_hello_complete(bytes) => Ok(Self::Tls),
-            [HANDSHAKE, VERSION_MAJOR, ..] => Ok(Self::Undecided),
+            [HANDSHAKE, VERSION_MAJOR, ..] => match hello_end(bytes) {
+                Some(end) if end > HELLO_MAX => Err(Ending::HelloTooLong),
+                Some(_) => Ok(Self::Tls),
+                None => Ok(Self::Undecided),
+            },
             _ if classify(bytes) == PacketKind::Stun && !accepts.plain => Err(Ending::NotTls),
             _ if classify(bytes) == PacketKind::Stun => Ok(Self::Plain),
             _ if begins_header(bytes) == Some(true) => Err(Ending::ProxyUntrusted),
@@ -67,15 +70,16 @@ impl Opening {
     }
 }
 
-/// Whether the first handshake message is there to its end. What cannot be one is complete: others
-/// say what is wrong with it.
-fn is_hello_complete(bytes: &[u8]) -> bool {
+/// Where the first handshake message ends, with its record, once that is there. What cannot be one ends
+/// where that shows: others say what is wrong with it.
+fn hello_end(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
     let (mut header, mut message) = (Vec::with_capacity(MESSAGE_HEADER), 0);
     while let [kind, _, _, high, low, ref payload @ ..] = *rest {
+        let start = bytes.len() - payload.len();
         let len = usize::from(u16::from_be_bytes([high, low]));
         if kind != HANDSHAKE || len == 0 {
-            return true;
+            return Some(start);
         }
         let missing = MESSAGE_HEADER - header.len();
         header.extend(payload.iter().take(len.min(missing)));
@@ -83,11 +87,11 @@ fn is_hello_complete(bytes: &[u8]) -> bool {
         if let [_, a, b, c] = *header
             && message >= MESSAGE_HEADER + u32::from_be_bytes([0, a, b, c]) as usize
         {
-            return payload.len() >= len;
+            return (payload.len() >= len).then_some(start + len);
         }
         rest = payload.get(len..).unwrap_or_default();
     }
-    false
+    None
 }
 
 /// What a listener takes.
@@ -114,14 +118,14 @@ impl Accepts {
 #[derive(Debug)]
 pub(super) struct FirstBytes {
     accepts: Accepts,
-    held: Held,
+    beginning: Beginning,
 }
 
 impl FirstBytes {
     pub(super) const fn new(accepts: Accepts, budget: Budget) -> Self {
         Self {
             accepts,
-            held: Held::new(HELLO_MAX, budget),
+            beginning: Beginning::new(HELLO_MAX, Ending::HelloTooLong, budget),
         }
     }
 
@@ -130,35 +134,23 @@ impl FirstBytes {
     /// # Errors
     /// If the connection cannot go on.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Opening, Ending> {
-        if !self.held.is_empty() {
-            self.hold(bytes)?;
-        }
-        let is_first = self.held.is_empty();
-        let seen = if is_first { bytes } else { self.held.bytes() };
-        let opening = Opening::of(seen, self.accepts)?;
-        if opening == Opening::Undecided && is_first {
-            self.hold(bytes)?;
+        let opening = Opening::of(self.beginning.with(bytes)?, self.accepts)?;
+        if opening == Opening::Undecided {
+            self.beginning.keep(bytes)?;
         }
         Ok(opening)
     }
 
     /// What was kept: nothing, or everything that has come so far.
     pub(super) fn take_held(&mut self) -> Held {
-        self.held.take()
-    }
-
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {
-        let held = self.held.extend(bytes, Claim::Stranger);
-        held.map_err(|full| match full {
-            Full::Bound => Ending::HelloTooLong,
-            Full::Budget => Ending::MemoryLimit,
-        })
+        self.beginning.take_held()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::stream::streams::BUFFER;
 
     const BOTH: Accepts = Accepts {
         plain: true,
@@ -246,7 +238,15 @@ mod tests {
             let mut first = first_bytes(BOTH);
             first.push(&longer[..longest.len() - 1]).unwrap();
             assert_eq!(first.push(&longer[longest.len() - 1..]), expected);
+            assert_eq!(first_bytes(BOTH).push(&longer), expected, "at once");
+            // What comes behind it is none of it.
+            let mut first = first_bytes(BOTH);
+            first.push(&longer[..longest.len() - 1]).unwrap();
+            let rest = [&longer[longest.len() - 1..], &[0x17; BUFFER - 2]].concat();
+            assert_eq!(first.push(&rest), expected);
         }
+        let endless = first_bytes(BOTH).push(&hello(HELLO_MAX + 1, 100)[..HELLO_MAX]);
+        assert_eq!(endless, Err(Ending::HelloTooLong));
         let mut poor = FirstBytes::new(BOTH, Budget::new(1000));
         let refused = poor.push(&longest[..501]);
         assert_eq!(refused, Err(Ending::MemoryLimit), "half is the strangers'");

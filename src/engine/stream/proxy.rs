@@ -3,12 +3,12 @@
 
 use std::net::SocketAddr;
 
+use crc32c::{crc32c, crc32c_append};
 use proxy_header::{Error, ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 
-use super::budget::{Budget, Claim};
+use super::budget::Budget;
 use super::ending::Ending;
-use super::held::{Full, Held};
-use super::streams::BUFFER;
+use super::held::{Beginning, Held};
 
 /// Bytes of the longest header that is waited for. Version 1 has 107 at most; in version 2 a proxy can
 /// add what it likes, which is some hundred bytes with a client's certificate.
@@ -22,6 +22,12 @@ const V2_START: usize = 16;
 
 /// Bytes of the longest header that this server writes.
 pub(super) const WRITTEN_MAX: usize = V2_START + 36;
+
+/// Bytes of a field's type and length, of which any number may stand behind the addresses.
+const FIELD_START: usize = 3;
+
+/// The type of the field with the checksum of the whole header (`PP2_TYPE_CRC32C`).
+const CHECKSUM: u8 = 0x03;
 
 /// How a header begins, by version.
 const V1: &[u8] = b"PROXY ";
@@ -75,10 +81,13 @@ impl Opening {
             Ok((_, parsed)) if is_v1 && parsed > V1_MAX => Err(Ending::ProxyBroken),
             // A line ends where it first says so, however it was cut.
             Ok((_, parsed)) if len != Some(parsed) => Err(Ending::ProxyBroken),
-            Ok((header, len)) => Ok(Self::Header {
-                announced: announced(&header)?,
-                len,
-            }),
+            Ok((header, len)) => {
+                let announced = announced(&header)?;
+                if !is_v1 && announced.is_some() && !is_sound(&bytes[..len]) {
+                    return Err(Ending::ProxyBroken);
+                }
+                Ok(Self::Header { announced, len })
+            }
             Err(Error::BufferTooShort) if len.is_none_or(|len| bytes.len() < len) => {
                 Ok(Self::Undecided)
             }
@@ -108,6 +117,36 @@ fn announced(header: &ProxyHeader<'_>) -> Result<Option<Announced>, Ending> {
     }
 }
 
+/// Whether the fields of a header of version 2 are whole, and its checksum is right if it has one. Where
+/// nobody is announced, nothing of a header counts.
+fn is_sound(header: &[u8]) -> bool {
+    let addresses = if header[V2_START - 3] >> 4 == 1 {
+        12
+    } else {
+        36
+    };
+    let mut start = V2_START + addresses;
+    while let Some(field) = header.get(start..).filter(|field| !field.is_empty()) {
+        let &[kind, high, low, ref rest @ ..] = field else {
+            return false;
+        };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let Some((value, behind)) = rest.split_at_checked(len) else {
+            return false;
+        };
+        if kind == CHECKSUM {
+            // Of the header as it was when zeros were in the place of the checksum.
+            let before = crc32c(&header[..start + FIELD_START]);
+            let sum = crc32c_append(crc32c_append(before, &[0; 4]), behind);
+            if value != sum.to_be_bytes() {
+                return false;
+            }
+        }
+        start += FIELD_START + len;
+    }
+    true
+}
+
 /// Whether this begins a header; `None` as long as that cannot be told.
 pub(super) fn begins_header(bytes: &[u8]) -> Option<bool> {
     let fits = |start: &[u8]| start.iter().zip(bytes).all(|(a, b)| a == b);
@@ -133,16 +172,11 @@ pub(super) fn write_header(announced: &Announced, place: &mut [u8; WRITTEN_MAX])
 
 /// The first bytes from a proxy, until its header is whole.
 #[derive(Debug)]
-pub(super) struct HeaderBytes {
-    held: Held,
-}
+pub(super) struct HeaderBytes(Beginning);
 
 impl HeaderBytes {
     pub(super) const fn new(budget: Budget) -> Self {
-        Self {
-            // What comes with the end of a header is read with it.
-            held: Held::new(HEADER_MAX + BUFFER, budget),
-        }
+        Self(Beginning::new(HEADER_MAX, Ending::ProxyBroken, budget))
     }
 
     /// Takes what was read: it is kept unless it tells at once what it is.
@@ -150,34 +184,16 @@ impl HeaderBytes {
     /// # Errors
     /// If the connection cannot go on.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Opening, Ending> {
-        let is_first = self.held.is_empty();
-        if !is_first {
-            self.hold(bytes)?;
-        }
-        let seen = if is_first { bytes } else { self.held.bytes() };
-        let opening = Opening::of(seen)?;
+        let opening = Opening::of(self.0.with(bytes)?)?;
         if opening == Opening::Undecided {
-            if seen.len() >= HEADER_MAX {
-                return Err(Ending::ProxyBroken);
-            }
-            if is_first {
-                self.hold(bytes)?;
-            }
+            self.0.keep(bytes)?;
         }
         Ok(opening)
     }
 
     /// What was kept: nothing, or everything that has come so far.
-    pub(super) fn into_held(self) -> Held {
-        self.held
-    }
-
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {
-        let held = self.held.extend(bytes, Claim::Stranger);
-        held.map_err(|full| match full {
-            Full::Bound => Ending::ProxyBroken,
-            Full::Budget => Ending::MemoryLimit,
-        })
+    pub(super) fn into_held(mut self) -> Held {
+        self.0.take_held()
     }
 }
 
@@ -257,6 +273,75 @@ mod tests {
             let mut place = [0; WRITTEN_MAX];
             let len = write_header(&of_both, &mut place);
             whole(&place[..len], Some(of_both));
+        }
+    }
+
+    /// A header with these bytes behind its addresses.
+    fn v2_with(fields: &[u8]) -> Vec<u8> {
+        let payload = [&v2_of(0x21)[V2_START..], fields].concat();
+        v2(0x21, 0x11, &payload)
+    }
+
+    /// PROXY-05: wherever it stands, in either family. One that is wrong ends the connection, whatever
+    /// byte of the header it was that changed.
+    #[test]
+    fn a_checksum_is_verified() {
+        let v4 = Some(announced(CLIENT, SERVER));
+        // CRC-32C by its definition, bit by bit.
+        let sum = |bytes: &[u8]| {
+            let step = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82F6_3B78 } else { 0 };
+            let byte = |crc, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), step);
+            (!bytes.iter().fold(!0, byte)).to_be_bytes()
+        };
+        assert_eq!(sum(b"123456789"), 0xE306_9283_u32.to_be_bytes());
+        for (before, after) in [
+            ("", ""),
+            ("\x02\0\x04turn", "\x6E\0\x01x"),
+            ("\x04\0\0", ""),
+        ] {
+            let fields = [before.as_bytes(), b"\x03\0\x04\0\0\0\0", after.as_bytes()].concat();
+            let mut header = v2_with(&fields);
+            let at = V2_START + 12 + before.len() + FIELD_START;
+            let right = sum(&header);
+            header[at..at + 4].copy_from_slice(&right);
+            whole(&header, v4);
+            for place in V2.len() + 4..header.len() {
+                let mut wrong = header.clone();
+                wrong[place] ^= 0x10;
+                let is_type = place == at - FIELD_START;
+                assert_eq!(of(&wrong).is_err(), !is_type, "{place} of {header:02x?}");
+            }
+        }
+        let mut place = [0; WRITTEN_MAX];
+        let v6 = announced("[2001:db8::7]:40000", "[2001:db8::1]:443");
+        let len = write_header(&v6, &mut place);
+        let mut header = [&place[..len], b"\x03\0\x04\0\0\0\0"].concat();
+        header[V2_START - 1] += 7;
+        assert_eq!(of(&header), Err(Ending::ProxyBroken));
+        let right = sum(&header);
+        header[len + FIELD_START..].copy_from_slice(&right);
+        whole(&header, Some(v6));
+    }
+
+    /// PROXY-02, PROXY-05: fields that are cut; who speaks for itself may add what it likes.
+    #[test]
+    fn fields_are_whole() {
+        let v4 = Some(announced(CLIENT, SERVER));
+        whole(&v2_with(b"\xEE\0\0"), v4);
+        for cut in [
+            "\x02",
+            "\x02\0",
+            "\x02\0\x01",
+            "\x03\0\0",
+            "\x03\0\x03abc",
+            "\x03\0\x05abcde",
+        ] {
+            assert_eq!(
+                of(&v2_with(cut.as_bytes())),
+                Err(Ending::ProxyBroken),
+                "{cut:?}"
+            );
+            whole(&v2(0x20, 0, cut.as_bytes()), None);
         }
     }
 

@@ -215,6 +215,15 @@ impl Tls {
         !self.session.outgoing.is_empty()
     }
 
+    /// What waits, which waits no more.
+    #[cfg(fuzzing)]
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        let outgoing = &mut self.session.outgoing;
+        let taken = outgoing.bytes().to_vec();
+        outgoing.discard(taken.len());
+        taken
+    }
+
     /// Sends what waits; whether all of it has gone.
     ///
     /// # Errors
