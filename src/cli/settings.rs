@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::certificates::Tls;
-use super::file_limit::tcp_connections;
+use super::file_limit::connections;
 use crate::auth::{Authenticator, CredentialError, Credentials, NonceKey};
 use crate::config::{Config, Credential, Host};
 use crate::engine::{Settings, StreamLimits, Web};
@@ -38,6 +38,7 @@ pub(super) fn settings(
             advertised: config.relay.advertised(bound),
         })
         .collect();
+    let connections = connections(config, files);
     Ok(Settings {
         udp: config.listen.udp.clone(),
         tcp: config.listen.tcp.clone(),
@@ -52,7 +53,7 @@ pub(super) fn settings(
         options: options(config, own_nonce_key)?,
         revocations: Arc::default(),
         stream: StreamLimits {
-            connections: tcp_connections(config, files),
+            connections: connections.tcp,
             connections_per_address: config.limits.tcp_connections_per_address,
             half_open: config.limits.tcp_half_open,
             send_queue_bytes: config.limits.tcp_send_queue_bytes as usize,
@@ -66,7 +67,7 @@ pub(super) fn settings(
             names: config.web.names.clone(),
             http: config.web.http,
             proxy_protocol: config.web.proxy_protocol,
-            connections: config.web.connections,
+            connections: connections.web,
             idle_s: config.web.idle_s,
         },
     })

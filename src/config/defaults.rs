@@ -109,7 +109,7 @@ pub const TCP_FIRST_MESSAGE_S: u32 = 10;
 pub const TCP_IDLE_S: u32 = 60;
 
 /// As many as a small web server has at a time. With their buffers they take the quarter of
-/// [`TCP_QUEUES_TOTAL_BYTES`] that is theirs.
+/// [`TCP_QUEUES_TOTAL_BYTES`] that they may have.
 pub const WEB_CONNECTIONS: u32 = 1000;
 
 /// Longer than browsers and web servers keep connections that they do not use.

@@ -56,7 +56,8 @@ pub struct Web {
     pub http: Option<SocketAddr>,
     /// Whether they are told the client's address, by a PROXY protocol header of version 2.
     pub proxy_protocol: bool,
-    /// Connections that they have, in the whole server. One more is closed at once.
+    /// Connections that they have, in the whole server. For one more the longest idle goes, of the address
+    /// that has the most.
     pub connections: u32,
     /// Seconds without a byte either way after which one is closed.
     pub idle_s: u32,

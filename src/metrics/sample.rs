@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 17] = [
+pub const TCP_ENDINGS: [&str; 19] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -15,6 +15,7 @@ pub const TCP_ENDINGS: [&str; 17] = [
     "frame_too_long",
     "not_turn",
     "not_tls",
+    "no_certificate",
     "hello_too_long",
     "tls_handshake",
     "tls_broken",
@@ -23,13 +24,19 @@ pub const TCP_ENDINGS: [&str; 17] = [
     "proxy_broken",
     "client_refused",
     "passed_on",
+    "not_passed_on",
 ];
 
 /// Kinds of connections that web servers get.
 pub const WEB_KINDS: [&str; 2] = ["https", "http"];
 
 /// Why connections were not passed on to web servers.
-pub const WEB_FAILURES: [&str; 3] = ["connection_limit", "memory_limit", "unreachable"];
+pub const WEB_FAILURES: [&str; 4] = [
+    "connection_limit",
+    "memory_limit",
+    "unreachable",
+    "no_resources",
+];
 
 /// What was passed on to web servers, each by [`WEB_KINDS`].
 #[derive(Clone, Copy, Debug, Default)]

@@ -169,7 +169,7 @@ metrics! {
         "Open connections that web servers have, which share the port"
         => |it, out| by_kind(out, &it.total.host.web.open);
     Counter "turnstone_web_connections_passed_on_total" ["kind"]
-        "Connections that were passed on to web servers"
+        "Connections that were passed on to web servers, which have taken them"
         => |it, out| by_kind(out, &it.total.host.web.passed_on);
     Counter "turnstone_web_bytes_total" ["direction", "kind"]
         "Bytes that were passed on between web servers and clients"
@@ -181,7 +181,7 @@ metrics! {
             numbers.try_for_each(|(direction, (kind, number))| out.number(&[direction, kind], number))
         };
     Counter "turnstone_web_failures_total" ["reason"]
-        "Connections for web servers that were closed instead of being passed on"
+        "Connections for web servers that were closed by a limit, or for want of what passing on needs"
         => |it, out| {
             let mut pairs = WEB_FAILURES.iter().zip(it.total.host.web.failures);
             pairs.try_for_each(|(reason, number)| out.number(&[reason], number))

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
@@ -163,6 +163,17 @@ fn expect_end(mut stream: TcpStream) {
     }
 }
 
+fn is_reset(read: &std::io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == ErrorKind::ConnectionReset)
+}
+
+/// The connection ends without a byte, and not as if that were all.
+#[track_caller]
+fn expect_reset(stream: &mut TcpStream) {
+    let read = stream.read(&mut [0; 64]);
+    assert!(is_reset(&read), "{read:?}");
+}
+
 fn failed(server: &TestServer, reason: &str) -> f64 {
     server.count(&format!(
         "turnstone_web_failures_total{{reason=\"{reason}\"}}"
@@ -295,15 +306,121 @@ fn half_a_close_is_half_a_close() {
     eventually("the end", || open(&server, "http") == 0.0);
 }
 
+/// WEB-02: a server that has answered early and does not read the rest, as for an upload that is too
+/// large, resets. What it has said comes through, and then the reset.
+#[test]
+fn an_early_answer_comes_through() {
+    const ANSWER: &[u8] = b"HTTP/1.1 413 Content Too Large\r\n\r\n";
+    let early = WebServer::with(
+        |mut stream| {
+            stream.read_exact(&mut [0; GET.len()]).unwrap();
+            stream.peek(&mut [0]).unwrap();
+            stream.write_all(ANSWER).unwrap();
+        },
+        true,
+    );
+    let server = server_with(None, Some(&early), |_| {});
+    for round in 0..20 {
+        let mut stream = connect_to(server.tcp());
+        stream.write_all(GET).unwrap();
+        let mut upload = stream.try_clone().unwrap();
+        let upload = std::thread::spawn(move || while upload.write_all(&[7; 16_384]).is_ok() {});
+        let mut answer = [0; ANSWER.len()];
+        let answered = stream.read_exact(&mut answer);
+        assert!(
+            answered.is_ok() && answer == ANSWER,
+            "{round}: {answered:?}"
+        );
+        upload.join().unwrap();
+    }
+    eventually("the end", || open(&server, "http") == 0.0);
+}
+
+/// WEB-02: what was cut off does not look whole, to the client or to the web server.
+#[test]
+fn a_reset_is_no_end() {
+    let reset = |stream: TcpStream| {
+        let linger = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        linger.unwrap();
+    };
+    let web = WebServer::with(
+        move |mut stream| {
+            stream.read_exact(&mut [0; GET.len()]).unwrap();
+            stream.write_all(b"half a page").unwrap();
+            // The client has it now.
+            stream.read_exact(&mut [0]).unwrap();
+            reset(stream);
+        },
+        true,
+    );
+    let server = server_with(None, Some(&web), |_| {});
+    let mut stream = connect_to(server.tcp());
+    stream.write_all(GET).unwrap();
+    stream.read_exact(&mut [0; b"half a page".len()]).unwrap();
+    stream.write_all(b"!").unwrap();
+    expect_reset(&mut stream);
+
+    let (tell, told) = channel();
+    let web = WebServer::with(
+        move |mut stream| {
+            stream.write_all(b"go on").unwrap();
+            tell.send(stream.read_to_end(&mut Vec::new())).unwrap();
+        },
+        true,
+    );
+    let server = server_with(None, Some(&web), |_| {});
+    let mut stream = connect_to(server.tcp());
+    stream.write_all(GET).unwrap();
+    stream.read_exact(&mut [0; b"go on".len()]).unwrap();
+    reset(stream);
+    let read = told.recv_timeout(DEADLINE).unwrap();
+    assert!(is_reset(&read), "{read:?}");
+}
+
 /// WEB-01: a server without a certificate passes TLS on, and speaks none.
 #[test]
 fn a_certificate_is_not_needed_for_passing_on() {
     let web = WebServer::https();
     let server = server_with(Some(&web), None, |setup| setup.tls = None);
     exchange(&mut browse(server.tcp(), WEB_NAME, &[]), b"hello");
-    let refused = tls::connect_as(TURN_NAME, &config(&[]), connect_to(server.tcp()));
+    // Whoever does not name TURN could not go anywhere else.
+    let refused = tls::connect_as(TURN_NAME, &config(&[TURN]), connect_to(server.tcp()));
     assert!(refused.is_err());
+    eventually("the reason", || {
+        server.count("turnstone_tcp_connections_ended_total{reason=\"no_certificate\"}") == 1.0
+    });
+    let elsewhere = tls::connect_as(TURN_NAME, &config(&[]), connect_to(server.tcp()));
+    assert!(elsewhere.is_err(), "the certificate is the web server's");
+    eventually("the count", || {
+        server.count("turnstone_web_connections_passed_on_total{kind=\"https\"}") == 2.0
+    });
     relay(&mut Client::tcp(&server));
+}
+
+/// WEB-01: a ClientHello goes there as it comes, whatever a TLS library would say of it: this one is of
+/// TLS 1.1, without signature algorithms and the null compression method.
+#[test]
+fn old_clients_are_passed_on_as_they_come() {
+    const HELLO: &[u8] = b"\x16\x03\x01\x00\x41\x01\x00\x00\x3D\x03\x02\
+        0123456789abcdef0123456789abcdef\x00\x00\x02\x00\x2F\x01\x01\x00\x12\
+        \x00\x10\x00\x0E\x00\x0C\x02h2\x08http/1.1";
+    let web = WebServer::http();
+    for has_certificate in [true, false] {
+        let server = server_with(Some(&web), None, |setup| {
+            if !has_certificate {
+                setup.tls = None;
+            }
+        });
+        for segment in [7, HELLO.len()] {
+            let mut stream = connect_to(server.tcp());
+            for part in HELLO.chunks(segment) {
+                stream.write_all(part).unwrap();
+            }
+            let mut back = [0; HELLO.len()];
+            stream.read_exact(&mut back).unwrap();
+            assert_eq!(back, HELLO);
+        }
+    }
 }
 
 /// PROXY-01, WEB-01: the client's address goes through both.
@@ -330,7 +447,8 @@ fn a_client_of_a_proxy_is_announced_as_it_was() {
     assert_eq!(back, GET);
 }
 
-/// WEB-03: as many as there may be, of all and of an address; TURN has its own.
+/// WEB-03: as many as there may be, of all and of an address, and the longest idle goes for one more; TURN
+/// has its own.
 #[test]
 fn web_clients_and_turns_take_no_place_of_each_other() {
     for of_address in [false, true] {
@@ -350,24 +468,45 @@ fn web_clients_and_turns_take_no_place_of_each_other() {
         for surfer in &mut surfers {
             surfer.read_exact(&mut [0; GET.len()]).unwrap();
         }
-        expect_end(surf());
+        let mut newcomer = surf();
+        newcomer.read_exact(&mut [0; GET.len()]).unwrap();
+        let [mut first, mut second, mut third] = surfers;
+        expect_reset(&mut first);
         eventually("the count", || failed(&server, "connection_limit") == 1.0);
         let mut calls = [(); 2].map(|()| Client::tcp(&server));
         for call in &mut calls {
             call.allocate();
         }
         assert_eq!(server.engine.control().tcp_connections(), 2);
-        for surfer in &mut surfers {
+        for surfer in [&mut second, &mut third, &mut newcomer] {
             exchange(surfer, b"again");
         }
-        let [first, ..] = surfers;
-        drop(first);
-        eventually("room", || {
-            let mut stream = surf();
-            stream.read_exact(&mut [0; GET.len()]).is_ok()
-        });
+        drop(newcomer);
+        eventually("room", || open(&server, "http") == 2.0);
+        surf().read_exact(&mut [0; GET.len()]).unwrap();
+        exchange(&mut second, b"nobody has gone for that");
         calls.iter_mut().for_each(Client::assert_alive);
     }
+}
+
+/// WEB-03: who uses a connection keeps it, and one that is silent makes room.
+#[test]
+fn a_silent_web_client_makes_room() {
+    let web = WebServer::http();
+    let server = server_with(None, Some(&web), |setup| setup.web.connections = 2);
+    let [mut busy, mut silent] = [(); 2].map(|()| connect_to(server.tcp()));
+    exchange(&mut busy, GET);
+    exchange(&mut silent, GET);
+    // A connection that is used is looked at once a second.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        exchange(&mut busy, GET);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut newcomer = connect_to(server.tcp());
+    exchange(&mut newcomer, GET);
+    expect_reset(&mut silent);
+    exchange(&mut busy, GET);
 }
 
 /// WEB-03: a quarter of the memory, at its edge: of two that ask for 16 KiB each there is room for one.
@@ -384,6 +523,34 @@ fn web_clients_have_their_part_of_the_memory() {
     expect_end(second);
     eventually("the count", || failed(&server, "memory_limit") == 1.0);
     relay(&mut Client::tcp(&server));
+    exchange(&mut first, b"again");
+}
+
+/// WEB-03: a connection for which there is no memory fails as one for the web server, even if that is
+/// short for its first bytes already, and does not count as one that was passed on.
+#[test]
+fn what_is_not_passed_on_is_counted_as_such() {
+    let web = WebServer::http();
+    let server = server_with(None, Some(&web), |setup| {
+        setup.stream.queues_total_bytes = 4 * (16_384 + GET.len());
+    });
+    let mut first = connect_to(server.tcp());
+    exchange(&mut first, GET);
+    for refused in [1.0, 2.0] {
+        let mut second = connect_to(server.tcp());
+        second.write_all(&[GET, GET].concat()).unwrap();
+        expect_end(second);
+        eventually("the count", || failed(&server, "memory_limit") == refused);
+        let ended = |reason: &str| {
+            server.count(&format!(
+                "turnstone_tcp_connections_ended_total{{reason=\"{reason}\"}}"
+            ))
+        };
+        assert_eq!((ended("passed_on"), ended("not_passed_on")), (1.0, refused));
+        assert_eq!(ended("memory_limit"), 0.0);
+        let passed_on = "turnstone_web_connections_passed_on_total{kind=\"http\"}";
+        assert_eq!(server.count(passed_on), 1.0);
+    }
     exchange(&mut first, b"again");
 }
 
@@ -425,14 +592,34 @@ fn a_slow_web_client_makes_its_server_wait() {
     assert_eq!(all.len(), written);
 }
 
-/// WEB-02: silence ends what is passed on, and nothing else does.
+/// WEB-02: silence ends what is passed on, for both sides, and traffic keeps it however long.
 #[test]
 fn silence_ends_what_is_passed_on() {
-    let web = WebServer::http();
-    let server = server_with(None, Some(&web), |setup| setup.web.idle_s = 1);
+    let (tell, told) = channel();
+    let web = WebServer::with(
+        move |mut stream| {
+            let mut buffer = [0; 64];
+            let end = loop {
+                match stream.read(&mut buffer) {
+                    Ok(len @ 1..) => stream.write_all(&buffer[..len]).unwrap(),
+                    end => break end,
+                }
+            };
+            tell.send(end).unwrap();
+        },
+        true,
+    );
+    let idle = Duration::from_secs(2);
+    let server = server_with(None, Some(&web), |setup| setup.web.idle_s = 2);
     let mut stream = connect_to(server.tcp());
-    exchange(&mut stream, GET);
-    expect_end(stream);
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * idle {
+        exchange(&mut stream, GET);
+        std::thread::sleep(idle / 20);
+    }
+    expect_reset(&mut stream);
+    let end = told.recv_timeout(DEADLINE).unwrap();
+    assert!(is_reset(&end), "{end:?}");
     eventually("the count", || open(&server, "http") == 0.0);
 }
 

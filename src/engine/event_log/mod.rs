@@ -172,10 +172,28 @@ impl EventLog {
         }
     }
 
-    /// A web server does not take a connection.
-    pub(super) fn web_unreachable(&mut self, kind: WebKind, server: SocketAddr, error: &io::Error) {
-        if self.web.admits(clock::time()) {
-            let key = kind.key();
+    /// A limit has a connection that a web server has closed for a new one.
+    pub(super) fn web_gave_way(&mut self, client: SocketAddr, closed: SocketAddr) {
+        if self.web.admits_from(clock::time(), client.ip()) {
+            warn!(client = %closed, new_client = %client, "connection that a web server had closed for a new one: web.connections or limits.tcp_connections_per_address reached");
+        }
+    }
+
+    /// A connection could not be made to a web server.
+    pub(super) fn not_connected(
+        &mut self,
+        kind: WebKind,
+        server: SocketAddr,
+        failure: WebFailure,
+        error: &io::Error,
+    ) {
+        if !self.web.admits(clock::time()) {
+            return;
+        }
+        let key = kind.key();
+        if failure == WebFailure::Resources {
+            warn!(%server, %error, "cannot pass a connection on to {key}; is LimitNOFILE large enough?");
+        } else {
             warn!(%server, %error, "cannot pass a connection on: start the web server, or correct {key}");
         }
     }

@@ -3,7 +3,7 @@
 //! Shared by the workers, and touched when a connection opens, is first answered, gets or loses its
 //! allocation, and ends. It holds nothing of a client that is not connected.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::ending::Ending;
 use super::evictable::{Candidate, Evictable};
+use super::proxy::Announced;
 use super::web_places::WebPlaces;
 use crate::engine::settings::StreamLimits;
 use crate::turn::SourcePrefix;
@@ -50,6 +51,8 @@ struct Census {
     per_address: HashMap<SourcePrefix, u32>,
     half_open: Evictable,
     answered: Evictable,
+    /// Those that proxies have announced, whichever worker has them: one five-tuple is one client.
+    announced: HashSet<Announced>,
     /// The next to enter one of these is behind all others there.
     next_turn: u64,
 }
@@ -70,6 +73,12 @@ impl Notice {
     /// Waits for [`Notice::give`]; one that came before counts.
     pub(super) async fn given(&self) {
         self.notify.notified().await;
+    }
+
+    /// The connection is to make room for another.
+    pub(super) fn evict(&self) {
+        self.eviction.store(true, Ordering::Relaxed);
+        self.give();
     }
 
     /// Whether the connection has made room for another.
@@ -141,6 +150,7 @@ impl Admission {
             client,
             stage: Stage::HalfOpen,
             turn: 0,
+            announced: None,
             notice: Arc::clone(notice),
             census: Arc::clone(&self.census),
         };
@@ -176,8 +186,7 @@ impl Census {
         };
         self.leave(SourcePrefix::subscriber(client.ip()));
         // Under the lock, so that its place sees that it is counted no more.
-        notice.eviction.store(true, Ordering::Relaxed);
-        notice.give();
+        notice.evict();
         Some(client)
     }
 
@@ -213,6 +222,7 @@ pub(super) struct Place {
     stage: Stage,
     /// Among those of its stage.
     turn: u64,
+    announced: Option<Announced>,
     notice: Arc<Notice>,
     census: Arc<Mutex<Census>>,
 }
@@ -235,6 +245,18 @@ impl Place {
             self.stage = stage;
             self.enter(&mut census);
         }
+    }
+
+    /// The connection is this one, as a proxy says.
+    ///
+    /// # Errors
+    /// If that is there already: who comes by two proxies could otherwise be taken for another.
+    pub(super) fn announce(&mut self, announced: Announced) -> Result<(), Ending> {
+        if !lock(&self.census).announced.insert(announced) {
+            return Err(Ending::ProxyBroken);
+        }
+        self.announced = Some(announced);
+        Ok(())
     }
 
     /// The connection is of this client, as a proxy says. At the limit of its address one goes that
@@ -289,6 +311,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut census = lock(&self.census);
+        if let Some(announced) = &self.announced {
+            census.announced.remove(announced);
+        }
         if !self.notice.is_eviction() {
             self.exit(&mut census);
             census.leave(self.address());

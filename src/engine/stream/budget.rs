@@ -99,6 +99,10 @@ impl Share {
         }
     }
 
+    pub(super) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     pub(super) const fn bytes(&self) -> usize {
         self.bytes[ACCOUNTS - 1]
     }

@@ -1,6 +1,5 @@
 //! The state of one connection, and the table of them.
 
-use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,18 +10,19 @@ use slab::Slab;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::admission::{Notice, Place, Stage};
-use super::alpn::is_for_web;
+use super::alpn::{TlsConfigs, is_for_web};
 use super::budget::Claim;
+use super::client_hello::ClientHello;
 use super::ending::Ending;
 use super::failure::HandshakeFailure;
 use super::held::Held;
 use super::input::Input;
-use super::opening::{Accepts, FirstBytes, HELLO_MAX, Opening};
+use super::opening::{Accepts, FirstBytes, Opening};
 use super::proxy::{Announced, HeaderBytes};
 use super::queue::{Dropped, FRAMES_PER_WRITE, Losses, Priority, SendQueue};
 use super::streams::{Streams, TlsHost};
 use super::tls::{Progress, Tls, TlsError};
-use super::web::{Handover, Kind};
+use super::web::Kind;
 use crate::engine::settings::StreamLimits;
 use crate::turn::{Client, FiveTuple, Link, Time, Transport};
 
@@ -55,6 +55,14 @@ pub(crate) enum Then {
     Closed,
     /// It cannot go on.
     Ended(Ending),
+    /// A web server is to have it, from its first byte on: what was kept, and if that is nothing, what
+    /// was just read.
+    HandOver {
+        /// Which.
+        kind: Kind,
+        /// What was kept.
+        held: Held,
+    },
     /// The TLS handshake failed.
     HandshakeFailed(HandshakeFailure),
 }
@@ -68,11 +76,8 @@ pub(crate) struct Connection {
     notice: Arc<Notice>,
     /// Until a proxy has said for whom it speaks.
     header: Option<HeaderBytes>,
-    /// Whether it has said so.
-    is_announced: bool,
+    is_by_proxy: bool,
     layer: Layer,
-    /// For whom the connection is, if not for TURN.
-    handover: Option<Handover>,
     /// Not there while it is read from.
     input: Option<Input>,
     queue: SendQueue,
@@ -100,8 +105,7 @@ impl Connection {
             output,
             notice,
             header: is_proxy.then(|| HeaderBytes::new(budget.clone())),
-            is_announced: false,
-            handover: None,
+            is_by_proxy: is_proxy,
             layer: Layer::Unknown(FirstBytes::new(accepts, budget.clone())),
             input: Some(Input::new(budget.clone())),
             queue: SendQueue::new(streams.settings.limits.send_queue_bytes, budget.clone()),
@@ -149,15 +153,16 @@ impl Connection {
                     let (frames, then) = (bytes, Then::Open);
                     return Received { frames, then };
                 }
-                Ok(Opening::Tls) => self.begin_tls(bytes, plain, host),
-                Ok(Opening::Http) => {
-                    let held = self.leave_unknown();
-                    self.hand_over(Kind::Http, held, bytes, host)
+                Ok(Opening::Tls) => {
+                    let held = first.take_held();
+                    self.begin_tls(held, bytes, plain, host)
                 }
-                // It is not the proxy's.
-                Err(Ending::ProxyUntrusted) if self.is_announced => {
-                    Then::Ended(Ending::ProxyBroken)
-                }
+                Ok(Opening::Http) => Then::HandOver {
+                    kind: Kind::Http,
+                    held: first.take_held(),
+                },
+                // The proxy's own has been read.
+                Err(Ending::ProxyUntrusted) if self.is_by_proxy => Then::Ended(Ending::ProxyBroken),
                 Err(ending) => Then::Ended(ending),
             },
         };
@@ -166,52 +171,29 @@ impl Connection {
     }
 
     /// From here on it is TLS, which begins with what has come so far.
-    fn begin_tls(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>, host: &mut TlsHost<'_>) -> Then {
-        let mut held = self.leave_unknown();
-        let hello = if held.is_empty() {
-            &*bytes
-        } else {
-            held.bytes()
-        };
-        if is_for_web(hello, host.web, host.configs) {
-            return self.hand_over(Kind::Https, held, bytes, host);
+    fn begin_tls(
+        &mut self,
+        mut held: Held,
+        bytes: &mut [u8],
+        plain: &mut Vec<u8>,
+        host: &mut TlsHost<'_>,
+    ) -> Then {
+        let bytes = if held.is_empty() { bytes } else { held.bytes() };
+        let hello = ClientHello::read(bytes);
+        let spoken = host.configs.map(TlsConfigs::protocols);
+        if is_for_web(hello.as_ref(), host.web, spoken) {
+            let kind = Kind::Https;
+            return Then::HandOver { kind, held };
         }
         let Some(configs) = host.configs else {
-            return Then::Ended(Ending::NotTurn);
+            return Then::Ended(Ending::NoCertificate);
         };
-        let bytes = if held.is_empty() { bytes } else { held.bytes() };
-        self.layer = match Tls::new(configs.of(bytes), host.workbench, host.budget) {
+        self.layer = match Tls::new(configs.of(hello.as_ref()), host.workbench, host.budget) {
             Ok(tls) => Layer::Tls(Box::new(tls)),
             Err(error) => return self.tls_failed(error, true),
         };
         self.five_tuple.transport = Transport::Tls;
         self.receive_tls(bytes, plain, host)
-    }
-
-    /// What was kept until it was known what it is.
-    fn leave_unknown(&mut self) -> Held {
-        match std::mem::replace(&mut self.layer, Layer::Plain) {
-            Layer::Unknown(first) => first.into_held(),
-            Layer::Plain | Layer::Tls(_) => unreachable!("that becomes known once"),
-        }
-    }
-
-    /// A web server is to have the connection, from its first byte on.
-    fn hand_over(&mut self, kind: Kind, held: Held, bytes: &[u8], host: &TlsHost<'_>) -> Then {
-        let mut first = held;
-        if first.is_empty() {
-            first = Held::new(HELLO_MAX, host.budget.clone());
-            if first.extend(bytes, Claim::Web).is_err() {
-                return Then::Ended(Ending::MemoryLimit);
-            }
-        }
-        self.handover = Some(Handover { kind, first });
-        Then::Open
-    }
-
-    /// What a web server is to have.
-    pub(super) const fn take_handover(&mut self) -> Option<Handover> {
-        self.handover.take()
     }
 
     /// What reads the header of a proxy, until [`Connection::give_header`].
@@ -223,12 +205,19 @@ impl Connection {
         self.header = Some(header);
     }
 
-    /// Has the connection count as one of a client. Returns the connection of its address that makes
+    /// Has the connection be the one that a proxy says. Returns the connection of its address that makes
     /// room for it.
     ///
     /// # Errors
-    /// The limit, if none does.
-    pub(super) fn move_to(&mut self, client: SocketAddr) -> Result<Option<SocketAddr>, Ending> {
+    /// If that is there already; or the limit, if none makes room.
+    pub(super) fn announce(&mut self, announced: Announced) -> Result<Option<SocketAddr>, Ending> {
+        self.place.announce(announced)?;
+        let Announced { client, server } = announced;
+        self.five_tuple = FiveTuple {
+            transport: self.five_tuple.transport,
+            client,
+            server,
+        };
         self.place.move_to(client)
     }
 
@@ -488,8 +477,6 @@ fn overdue(alone: Duration, stage: Stage, limits: &StreamLimits) -> Option<Endin
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     slab: Slab<Connection>,
-    /// Those of proxies that have said whose they are.
-    announced: HashSet<Announced>,
 }
 
 impl Connections {
@@ -508,33 +495,9 @@ impl Connections {
             .filter(|connection| connection.five_tuple == client.five_tuple)
     }
 
-    /// The connection is the one that a proxy says. False if that is there already.
-    pub(super) fn announce(&mut self, link: Link, announced: Announced) -> bool {
-        let Some(connection) = self.slab.get_mut(link.0 as usize) else {
-            return false;
-        };
-        let is_new = self.announced.insert(announced);
-        if is_new {
-            let Announced { client, server } = announced;
-            let transport = connection.five_tuple.transport;
-            connection.five_tuple = FiveTuple {
-                transport,
-                client,
-                server,
-            };
-            connection.is_announced = true;
-        }
-        is_new
-    }
-
     /// Removes a connection, whose place is free again.
     pub(crate) fn remove(&mut self, link: Link) -> Option<Connection> {
-        let connection = self.slab.try_remove(link.0 as usize)?;
-        if connection.is_announced {
-            let FiveTuple { client, server, .. } = connection.five_tuple;
-            self.announced.remove(&Announced { client, server });
-        }
-        Some(connection)
+        self.slab.try_remove(link.0 as usize)
     }
 
     /// Connections that have been answered, and those that have not.

@@ -43,6 +43,7 @@ endings! {
     FrameTooLong, "frame_too_long", "a frame or TLS record without an allocation that is longer than requests are";
     NotTurn, "not_turn", "neither STUN nor ChannelData on the stream";
     NotTls, "not_tls", "no TLS, where listen.strict takes nothing else";
+    NoCertificate, "no_certificate", "TLS for TURN, and tls.cert is not set";
     HelloTooLong, "hello_too_long", "a TLS ClientHello that is longer than they are";
     TlsHandshake, "tls_handshake", "the TLS handshake failed";
     TlsBroken, "tls_broken", "TLS that is out of step, was given up by an alert, or has used its key up";
@@ -51,6 +52,7 @@ endings! {
     ProxyBroken, "proxy_broken", "a PROXY protocol header that is broken, too long, the second one, or of a connection that there is";
     ClientRefused, "client_refused", "clients.allow or clients.deny, for the client that a proxy speaks for";
     PassedOn, "passed_on", "passed on to a web server";
+    NotPassedOn, "not_passed_on", "for a web server that does not have it";
 }
 
 impl Ending {

@@ -44,6 +44,10 @@ impl Evictable {
         self.len
     }
 
+    pub(super) fn len_of(&self, prefix: SourcePrefix) -> usize {
+        self.by_prefix.get(&prefix).map_or(0, BTreeMap::len)
+    }
+
     pub(super) fn insert(&mut self, turn: u64, candidate: Candidate) {
         self.change(candidate.prefix(), |of_prefix| {
             of_prefix.insert(turn, candidate);
@@ -64,7 +68,7 @@ impl Evictable {
     /// crowd from few places makes room among itself.
     pub(super) fn pop_for(&mut self, newcomer: SourcePrefix) -> Option<Candidate> {
         let (&(most, _), &first) = self.ranks.last_key_value()?;
-        let of_newcomer = self.by_prefix.get(&newcomer).map_or(0, BTreeMap::len);
+        let of_newcomer = self.len_of(newcomer);
         self.pop_of(if of_newcomer == most { newcomer } else { first })
     }
 

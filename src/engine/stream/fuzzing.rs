@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 
 use super::alpn::{TlsConfigs, is_for_web};
 use super::budget::{Budget, Claim};
+use super::client_hello::ClientHello;
 use super::input::{Input, STRANGER_FRAME_MAX};
 use super::opening::{Accepts, FirstBytes, Opening};
 use super::proxy::{Header, HeaderBytes};
@@ -124,9 +125,10 @@ impl StreamOpening {
             Ok(Opening::Plain) => OpenedFor::Turn,
             Ok(Opening::Http) => OpenedFor::Web,
             Ok(Opening::Tls) => {
-                let mut held = self.first.take()?.into_held();
+                let mut held = self.first.take()?.take_held();
                 let hello = if held.is_empty() { bytes } else { held.bytes() };
-                match is_for_web(hello, &self.web, None) {
+                let hello = ClientHello::read(hello);
+                match is_for_web(hello.as_ref(), &self.web, Some(&[])) {
                     true => OpenedFor::WebOverTls,
                     false => OpenedFor::TurnOverTls,
                 }
@@ -205,15 +207,15 @@ impl StreamConnection {
             Opening::Http => return Err(Over),
             Opening::Plain | Opening::Tls => {}
         }
-        let Layer::Unknown(first) = std::mem::replace(&mut self.layer, Layer::Plain) else {
+        let Layer::Unknown(mut first) = std::mem::replace(&mut self.layer, Layer::Plain) else {
             return Ok(());
         };
         if opening == Opening::Plain {
             return self.push_frames(bytes, handle);
         }
-        let mut held = first.into_held();
+        let mut held = first.take_held();
         let bytes = if held.is_empty() { bytes } else { held.bytes() };
-        let config = self.configs.of(bytes);
+        let config = self.configs.of(ClientHello::read(bytes).as_ref());
         let tls = Tls::new(config, &Workbench::default(), &self.budget).map_err(|_| Over)?;
         self.layer = Layer::Tls(Box::new(tls));
         self.push_records(bytes, handle)

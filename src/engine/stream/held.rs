@@ -52,6 +52,12 @@ impl Held {
         &mut self.bytes
     }
 
+    /// Takes everything out.
+    pub(super) fn take(&mut self) -> Self {
+        let empty = Self::new(self.max, self.share.budget().clone());
+        std::mem::replace(self, empty)
+    }
+
     /// Adds bytes at the end.
     ///
     /// # Errors
@@ -140,8 +146,8 @@ impl Beginning {
     }
 
     /// What was kept: nothing, or everything that has come.
-    pub(super) fn into_held(self) -> Held {
-        self.held
+    pub(super) fn take_held(&mut self) -> Held {
+        self.held.take()
     }
 
     fn hold(&mut self, bytes: &[u8]) -> Result<(), Ending> {

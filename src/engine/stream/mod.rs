@@ -6,6 +6,7 @@
 mod admission;
 mod alpn;
 mod budget;
+mod client_hello;
 mod connection;
 mod ending;
 mod evictable;
@@ -15,6 +16,7 @@ mod fuzzing;
 mod held;
 mod input;
 mod opening;
+mod passage;
 mod proxied;
 mod proxy;
 mod queue;

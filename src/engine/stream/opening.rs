@@ -142,8 +142,8 @@ impl FirstBytes {
     }
 
     /// What was kept: nothing, or everything that has come so far.
-    pub(super) fn into_held(self) -> Held {
-        self.beginning.into_held()
+    pub(super) fn take_held(&mut self) -> Held {
+        self.beginning.take_held()
     }
 }
 
@@ -214,7 +214,7 @@ mod tests {
                 } else {
                     &hello
                 };
-                assert_eq!(first.into_held().bytes(), held);
+                assert_eq!(first.take_held().bytes(), held);
             }
         }
         for wrong in [

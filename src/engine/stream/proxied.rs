@@ -2,6 +2,7 @@
 
 use super::ending::Ending;
 use super::proxy::{Announced, Header, HeaderBytes};
+use super::receive::Left;
 use crate::engine::worker::Worker;
 use crate::turn::Link;
 
@@ -15,7 +16,7 @@ impl Worker {
         link: Link,
         mut header: HeaderBytes,
         bytes: &mut [u8],
-    ) -> Result<(), Option<Ending>> {
+    ) -> Result<(), Left> {
         let read = header.push(bytes)?;
         let Some(connection) = self.streams.connections.get_mut(link) else {
             return Ok(());
@@ -32,7 +33,7 @@ impl Worker {
             None => {
                 let five_tuple = *connection.five_tuple();
                 if self.refuses(five_tuple) {
-                    return Err(Some(Ending::ClientRefused));
+                    return Err(Ending::ClientRefused.into());
                 }
             }
         }
@@ -46,17 +47,13 @@ impl Worker {
 
     /// From here on the connection is that of a client, with all that follows from its address.
     fn announce(&mut self, link: Link, announced: Announced) -> Result<(), Ending> {
-        // Who comes by two proxies could otherwise be taken for another.
-        if !self.streams.connections.announce(link, announced) {
-            return Err(Ending::ProxyBroken);
-        }
         let Some(connection) = self.streams.connections.get_mut(link) else {
             return Ok(());
         };
+        let closed = connection.announce(announced)?;
         let five_tuple = *connection.five_tuple();
-        let moved = connection.move_to(announced.client);
         let limit = Ending::AddressLimit;
-        if let Some(closed) = moved? {
+        if let Some(closed) = closed {
             self.streams.endings.count(limit);
             self.log
                 .connection_gave_way(announced.client, closed, limit);

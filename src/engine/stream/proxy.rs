@@ -206,8 +206,8 @@ impl HeaderBytes {
     }
 
     /// What was kept: nothing, or everything that has come so far.
-    pub(super) fn into_held(self) -> Held {
-        self.0.into_held()
+    pub(super) fn into_held(mut self) -> Held {
+        self.0.take_held()
     }
 }
 

@@ -11,27 +11,49 @@ use super::connection::{Connection, Received, Then};
 use super::ending::Ending;
 use super::queue::{Dropped, Losses, Priority};
 use super::streams::{Streams, TlsHost};
+use super::web::Passage;
 use crate::engine::clock;
 use crate::engine::worker::Worker;
 use crate::turn::{Client, FiveTuple, IpHeader, Link, Server};
+
+/// Why a connection is served no more.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// It has ended, by the server's will if there is a reason.
+    Ended(Option<Ending>),
+    /// It was for a web server, which has it unless something forbids.
+    HandedOver(Option<Box<Passage>>),
+}
+
+impl From<Ending> for Left {
+    fn from(ending: Ending) -> Self {
+        Self::Ended(Some(ending))
+    }
+}
+
+impl From<Option<Ending>> for Left {
+    fn from(ending: Option<Ending>) -> Self {
+        Self::Ended(ending)
+    }
+}
 
 impl Worker {
     /// Reads what a stream has, into the buffer that all streams of the worker share, and handles
     /// it. Ready when something was read.
     ///
     /// # Errors
-    /// If the stream has ended, or is to end for the reason given.
+    /// If the stream has ended, is to end, or is a web server's.
     pub(super) fn poll_stream(
         &mut self,
         context: &mut Context<'_>,
         input: &mut OwnedReadHalf,
         link: Link,
-    ) -> Poll<Result<(), Option<Ending>>> {
+    ) -> Poll<Result<(), Left>> {
         let mut buffer = std::mem::take(&mut self.streams.buffer);
         let mut read = ReadBuf::new(&mut buffer);
         let polled = Pin::new(input).poll_read(context, &mut read).map(|result| {
             match (result, read.filled_mut()) {
-                (Err(_), _) | (Ok(()), []) => Err(None),
+                (Err(_), _) | (Ok(()), []) => Err(Left::Ended(None)),
                 (Ok(()), bytes) => self.handle_bytes(link, bytes),
             }
         });
@@ -40,7 +62,7 @@ impl Worker {
     }
 
     /// Bytes of a stream.
-    fn handle_bytes(&mut self, link: Link, bytes: &mut [u8]) -> Result<(), Option<Ending>> {
+    fn handle_bytes(&mut self, link: Link, bytes: &mut [u8]) -> Result<(), Left> {
         let connection = self.streams.connections.get_mut(link);
         match connection.and_then(Connection::take_header) {
             Some(header) => self.handle_header(link, header, bytes),
@@ -49,11 +71,7 @@ impl Worker {
     }
 
     /// Bytes of a stream, of which it is known whose it is.
-    pub(super) fn handle_opened(
-        &mut self,
-        link: Link,
-        bytes: &mut [u8],
-    ) -> Result<(), Option<Ending>> {
+    pub(super) fn handle_opened(&mut self, link: Link, bytes: &mut [u8]) -> Result<(), Left> {
         let mut plain = std::mem::take(&mut self.streams.plain);
         let streams = &mut self.streams;
         let mut host = TlsHost {
@@ -66,28 +84,32 @@ impl Worker {
         let connection = streams.connections.get_mut(link);
         let received = connection.map(|it| it.receive(bytes, &mut plain, &mut host));
         let result = match received {
-            Some(Received { frames, then }) => {
-                let framed = self.handle_frames(link, frames);
-                framed.map_err(Some).and_then(|()| self.go_on(link, then))
-            }
+            Some(Received { frames, then }) => match self.handle_frames(link, frames) {
+                Ok(()) => self.go_on(link, then, bytes),
+                Err(ending) => Err(ending.into()),
+            },
             None => Ok(()),
         };
         self.streams.plain = plain;
         result
     }
 
-    /// What is behind the frames.
-    fn go_on(&mut self, link: Link, then: Then) -> Result<(), Option<Ending>> {
+    /// What is behind the frames of these bytes.
+    fn go_on(&mut self, link: Link, then: Then, bytes: &[u8]) -> Result<(), Left> {
         match then {
             Then::Open => Ok(()),
-            Then::Closed => Err(None),
-            Then::Ended(ending) => Err(Some(ending)),
+            Then::Closed => Err(Left::Ended(None)),
+            Then::Ended(ending) => Err(ending.into()),
+            Then::HandOver { kind, mut held } => {
+                let first = if held.is_empty() { bytes } else { held.bytes() };
+                Err(self.hand_over(link, kind, first))
+            }
             Then::HandshakeFailed(failure) => {
                 if let Some(connection) = self.streams.connections.get_mut(link) {
                     let client = connection.five_tuple().client;
                     self.log.handshake_failed(client, &failure);
                 }
-                Err(Some(Ending::TlsHandshake))
+                Err(Ending::TlsHandshake.into())
             }
         }
     }
@@ -151,12 +173,12 @@ impl Worker {
             None if connection.gave_way() => {}
             None => self.streams.ended_by_client += 1,
         }
-        // Its place is free for others from here on.
-        drop(connection);
         let now = clock::now();
         self.server.handle_disconnect(now.time, &five_tuple);
         self.act(now);
         self.write_events();
+        // From here on its place is free, and its five-tuple for another worker.
+        drop(connection);
     }
 }
 

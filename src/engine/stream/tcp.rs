@@ -1,6 +1,7 @@
 //! Accepting connections, and the task that waits on each.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -17,9 +18,8 @@ use tracing::warn;
 
 use super::admission::{Admitted, Notice, Place};
 use super::connection::Connection;
-use super::ending::Ending;
 use super::proxy::canonical;
-use super::web::{self, Handover};
+use super::receive::Left;
 use crate::engine::clock;
 use crate::engine::worker::Worker;
 use crate::turn::{FiveTuple, Link, Transport};
@@ -103,9 +103,11 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr, lis
     let tasks = worker.borrow().tasks.clone();
     let worker = Rc::clone(worker);
     tasks.start(async move {
-        match serve(&worker, &mut input, &output, &notice, link, &turns).await {
-            Ok(handover) => web::pass_on(&worker, link, handover, input, output).await,
-            Err(ending) => worker.borrow_mut().disconnect(link, ending),
+        let Err(left) = serve(&worker, &mut input, &output, &notice, link, &turns).await;
+        match left {
+            Left::HandedOver(Some(passage)) => passage.pass_on(&worker, input, output).await,
+            Left::HandedOver(None) => {}
+            Left::Ended(ending) => worker.borrow_mut().disconnect(link, ending),
         }
     });
 }
@@ -142,7 +144,7 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 /// Reads and writes until the connection ends or is for a web server. Half a close is a whole one.
 ///
 /// # Errors
-/// If it ends, by the client's will or the server's, of which it returns the reason.
+/// When it is so.
 async fn serve(
     worker: &RefCell<Worker>,
     input: &mut OwnedReadHalf,
@@ -150,17 +152,18 @@ async fn serve(
     notice: &Notice,
     link: Link,
     turns: &Semaphore,
-) -> Result<Handover, Option<Ending>> {
+) -> Result<Infallible, Left> {
     loop {
         let (has_output, turns) = {
             let mut worker = worker.borrow_mut();
-            let connection = worker.streams.connections.get_mut(link).ok_or(None)?;
+            let connection = worker
+                .streams
+                .connections
+                .get_mut(link)
+                .ok_or(Left::Ended(None))?;
             // Where it gave way, the one that it made room for has been told.
             if notice.is_eviction() || connection.ending().is_some() {
-                return Err(connection.ending());
-            }
-            if let Some(handover) = connection.take_handover() {
-                return Ok(handover);
+                return Err(connection.ending().into());
             }
             let turns = connection.is_opening().then_some(turns);
             (connection.has_output(), turns)
@@ -174,8 +177,8 @@ async fn serve(
             }
             writable = output.writable(), if has_output => {
                 let mut worker = worker.borrow_mut();
-                let connection = worker.streams.connections.get_mut(link).ok_or(None)?;
-                writable.map_err(|_| None)?;
+                let connection = worker.streams.connections.get_mut(link).ok_or(Left::Ended(None))?;
+                writable.map_err(|_| Left::Ended(None))?;
                 connection.flush()?;
             }
             () = notice.given() => {}
@@ -190,13 +193,13 @@ async fn read<'t>(
     input: &mut OwnedReadHalf,
     link: Link,
     turns: Option<&'t Semaphore>,
-) -> Result<Option<SemaphorePermit<'t>>, Option<Ending>> {
+) -> Result<Option<SemaphorePermit<'t>>, Left> {
     let Some(turns) = turns else {
         poll_fn(|context| worker.borrow_mut().poll_stream(context, input, link)).await?;
         return Ok(None);
     };
-    input.readable().await.map_err(|_| None)?;
-    let turn = turns.acquire().await.map_err(|_| None)?;
+    input.readable().await.map_err(|_| Left::Ended(None))?;
+    let turn = turns.acquire().await.map_err(|_| Left::Ended(None))?;
     let once = |context: &mut Context<'_>| {
         let polled = worker.borrow_mut().poll_stream(context, input, link);
         // Whoever has a turn does not wait.
