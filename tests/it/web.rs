@@ -698,10 +698,12 @@ fn a_confined_server_reaches_its_web_servers() {
     let socket = process.home().join("admin.sock");
     eventually("the counts", || {
         let told = ask_socket(&socket, "GET", "/v1/info", "").success()["web"].clone();
-        let of_gone = json!({"kind": "https", "address": gone, "connections": 0, "passed_on": 1});
+        let of_gone = json!({"kind": "https", "address": gone, "connections": 0, "passed_on": 0});
         let of_web =
             json!({"kind": "http", "address": web.address, "connections": 1, "passed_on": 1});
-        let failures = json!({"connection_limit": 0, "memory_limit": 0, "unreachable": 1});
+        let failures = json!({
+            "connection_limit": 0, "memory_limit": 0, "unreachable": 1, "no_resources": 0
+        });
         told["servers"] == json!([of_gone, of_web]) && told["failures"] == failures
     });
     let info = std::process::Command::new(env!("CARGO_BIN_EXE_turnstone"))
