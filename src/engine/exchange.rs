@@ -130,7 +130,7 @@ impl Registry {
             match sockets {
                 Sockets::Udp(sockets) => {
                     for (worker, socket) in all.iter_mut().zip(sockets) {
-                        worker.udp.push((place, socket));
+                        worker.udp.push((place, wanted.transport, socket));
                     }
                 }
                 Sockets::Tcp(sockets) => {
@@ -176,11 +176,13 @@ impl Registry {
     }
 
     /// The listener that is wanted. One for TCP does for TLS as well, and the other way round: the
-    /// socket is the same.
+    /// socket is the same, and takes both. One for UDP takes no DTLS.
     fn find(&self, wanted: &Wanted) -> Option<&Listener> {
-        let is_stream = wanted.transport.is_stream();
+        let transport = wanted.transport;
         let mut like = self.listeners.iter().filter(|it| {
-            it.wanted.transport.is_stream() == is_stream && it.wanted.address == wanted.address
+            let is_like = it.wanted.transport == transport
+                || (it.wanted.transport.is_stream() && transport.is_stream());
+            is_like && it.wanted.address == wanted.address
         });
         let same = like
             .clone()
@@ -212,9 +214,12 @@ impl Registry {
         let overlaps = |old: &&Listener| {
             let is_same_kind = wanted.transport.is_stream() == old.wanted.transport.is_stream();
             let is_same_port = new.port() != 0 && new.port() == old.local.port();
+            let is_same_address = new.ip() == old.local.ip();
             is_same_kind
                 && is_same_port
-                && (takes(wanted, old.local.ip()) || takes(&old.wanted, new.ip()))
+                && (is_same_address
+                    || takes(wanted, old.local.ip())
+                    || takes(&old.wanted, new.ip()))
         };
         match self.listeners.iter().find(overlaps) {
             None => Ok(()),
@@ -338,14 +343,15 @@ impl Control {
     /// If a new listener or relay address cannot be had, or the server is stopping.
     pub async fn exchange(&self, settings: Settings) -> Result<(), ExchangeError> {
         let _turn = self.exchange.turn.lock().await;
-        let wanted = listen::wanted(&settings.udp, &settings.tcp, &settings.tls_listeners);
+        let wanted = listen::wanted(&settings);
         let plan = self.exchange.registry().plan(&wanted)?;
         for relay in &settings.relay_addresses {
             try_relay_address(relay.bound).map_err(ExchangeError::Start)?;
         }
         let new = self.prepare(&plan.new).await?;
         let open = [&new[..], &plan.back].concat();
-        let udp = self.listeners(Transport::Udp);
+        let [udp, dtls] = [Transport::Udp, Transport::Dtls].map(|it| self.listeners(it));
+        let udp = [udp, dtls].concat();
         let ports = settings.relay_ports.clone();
         let exchanged = self
             .shared
@@ -369,6 +375,8 @@ impl Control {
         let streams = StreamSettings {
             limits: settings.stream,
             tls: settings.tls.map(TlsConfigs::new),
+            #[cfg(feature = "dtls")]
+            dtls: settings.dtls,
             strict: self
                 .exchange
                 .registry()
@@ -416,7 +424,7 @@ impl Control {
 
     /// TCP listeners go at once: the connections of clients are sockets of their own.
     async fn see_off(&self, gone: &[Listener]) -> Result<(), Stopped> {
-        let is_udp = |it: &&Listener| it.wanted.transport == Transport::Udp;
+        let is_udp = |it: &&Listener| !it.wanted.transport.is_stream();
         let udp: Vec<Listener> = gone.iter().filter(is_udp).copied().collect();
         let tcp: Vec<Listener> = gone.iter().filter(|it| !is_udp(it)).copied().collect();
         self.set_leaving(&udp, true);
@@ -507,7 +515,7 @@ mod tests {
         let mut registry = Registry::default();
         for wanted in all(udp, tcp) {
             let none = match wanted.transport {
-                Transport::Udp => Sockets::Udp(vec![]),
+                Transport::Udp | Transport::Dtls => Sockets::Udp(vec![]),
                 Transport::Tcp | Transport::Tls => Sockets::Tcp(vec![]),
             };
             registry.take_in(vec![(wanted, wanted.address, none)], 1);
@@ -519,7 +527,7 @@ mod tests {
         let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        listen::wanted(&addresses(udp), &addresses(tcp), &[])
+        listen::all(&addresses(udp), &addresses(tcp), &[], &[])
     }
 
     /// RELOAD-05: an address that goes from TCP to TLS keeps its socket, and is strict about what it
@@ -529,7 +537,7 @@ mod tests {
         let (a, b) = ("192.0.2.1:0", "192.0.2.1:1");
         let mut registry = registry(&[a], &[a, b]);
         let [a, b] = [a, b].map(|text| text.parse().unwrap());
-        let wanted = listen::wanted(&[a], &[b], &[a]);
+        let wanted = listen::all(&[a], &[b], &[a], &[]);
         let plan = registry.plan(&wanted).unwrap();
         assert!(plan.new.is_empty() && plan.back.is_empty() && plan.gone.is_empty());
         assert_eq!(registry.strict(&wanted, &[a]), [(0, Transport::Tls)]);
@@ -594,12 +602,12 @@ mod tests {
         let wildcard: SocketAddr = "0.0.0.0:443".parse().unwrap();
         let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
         let registry = registry(&["0.0.0.0:443"], &["0.0.0.0:443"]);
-        let wanted = listen::wanted(&[wildcard], &[], &[address]);
+        let wanted = listen::all(&[wildcard], &[], &[address], &[]);
         let told = registry.plan(&wanted).unwrap_err().to_string();
         let expected = "listen.tls: 192.0.2.1:443 cannot take the place of this server's own \
                         0.0.0.0:443 while it runs; restart it";
         assert_eq!(told, expected);
-        let wanted = listen::wanted(&[wildcard], &[], &[wildcard]);
+        let wanted = listen::all(&[wildcard], &[], &[wildcard], &[]);
         assert!(
             registry.plan(&wanted).unwrap().new.is_empty(),
             "it is renamed"

@@ -25,10 +25,13 @@ mod web;
 mod web_places;
 
 pub(super) use admission::Admission;
+#[cfg(feature = "dtls")]
+pub(super) use admission::{Notice, Place, Stage};
 pub(super) use alpn::TlsConfigs;
 pub(super) use budget::Budget;
+#[cfg(feature = "dtls")]
+pub(super) use connection::overdue;
 pub(super) use ending::Ending;
-pub(super) use failure::HandshakeFailure;
 pub(super) use queue::Priority;
 pub(super) use streams::{StreamSettings, Streams};
 pub(super) use tcp::accept;
