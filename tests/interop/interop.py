@@ -22,6 +22,7 @@ import check
 import coturn_import
 import dashboard
 import doctor
+import dtls
 import fail2ban
 import lab
 import own_addresses
@@ -474,6 +475,7 @@ def scenarios():
             for name in acme.CASES
         ],
         Scenario("tls", "openssl", "-", "tls", apart(tls)),
+        Scenario("dtls", "uclient", "pion", "dtls", apart(dtls)),
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
         *[
             Scenario(name, "clients", front, "tls, tcp", apart(port_443, lambda _, name=name: (name,)))
