@@ -11,6 +11,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, read_pair};
 use crate::metrics::Metrics;
+#[cfg(feature = "dtls")]
+use crate::tls::dtls_context;
 use crate::tls::{Certificates, ConfigError, Files, Pair, Stamp, server_config};
 
 /// How often it is looked whether files have changed. A change is taken when it is one look old, so
@@ -28,15 +30,19 @@ const EXPIRY_INTERVAL_S: i64 = 86_400;
 pub(super) struct Tls {
     pub(super) certificates: Arc<Certificates>,
     pub(super) config: Arc<ServerConfig>,
+    #[cfg(feature = "dtls")]
+    pub(super) dtls: openssl::ssl::SslContext,
 }
 
 impl Tls {
     /// # Errors
-    /// If the system has no random numbers.
+    /// If the system has no random numbers, or OpenSSL none of what DTLS needs.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         let certificates = Arc::new(Certificates::new(config.tls.pairs.clone()));
         let config = server_config(&certificates, config.tls.acme.answers_by_tls())?;
         Ok(Self {
+            #[cfg(feature = "dtls")]
+            dtls: dtls_context(&certificates)?,
             certificates,
             config,
         })

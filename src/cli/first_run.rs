@@ -44,6 +44,9 @@ pub(super) fn instructions(config: &Config, kept: &FirstRunSecret) -> String {
     if !config.listen.tls.is_empty() {
         row("TLS", &list(&config.listen.tls));
     }
+    if !config.listen.dtls.is_empty() {
+        row("DTLS", &list(&config.listen.dtls));
+    }
     row(
         "relays from",
         &format_args!("{}, ports {}", relays(config), ports(config)),

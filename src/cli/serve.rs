@@ -231,6 +231,7 @@ fn tell_serving(config: &Config, secrets: &[SecretSource], engine: &Engine, http
         udp = %output::list(engine.udp_addresses()),
         tcp = %output::list(engine.tcp_addresses()),
         tls = shown(engine.tls_addresses()),
+        dtls = shown(engine.dtls_addresses()),
         relay = %output::list(&config.relay.addresses),
         external = shown(external),
         ports = %format_args!("{low}-{high}"),

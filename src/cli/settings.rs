@@ -46,6 +46,10 @@ pub(super) fn settings(
         strict_listeners: config.listen.strict.clone(),
         // Without a certificate every handshake would fail.
         tls: config.tls.is_on().then(|| Arc::clone(&tls.config)),
+        #[cfg(feature = "dtls")]
+        dtls_listeners: config.listen.dtls.clone(),
+        #[cfg(feature = "dtls")]
+        dtls: config.tls.is_on().then(|| tls.dtls.clone()),
         workers: config.server.workers,
         relay_addresses,
         relay_ports: config.relay.ports.clone(),

@@ -107,6 +107,8 @@ pub struct Listen {
     /// Listeners of the port for TLS, likewise. Whether a TCP client speaks TLS is told by what it
     /// sends, on these and on those above.
     pub tls: Vec<SocketAddr>,
+    /// UDP listeners that take DTLS and nothing else, likewise; none in a build without it.
+    pub dtls: Vec<SocketAddr>,
     /// Those of the TCP and TLS listeners that take nothing but their own protocol.
     pub strict: Vec<SocketAddr>,
     /// From where a PROXY protocol header is believed.

@@ -40,6 +40,7 @@ const ROWS: &[Row] = &[
     row!("listen.udp", ForNew, listen.udp),
     row!("listen.tcp", ForNew, listen.tcp),
     row!("listen.tls", ForNew, listen.tls),
+    row!("listen.dtls", ForNew, listen.dtls),
     row!("listen.strict", ForNew, listen.strict),
     row!(
         "listen.proxy_protocol_from",
@@ -332,6 +333,7 @@ impl Config {
         if asks(&self.tls.acme) != asks(&started.tls.acme) && self.tls.pairs.is_empty() {
             // They come or go with the certificate that the next process will ask for, or will not.
             self.listen.tls.clone_from(&started.listen.tls);
+            self.listen.dtls.clone_from(&started.listen.dtls);
         }
         self.tls.acme = started.tls.acme.clone();
         self.credentials.listen = started.credentials.listen;
@@ -387,8 +389,9 @@ mod tests {
     }
 
     /// Not without a certificate and its key.
-    const COME_WITH_CERTIFICATES: [&str; 5] = [
+    const COME_WITH_CERTIFICATES: [&str; 6] = [
         "listen.tls",
+        "listen.dtls",
         "listen.strict",
         "tls.cert",
         "tls.key",

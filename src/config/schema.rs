@@ -55,6 +55,7 @@ pub(super) const KEYS: &[Key] = &[
     key("listen.udp", Shape::List),
     key("listen.tcp", Shape::List),
     key("listen.tls", Shape::List),
+    key("listen.dtls", Shape::List),
     key("listen.strict", Shape::List),
     key("listen.proxy_protocol_from", Shape::List),
     key("listen.classic_stun", Shape::Switch),

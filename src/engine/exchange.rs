@@ -138,7 +138,7 @@ impl Registry {
             match sockets {
                 Sockets::Udp(sockets) => {
                     for (worker, socket) in all.iter_mut().zip(sockets) {
-                        worker.udp.push((place, socket));
+                        worker.udp.push((place, wanted.transport, socket));
                     }
                 }
                 Sockets::Tcp(sockets) => {
@@ -186,11 +186,11 @@ impl Registry {
 
     /// The listener that there is for each that is wanted, by its index, and each for one: port 0 may be
     /// wanted for TCP and for TLS. One for TCP does for TLS as well, and the other way round, because
-    /// the socket is the same; who has its own keeps it.
+    /// the socket is the same; who has its own keeps it. One for UDP takes no DTLS.
     fn find_all(&self, wanted: &[Wanted]) -> Vec<Option<usize>> {
         let mut found = vec![None; wanted.len()];
         let same = |a: Transport, b: Transport| a == b;
-        let alike = |a: Transport, b: Transport| a.is_stream() == b.is_stream();
+        let alike = |a: Transport, b: Transport| a.is_stream() && b.is_stream();
         for fits in [same, alike] {
             for (place, wanted) in wanted.iter().enumerate() {
                 let is_it = |index: &usize| {
@@ -227,9 +227,12 @@ impl Registry {
         let overlaps = |old: &&Listener| {
             let is_same_kind = wanted.transport.is_stream() == old.wanted.transport.is_stream();
             let is_same_port = new.port() != 0 && new.port() == old.local.port();
+            let is_same_address = new.ip() == old.local.ip();
             is_same_kind
                 && is_same_port
-                && (takes(wanted, old.local.ip()) || takes(&old.wanted, new.ip()))
+                && (is_same_address
+                    || takes(wanted, old.local.ip())
+                    || takes(&old.wanted, new.ip()))
         };
         match self.listeners.iter().find(overlaps) {
             None => Ok(()),
@@ -351,14 +354,15 @@ impl Control {
     /// If a new listener or relay address cannot be had, or the server is stopping.
     pub async fn exchange(&self, settings: Settings) -> Result<(), ExchangeError> {
         let _turn = self.exchange.turn.lock().await;
-        let wanted = listen::wanted(&settings.udp, &settings.tcp, &settings.tls_listeners);
+        let wanted = listen::wanted(&settings);
         let plan = self.exchange.registry().plan(&wanted)?;
         for relay in &settings.relay_addresses {
             try_relay_address(relay.bound).map_err(ExchangeError::Start)?;
         }
         let new = self.prepare(&plan.new).await?;
         let open = [&new[..], &plan.back].concat();
-        let udp = self.listeners(Transport::Udp);
+        let [udp, dtls] = [Transport::Udp, Transport::Dtls].map(|it| self.listeners(it));
+        let udp = [udp, dtls].concat();
         let ports = settings.relay_ports.clone();
         let exchanged = self
             .shared
@@ -382,6 +386,8 @@ impl Control {
         let streams = StreamSettings {
             limits: settings.stream,
             tls: settings.tls.map(TlsConfigs::new),
+            #[cfg(feature = "dtls")]
+            dtls: settings.dtls,
             strict: self
                 .exchange
                 .registry()
@@ -429,7 +435,7 @@ impl Control {
 
     /// TCP listeners go at once: the connections of clients are sockets of their own.
     async fn see_off(&self, gone: &[Listener]) -> Result<(), Stopped> {
-        let is_udp = |it: &&Listener| it.wanted.transport == Transport::Udp;
+        let is_udp = |it: &&Listener| !it.wanted.transport.is_stream();
         let udp: Vec<Listener> = gone.iter().filter(is_udp).copied().collect();
         let tcp: Vec<Listener> = gone.iter().filter(|it| !is_udp(it)).copied().collect();
         self.set_leaving(&udp, true);
@@ -520,7 +526,7 @@ mod tests {
         let mut registry = Registry::default();
         for wanted in all(udp, tcp) {
             let none = match wanted.transport {
-                Transport::Udp => Sockets::Udp(vec![]),
+                Transport::Udp | Transport::Dtls => Sockets::Udp(vec![]),
                 Transport::Tcp | Transport::Tls => Sockets::Tcp(vec![]),
             };
             registry.take_in(vec![(wanted, wanted.address, none)], 1);
@@ -532,7 +538,7 @@ mod tests {
         let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        listen::wanted(&addresses(udp), &addresses(tcp), &[])
+        listen::all(&addresses(udp), &addresses(tcp), &[], &[])
     }
 
     /// RELOAD-05: an address that goes from TCP to TLS keeps its socket, and is strict about what it
@@ -542,7 +548,7 @@ mod tests {
         let (a, b) = ("192.0.2.1:0", "192.0.2.1:1");
         let mut registry = registry(&[a], &[a, b]);
         let [a, b] = [a, b].map(|text| text.parse().unwrap());
-        let wanted = listen::wanted(&[a], &[b], &[a]);
+        let wanted = listen::all(&[a], &[b], &[a], &[]);
         let plan = registry.plan(&wanted).unwrap();
         assert!(plan.new.is_empty() && plan.back.is_empty() && plan.gone.is_empty());
         assert_eq!(registry.strict(&wanted, &[a]), [(0, Transport::Tls)]);
@@ -556,7 +562,7 @@ mod tests {
     #[test]
     fn port_0_may_be_wanted_twice() {
         let a: SocketAddr = "192.0.2.1:0".parse().unwrap();
-        let both = listen::wanted(&[], &[a], &[a]);
+        let both = listen::all(&[], &[a], &[a], &[]);
         let [tcp, tls] = both[..] else { panic!() };
         for (there, comes) in [(tcp, tls), (tls, tcp)] {
             let mut registry = Registry::default();
@@ -632,12 +638,12 @@ mod tests {
         let wildcard: SocketAddr = "0.0.0.0:443".parse().unwrap();
         let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
         let registry = registry(&["0.0.0.0:443"], &["0.0.0.0:443"]);
-        let wanted = listen::wanted(&[wildcard], &[], &[address]);
+        let wanted = listen::all(&[wildcard], &[], &[address], &[]);
         let told = registry.plan(&wanted).unwrap_err().to_string();
         let expected = "listen.tls: 192.0.2.1:443 cannot take the place of this server's own \
                         0.0.0.0:443 while it runs; restart it";
         assert_eq!(told, expected);
-        let wanted = listen::wanted(&[wildcard], &[], &[wildcard]);
+        let wanted = listen::all(&[wildcard], &[], &[wildcard], &[]);
         assert!(
             registry.plan(&wanted).unwrap().new.is_empty(),
             "it is renamed"

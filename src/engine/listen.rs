@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::port_owner;
+use super::settings::Settings;
 use super::udp::sys::{BufferSizes, ListenerOptions, UdpSocket};
 use crate::turn::Transport;
 
@@ -20,7 +21,8 @@ const BACKLOG: i32 = 1024;
 /// Listeners for one worker, each with its place there.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    pub(super) udp: Vec<(usize, UdpSocket)>,
+    /// With what is spoken there.
+    pub(super) udp: Vec<(usize, Transport, UdpSocket)>,
     pub(super) tcp: Vec<(usize, TcpListener)>,
 }
 
@@ -42,8 +44,24 @@ pub(super) enum Sockets {
 }
 
 /// Everything that is to be listened on.
-pub(super) fn wanted(udp: &[SocketAddr], tcp: &[SocketAddr], tls: &[SocketAddr]) -> Vec<Wanted> {
-    // Both are TCP to the kernel.
+pub(super) fn wanted(settings: &Settings) -> Vec<Wanted> {
+    all(
+        &settings.udp,
+        &settings.tcp,
+        &settings.tls_listeners,
+        settings.dtls_listeners(),
+    )
+}
+
+/// Likewise, by what is spoken there.
+pub(super) fn all(
+    udp: &[SocketAddr],
+    tcp: &[SocketAddr],
+    tls: &[SocketAddr],
+    dtls: &[SocketAddr],
+) -> Vec<Wanted> {
+    // To the kernel there are two kinds.
+    let datagrams = [udp, dtls].concat();
     let streams = [tcp, tls].concat();
     let of = |transport, addresses: &[SocketAddr], all: &[SocketAddr]| {
         let wanted = |&address: &SocketAddr| Wanted {
@@ -54,9 +72,10 @@ pub(super) fn wanted(udp: &[SocketAddr], tcp: &[SocketAddr], tls: &[SocketAddr])
         addresses.iter().map(wanted).collect::<Vec<_>>()
     };
     [
-        of(Transport::Udp, udp, udp),
+        of(Transport::Udp, udp, &datagrams),
         of(Transport::Tcp, tcp, &streams),
         of(Transport::Tls, tls, &streams),
+        of(Transport::Dtls, dtls, &datagrams),
     ]
     .concat()
 }
@@ -133,7 +152,7 @@ pub(super) fn bind(
     let mut all = Vec::new();
     for &it in wanted {
         let bound = match it.transport {
-            Transport::Udp => bind_udp(it, workers),
+            Transport::Udp | Transport::Dtls => bind_udp(it, workers),
             Transport::Tcp | Transport::Tls => bind_tcp(it, workers),
         };
         match bound {
@@ -152,7 +171,7 @@ fn probe(wanted: Wanted) -> io::Result<()> {
         ..
     } = wanted;
     match wanted.transport {
-        Transport::Udp => drop(UdpSocket::listener(
+        Transport::Udp | Transport::Dtls => drop(UdpSocket::listener(
             address,
             &udp_options(dual_stack, false),
         )?),

@@ -15,7 +15,7 @@ use super::listen::Listeners;
 use super::stream;
 use super::udp::sys::{EpollSet, UdpSocket, newly_dropped};
 use super::worker::{PLACES_PER_STEP, Worker};
-use crate::turn::{Link, Transport};
+use crate::turn::{Client, Link, Transport};
 
 /// Places of listeners, the same ones with every worker.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Places {
 impl Listeners {
     pub(super) fn places(&self) -> Places {
         Places {
-            udp: self.udp.iter().map(|(place, _)| *place).collect(),
+            udp: self.udp.iter().map(|(place, ..)| *place).collect(),
             tcp: self.tcp.iter().map(|(place, _)| *place).collect(),
         }
     }
@@ -37,6 +37,8 @@ impl Listeners {
 #[derive(Debug)]
 pub(super) struct UdpListener {
     pub(super) socket: UdpSocket,
+    /// UDP, or DTLS and nothing else.
+    pub(super) transport: Transport,
     /// Whether strangers are served.
     pub(super) is_open: bool,
     /// Datagrams that the kernel had dropped at it when that was last asked.
@@ -63,10 +65,11 @@ impl Doors {
     /// # Errors
     /// If the kernel has no room for them in the set.
     pub(super) fn prepare(&mut self, set: &EpollSet, listeners: Listeners) -> io::Result<()> {
-        for (place, socket) in listeners.udp {
+        for (place, transport, socket) in listeners.udp {
             set.add(&socket, place as u64)?;
             let listener = UdpListener {
                 socket,
+                transport,
                 is_open: false,
                 dropped: 0,
             };
@@ -144,7 +147,12 @@ pub(super) fn leave(worker: &RefCell<Worker>, udp: &[usize]) {
 pub(super) async fn close(worker: &RefCell<Worker>, places: &Places) {
     let mut accepting = Vec::new();
     {
-        let doors = &mut worker.borrow_mut().doors;
+        let worker = &mut *worker.borrow_mut();
+        #[cfg(feature = "dtls")]
+        for &place in &places.udp {
+            worker.close_dtls(place);
+        }
+        let doors = &mut worker.doors;
         for &place in &places.udp {
             doors.udp.get_mut(place).and_then(Option::take);
         }
@@ -172,7 +180,10 @@ pub(super) async fn is_used(worker: &RefCell<Worker>, place: usize) -> bool {
             let server = &worker.server;
             let (mut views, following) = server.inspect_slots(clock::time(), slot, PLACES_PER_STEP);
             if views.any(|view| {
-                view.five_tuple().transport == Transport::Udp && view.link() == Link(place as u32)
+                worker.udp_listener_of(&Client {
+                    five_tuple: view.five_tuple(),
+                    link: view.link(),
+                }) == Some(place)
             }) {
                 return true;
             }

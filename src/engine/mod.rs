@@ -6,6 +6,8 @@
 
 mod clock;
 mod control;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod event_log;
 mod exchange;
 mod listen;
@@ -34,6 +36,8 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 pub use control::{Control, Cursor, PAGE_MAX, Page, Stopped};
+#[cfg(all(fuzzing, feature = "dtls"))]
+pub use dtls::answer_client_hello;
 pub use exchange::{ExchangeError, Listening};
 pub use listen::{ListenError, RECEIVE_BUFFER};
 pub use notices::{NOTICES_MAX, Notice, NoticeSink, Notices, notices};
@@ -149,6 +153,7 @@ pub struct Engine {
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
+    dtls: Vec<SocketAddr>,
 }
 
 /// A server that has its listeners and no thread yet: the moment to give up what only binding them
@@ -164,6 +169,7 @@ pub struct Bound {
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
+    dtls: Vec<SocketAddr>,
 }
 
 impl Engine {
@@ -183,13 +189,18 @@ impl Engine {
         for relay in &settings.relay_addresses {
             try_relay_address(relay.bound)?;
         }
-        let wanted = listen::wanted(&settings.udp, &settings.tcp, &settings.tls_listeners);
+        let wanted = listen::wanted(&settings);
         let bound = listen::bind(&wanted, settings.workers).map_err(StartError::Listen)?;
         let mut registry = Registry::default();
         let listeners = registry.take_in(bound, settings.workers);
         let strict = registry.strict(&wanted, &settings.strict_listeners);
-        let [udp, tcp, tls] = [Transport::Udp, Transport::Tcp, Transport::Tls]
-            .map(|transport| registry.addresses(transport));
+        let [udp, tcp, tls, dtls] = [
+            Transport::Udp,
+            Transport::Tcp,
+            Transport::Tls,
+            Transport::Dtls,
+        ]
+        .map(|transport| registry.addresses(transport));
         Ok(Bound {
             settings,
             process: Process::open(),
@@ -200,6 +211,7 @@ impl Engine {
             udp,
             tcp,
             tls,
+            dtls,
         })
     }
 }
@@ -229,14 +241,16 @@ impl Bound {
             udp,
             tcp,
             tls,
+            dtls,
         } = self;
-        let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &udp);
+        let of_udp = [&udp[..], &dtls].concat();
+        let ports = PortPool::new(&settings.relay_addresses, settings.relay_ports, &of_udp);
         let shared = Arc::new(Shared::new(ports));
         let metrics = Metrics::new(settings.workers, Arc::clone(&shared), process);
         let metrics = Arc::new(metrics);
         let configured = Configured {
             options: settings.options,
-            listeners: udp.iter().chain(&tcp).chain(&tls).copied().collect(),
+            listeners: [&of_udp[..], &tcp, &tls].concat(),
             own_networks: settings.own_networks,
         };
         let options = configured.options();
@@ -250,6 +264,8 @@ impl Bound {
         let stream = StreamSettings {
             limits: settings.stream,
             tls: settings.tls.map(TlsConfigs::new),
+            #[cfg(feature = "dtls")]
+            dtls: settings.dtls,
             strict,
             proxies: settings.proxy_protocol_from,
             web: settings.web,
@@ -269,7 +285,10 @@ impl Bound {
             udp,
             tcp,
             tls,
+            dtls,
         };
+        #[cfg(feature = "dtls")]
+        let cookies = dtls::Cookies::new().map_err(StartError::System)?;
 
         for (index, (listeners, commands)) in listeners.into_iter().zip(commands).enumerate() {
             let mut seed = Zeroizing::new([0; 32]);
@@ -292,6 +311,8 @@ impl Bound {
                 stop: stopped.clone(),
                 commands,
                 notices: notices.clone(),
+                #[cfg(feature = "dtls")]
+                cookies: cookies.clone(),
             };
             let failure = Failure {
                 worker: index,
@@ -325,6 +346,11 @@ impl Engine {
     /// TLS addresses listened on, likewise.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.tls
+    }
+
+    /// DTLS addresses listened on, likewise; none in a build without it.
+    pub fn dtls_addresses(&self) -> &[SocketAddr] {
+        &self.dtls
     }
 
     /// The way for operators to ask and to tell.

@@ -49,7 +49,7 @@ impl Taken {
 pub fn taken(transport: Transport, wanted: impl Fn(u16) -> bool) -> Vec<Taken> {
     let mut sockets = sockets(transport);
     sockets.retain(|socket| {
-        wanted(socket.address.port()) && (transport == Transport::Udp || socket.listens)
+        wanted(socket.address.port()) && (!transport.is_stream() || socket.listens)
     });
     let inodes: Vec<u64> = sockets.iter().map(|socket| socket.inode).collect();
     let owners = owners(&inodes, inodes.len());
@@ -119,7 +119,7 @@ struct Socket {
 
 fn sockets(transport: Transport) -> Vec<Socket> {
     let tables = match transport {
-        Transport::Udp => ["/proc/self/net/udp", "/proc/self/net/udp6"],
+        Transport::Udp | Transport::Dtls => ["/proc/self/net/udp", "/proc/self/net/udp6"],
         Transport::Tcp | Transport::Tls => ["/proc/self/net/tcp", "/proc/self/net/tcp6"],
     };
     let tables = tables

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+#[cfg(feature = "dtls")]
+use openssl::ssl::SslContext;
 
 use crate::auth::Revocations;
 use crate::turn::{Options, RelayAddress};
@@ -23,6 +25,12 @@ pub struct Settings {
     pub strict_listeners: Vec<SocketAddr>,
     /// How TLS is spoken with connections that come from here on. Without it, it is not.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// UDP listeners that take DTLS and nothing else, likewise.
+    #[cfg(feature = "dtls")]
+    pub dtls_listeners: Vec<SocketAddr>,
+    /// How DTLS is spoken there. Without it nobody gets a session.
+    #[cfg(feature = "dtls")]
+    pub dtls: Option<SslContext>,
     /// Worker threads.
     pub workers: usize,
     /// Where relay sockets are bound, and what clients are told.
@@ -42,6 +50,16 @@ pub struct Settings {
     pub proxy_protocol_from: Vec<IpNet>,
     /// The web servers that share the TCP and TLS listeners.
     pub web: Web,
+}
+
+impl Settings {
+    /// Where DTLS is spoken; nowhere in a build without it.
+    pub(super) fn dtls_listeners(&self) -> &[SocketAddr] {
+        #[cfg(feature = "dtls")]
+        return &self.dtls_listeners;
+        #[cfg(not(feature = "dtls"))]
+        &[]
+    }
 }
 
 /// Who gets the connections of clients that do not speak TURN.

@@ -19,6 +19,8 @@ use tracing::{debug, warn};
 
 use super::clock;
 use super::control::{self, Commands};
+#[cfg(feature = "dtls")]
+use super::dtls::{Cookies, Dtls};
 use super::event_log::EventLog;
 use super::listen::Listeners;
 use super::listeners::{self, Doors, UdpListener};
@@ -62,7 +64,7 @@ pub(super) struct Worker {
     pub(super) doors: Doors,
     relays: RelaySockets,
     set: Rc<WatchedSet>,
-    batch: Batch,
+    pub(super) batch: Batch,
     /// For each filled slot of the batch, the relay socket it came from.
     origins: Vec<RelayId>,
     to_peers: Outbox,
@@ -70,6 +72,8 @@ pub(super) struct Worker {
     /// Slots of the batch whose frames are for the connection of one client, with their places.
     to_stream: Vec<(usize, Range<usize>)>,
     pub(super) streams: Streams,
+    #[cfg(feature = "dtls")]
+    pub(super) dtls: Dtls,
     pub(super) log: EventLog,
     pub(super) tasks: Tasks,
     notices: Option<NoticeSink>,
@@ -106,6 +110,9 @@ pub(super) struct Parts {
     pub(super) commands: Commands,
     /// Who is told of events beside the log.
     pub(super) notices: Option<NoticeSink>,
+    /// Which all workers make alike.
+    #[cfg(feature = "dtls")]
+    pub(super) cookies: Cookies,
 }
 
 /// Runs a worker until it is told to stop.
@@ -221,6 +228,8 @@ impl Worker {
             to_clients: SendQueue::new(BATCH_SLOTS),
             to_stream: Vec::with_capacity(BATCH_SLOTS),
             streams: Streams::new(parts.stream, parts.admission, parts.budget),
+            #[cfg(feature = "dtls")]
+            dtls: Dtls::new(parts.cookies),
             log: EventLog::new(parts.index),
             tasks: Tasks::default(),
             notices: parts.notices,
@@ -246,6 +255,8 @@ impl Worker {
         } else {
             Left::Nothing
         };
+        #[cfg(feature = "dtls")]
+        self.dtls.begin_round();
         for event in events.iter() {
             if !RelaySockets::is_relay_token(event.token) {
                 left = left.and(self.receive_from_clients(event.token as usize));
@@ -269,12 +280,15 @@ impl Worker {
     fn receive_from_clients(&mut self, listener: usize) -> Left {
         self.batch.clear();
         let Some(UdpListener {
-            socket, is_open, ..
+            socket,
+            transport,
+            is_open,
+            ..
         }) = self.doors.udp(listener)
         else {
             return Left::Nothing;
         };
-        let (local, is_open) = (socket.local_addr(), *is_open);
+        let (local, transport, is_open) = (socket.local_addr(), *transport, *is_open);
         match self.batch.receive(socket) {
             Ok(count) => self.traffic.listener_batches.count(count),
             Err(error) => {
@@ -286,7 +300,7 @@ impl Worker {
         for slot in 0..self.batch.len() {
             let received = *self.batch.received(slot);
             let five_tuple = FiveTuple {
-                transport: Transport::Udp,
+                transport,
                 client: received.source,
                 server: SocketAddr::new(
                     received.destination.unwrap_or_else(|| local.ip()),
@@ -296,36 +310,13 @@ impl Worker {
             if !is_open && !self.server.has_allocation(&five_tuple) {
                 continue;
             }
-            let client = Client {
-                five_tuple,
-                link: Link(listener as u32),
-            };
-            let ip = IpHeader {
-                ttl: received.ttl,
-                tos: received.tos,
-            };
-            let forward = self
-                .server
-                .handle_client(now, client, ip, self.batch.payload(slot));
-            match forward {
-                Some(forward) if forward.dont_fragment => {
-                    self.flush_to_peers();
-                    let payload = &self.batch.payload(slot)[forward.payload.clone()];
-                    let unsent = send_forward(&self.relays, &forward, payload);
-                    self.traffic.unsent += unsent;
-                }
-                Some(forward) => {
-                    let range = forward.payload;
-                    let datagram = Datagram {
-                        slot,
-                        range: range.start + sys::HEADROOM..range.end + sys::HEADROOM,
-                        to: forward.peer,
-                        fields: fields(None, forward.ip),
-                    };
-                    self.to_peers.push(forward.relay, datagram);
-                }
-                None => self.act(now),
+            #[cfg(feature = "dtls")]
+            if transport == Transport::Dtls {
+                self.receive_dtls(now, slot, five_tuple, listener);
+                continue;
             }
+            let link = Link(listener as u32);
+            self.handle_datagram(now, slot, Client { five_tuple, link });
         }
         self.flush_to_peers();
         if self.batch.is_full() {
@@ -335,7 +326,44 @@ impl Worker {
         }
     }
 
-    fn flush_to_peers(&mut self) {
+    /// What a client has sent, in a slot of the batch. What is for a peer may wait there.
+    pub(super) fn handle_datagram(&mut self, now: Now, slot: usize, client: Client) {
+        let received = self.batch.received(slot);
+        let ip = IpHeader {
+            ttl: received.ttl,
+            tos: received.tos,
+        };
+        let forward = self
+            .server
+            .handle_client(now, client, ip, self.batch.payload(slot));
+        match forward {
+            Some(forward) if forward.dont_fragment => {
+                self.flush_to_peers();
+                let payload = &self.batch.payload(slot)[forward.payload.clone()];
+                let unsent = send_forward(&self.relays, &forward, payload);
+                self.traffic.unsent += unsent;
+            }
+            Some(forward) => {
+                let range = forward.payload;
+                let datagram = Datagram {
+                    slot,
+                    range: range.start + sys::HEADROOM..range.end + sys::HEADROOM,
+                    to: forward.peer,
+                    fields: fields(None, forward.ip),
+                };
+                self.to_peers.push(forward.relay, datagram);
+            }
+            None => self.act(now),
+        }
+    }
+
+    /// Datagrams that did not leave.
+    #[cfg(feature = "dtls")]
+    pub(super) const fn count_unsent(&mut self, datagrams: u64) {
+        self.traffic.unsent += datagrams;
+    }
+
+    pub(super) fn flush_to_peers(&mut self) {
         self.traffic.unsent += self.to_peers.flush(&self.relays, &self.batch);
     }
 
@@ -390,11 +418,21 @@ impl Worker {
                 continue;
             };
             match client.five_tuple.transport {
-                Transport::Udp => {
-                    if queued_for.is_some_and(|link| link != client.link) {
+                Transport::Udp | Transport::Dtls => {
+                    // By which listener it leaves.
+                    let leaving = match client.five_tuple.transport {
+                        #[cfg(feature = "dtls")]
+                        Transport::Dtls => self.seal(&client, slot, message),
+                        _ => Some((client.link, message)),
+                    };
+                    let Some((listener, message)) = leaving else {
+                        self.traffic.unsent += 1;
+                        continue;
+                    };
+                    if queued_for.is_some_and(|queued| queued != listener) {
                         self.flush_to_clients(queued_for);
                     }
-                    queued_for = Some(client.link);
+                    queued_for = Some(listener);
                     let source = Some(client.five_tuple.server.ip());
                     let datagram = Datagram {
                         slot,
@@ -485,6 +523,8 @@ impl Worker {
         let now = clock::now();
         self.server.handle_timeout(now.time);
         self.act(now);
+        #[cfg(feature = "dtls")]
+        self.tick_dtls(now.time);
         for connection in self.streams.connections.iter_mut() {
             let has_allocation = self.server.has_allocation(connection.five_tuple());
             connection.tick(now.time, has_allocation, &self.streams.settings.limits);
@@ -502,7 +542,18 @@ impl Worker {
     pub(super) fn publish(&mut self) {
         self.traffic.listener_overflows += self.doors.newly_dropped();
         let streams = &self.streams;
-        let (tcp_established, tcp_half_open) = streams.connections.established_and_half_open();
+        #[cfg_attr(
+            not(feature = "dtls"),
+            expect(unused_mut, reason = "there are no others")
+        )]
+        let (mut tcp_established, mut tcp_half_open) =
+            streams.connections.established_and_half_open();
+        #[cfg(feature = "dtls")]
+        {
+            let (established, half_open) = self.dtls.established_and_half_open();
+            tcp_established += established;
+            tcp_half_open += half_open;
+        }
         let host = metrics::Host {
             listener_batches: self.traffic.listener_batches,
             relay_batches: self.traffic.relay_batches,
@@ -521,6 +572,10 @@ impl Worker {
             tcp_ended: streams.endings.numbers(),
             tcp_ended_by_client: streams.ended_by_client,
             web: streams.web,
+            #[cfg(feature = "dtls")]
+            dtls: self.dtls.counted(),
+            #[cfg(not(feature = "dtls"))]
+            dtls: metrics::Dtls::default(),
             cpu_ns: clock::thread_cpu_ns(),
             tick_delays: self.tick_delays,
             draining: self.server.is_draining().into(),
@@ -528,6 +583,18 @@ impl Worker {
         let protocol = *self.server.counters();
         self.metrics
             .publish(self.index, metrics::Sample { protocol, host });
+    }
+
+    /// The place of the UDP listener that a client uses, if it uses one.
+    pub(super) fn udp_listener_of(&self, client: &Client) -> Option<usize> {
+        match client.five_tuple.transport {
+            Transport::Udp => Some(client.link.0 as usize),
+            Transport::Tcp | Transport::Tls => None,
+            #[cfg(feature = "dtls")]
+            Transport::Dtls => self.dtls_listener(client),
+            #[cfg(not(feature = "dtls"))]
+            Transport::Dtls => None,
+        }
     }
 
     /// Adds listeners, which serve nobody yet.
@@ -606,6 +673,10 @@ impl Worker {
                 self.streams
                     .send(&mut self.server, client, &frames, priority);
             }
+            #[cfg(feature = "dtls")]
+            Transport::Dtls => self.send_dtls(client, message, priority == Priority::Control),
+            #[cfg(not(feature = "dtls"))]
+            Transport::Dtls => debug_assert!(false, "nobody listens for it"),
         }
     }
 
@@ -631,6 +702,8 @@ impl Worker {
         self.server.shut_down(now.time);
         self.act(now);
         self.write_events();
+        #[cfg(feature = "dtls")]
+        self.shut_down_dtls();
         let unsent = self.traffic.unsent;
         let streams = &mut self.streams;
         for connection in streams.connections.iter_mut() {
@@ -706,6 +779,8 @@ mod tests {
         let stream = StreamSettings {
             limits,
             tls: None,
+            #[cfg(feature = "dtls")]
+            dtls: None,
             strict: vec![],
             proxies: vec![],
             web: Web::default(),
@@ -727,6 +802,8 @@ mod tests {
             stop: stopped,
             commands,
             notices: None,
+            #[cfg(feature = "dtls")]
+            cookies: Cookies::new().unwrap(),
         };
         (parts, stop, commander)
     }

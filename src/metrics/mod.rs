@@ -25,7 +25,8 @@ pub use http::{HttpRequests, HttpService};
 pub use process::Process;
 pub use reloads::Reloads;
 pub use sample::{
-    BatchSizes, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays, WEB_FAILURES, WEB_KINDS, Web,
+    BatchSizes, Dtls, Host, Sample, TCP_ENDINGS, TLS_HANDSHAKES, TickDelays, WEB_FAILURES,
+    WEB_KINDS, Web,
 };
 pub use table::{Definition, Kind, TABLE};
 

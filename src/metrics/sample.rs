@@ -143,6 +143,8 @@ pub struct Host {
     pub tcp_ended_by_client: u64,
     /// What web servers got.
     pub web: Web,
+    /// What DTLS listeners met.
+    pub dtls: Dtls,
     /// The time that the thread has computed, in nanoseconds.
     pub cpu_ns: u64,
     /// How late the timer was that comes once a second.
@@ -171,6 +173,7 @@ impl Host {
             tcp_ended,
             tcp_ended_by_client,
             web,
+            dtls,
             cpu_ns,
             tick_delays,
             draining,
@@ -198,10 +201,59 @@ impl Host {
             .chain([&mut relay_batches.datagrams])
             .chain(tls_handshakes)
             .chain(web.numbers_mut())
+            .chain(dtls.numbers_mut())
             .chain(tcp_refused)
             .chain(tcp_ended)
             .chain(&mut tick_delays.ticks)
             .chain([&mut tick_delays.total_us])
+    }
+}
+
+/// What DTLS listeners met. All zero in a build without DTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dtls {
+    /// Cookies that were sent.
+    pub cookies: u64,
+    /// Handshakes that succeeded.
+    pub handshakes: u64,
+    /// Datagrams that are no DTLS.
+    pub not_dtls: u64,
+    /// Records and ClientHellos that are broken, or not whole in one datagram.
+    pub malformed: u64,
+    /// Records of nobody's session.
+    pub no_session: u64,
+    /// Records of data that are not authentic, or came twice.
+    pub discarded: u64,
+    /// ClientHellos with a cookie while as many sessions began as may at a time.
+    pub busy: u64,
+}
+
+impl Dtls {
+    /// What was dropped, and why.
+    pub(super) const fn drops(&self) -> [(&'static str, u64); 5] {
+        [
+            ("not_dtls", self.not_dtls),
+            ("malformed", self.malformed),
+            ("no_session", self.no_session),
+            ("discarded", self.discarded),
+            ("busy", self.busy),
+        ]
+    }
+
+    fn numbers_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self {
+            cookies,
+            handshakes,
+            not_dtls,
+            malformed,
+            no_session,
+            discarded,
+            busy,
+        } = self;
+        [
+            cookies, handshakes, not_dtls, malformed, no_session, discarded, busy,
+        ]
+        .into_iter()
     }
 }
 

@@ -165,6 +165,18 @@ metrics! {
             let mut pairs = TLS_HANDSHAKES.iter().zip(&it.total.host.tls_handshakes);
             pairs.try_for_each(|((version, kind), &number)| out.number(&[version, kind], number))
         };
+    Counter "turnstone_dtls_cookies_total" []
+        "Cookies that were sent to strangers over DTLS; none without the feature dtls, as of the next two"
+        => |it, out| dtls(out, |out| out.number(&[], it.total.host.dtls.cookies));
+    Counter "turnstone_dtls_handshakes_total" []
+        "DTLS handshakes that succeeded"
+        => |it, out| dtls(out, |out| out.number(&[], it.total.host.dtls.handshakes));
+    Counter "turnstone_dtls_dropped_total" ["cause"]
+        "Datagrams that DTLS listeners dropped"
+        => |it, out| dtls(out, |out| {
+            let mut drops = it.total.host.dtls.drops().into_iter();
+            drops.try_for_each(|(cause, number)| out.number(&[cause], number))
+        });
     Gauge "turnstone_web_connections" ["kind"]
         "Open connections that web servers have, which share the port"
         => |it, out| by_kind(out, &it.total.host.web.open);
@@ -288,7 +300,8 @@ fn by_client(
     more: &[&str],
     number: impl Fn(Transport, Family) -> u64,
 ) -> fmt::Result {
-    for &transport in Transport::ALL {
+    let built = |transport: &&Transport| cfg!(feature = "dtls") || **transport != Transport::Dtls;
+    for &transport in Transport::ALL.iter().filter(built) {
         for (family, name) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
             let transport_name = transport.to_string();
             let labels = [&[transport_name.as_str(), name], more].concat();
@@ -296,6 +309,14 @@ fn by_client(
         }
     }
     Ok(())
+}
+
+/// Numbers that a build without DTLS does not have.
+fn dtls(out: &mut Writer<'_>, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) -> fmt::Result {
+    match cfg!(feature = "dtls") {
+        true => write(out),
+        false => Ok(()),
+    }
 }
 
 fn relayed(

@@ -61,6 +61,23 @@ impl Certificates {
             .find_map(|tier| pairs.iter().find(|pair| tier(pair)));
         chosen.map(|pair| Arc::clone(pair.certified()))
     }
+
+    /// For a client that names a server: of the pairs that fit best, the first of each kind of key, for
+    /// a library that chooses by the signatures that the client verifies.
+    #[cfg(feature = "dtls")]
+    pub(super) fn best_for(&self, name: Option<&str>) -> Vec<Arc<Pair>> {
+        let pairs = self.pairs.load();
+        let pairs = || pairs.iter().filter(|pair| pair.openssl().is_some());
+        let fit = |pair: &Pair| name.and_then(|name| pair.fit(name));
+        let best = pairs().filter_map(|pair| fit(pair)).max();
+        let mut chosen: Vec<Arc<Pair>> = Vec::new();
+        for pair in pairs().filter(|pair| fit(pair) == best || best.is_none()) {
+            if !chosen.iter().any(|it| it.algorithm() == pair.algorithm()) {
+                chosen.push(Arc::clone(pair));
+            }
+        }
+        chosen
+    }
 }
 
 impl ResolvesServerCert for Certificates {

@@ -7,6 +7,8 @@
 
 mod certificates;
 mod challenges;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod names;
 mod pair;
 mod refusal;
@@ -16,6 +18,8 @@ pub(crate) mod testing;
 
 pub use certificates::Certificates;
 pub use challenges::{ALPN_ACME, Challenges};
+#[cfg(feature = "dtls")]
+pub use dtls::dtls_context;
 pub use pair::{Files, Flaw, Pair, PairError, Part, Stamp};
 pub use refusal::Refusal;
 pub use server::{ConfigError, server_config};

@@ -19,6 +19,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+#[cfg(feature = "dtls")]
+use super::dtls::OpensslPair;
 use super::names::{self, Fit};
 use super::refusal::Refusal;
 
@@ -195,6 +197,8 @@ pub struct Pair {
     files: Files,
     stamp: Stamp,
     certified: Arc<CertifiedKey>,
+    #[cfg(feature = "dtls")]
+    openssl: Option<OpensslPair>,
     names: Vec<String>,
     addresses: Vec<IpAddr>,
     not_before_unix_s: i64,
@@ -218,6 +222,8 @@ impl Pair {
         let facts = Facts::of(&chain)?;
         let key = private_key(key)?;
         let others = chain[1..].to_vec();
+        #[cfg(feature = "dtls")]
+        let openssl = OpensslPair::from_der(&chain, &key).ok();
         let certified =
             CertifiedKey::from_der(chain, key.clone_key(), &aws_lc_rs::default_provider());
         let certified = certified.map_err(|error| match error {
@@ -232,6 +238,8 @@ impl Pair {
             files,
             stamp,
             certified: Arc::new(certified),
+            #[cfg(feature = "dtls")]
+            openssl,
             names: facts.names,
             addresses: facts.addresses,
             not_before_unix_s: facts.not_before_unix_s,
@@ -253,6 +261,13 @@ impl Pair {
     /// What a handshake needs.
     pub(super) const fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
+    }
+
+    /// What a handshake of DTLS needs, unless OpenSSL cannot read the key: 3.0 knows Ed25519 in one of
+    /// two forms alone.
+    #[cfg(feature = "dtls")]
+    pub(super) const fn openssl(&self) -> Option<&OpensslPair> {
+        self.openssl.as_ref()
     }
 
     /// The domain names that it is for, in lower case, wildcards among them.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "dtls")]
+use openssl::error::ErrorStack;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
@@ -18,11 +20,21 @@ const ALPN_NAT_DISCOVERY: &[u8] = b"stun.nat-discovery";
 
 /// Why there can be no configuration: the system has no random numbers, or the like.
 #[derive(Debug)]
-pub struct ConfigError(rustls::Error);
+pub enum ConfigError {
+    /// rustls says so.
+    Tls(rustls::Error),
+    /// OpenSSL says so.
+    #[cfg(feature = "dtls")]
+    Dtls(ErrorStack),
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot set up TLS: {}", self.0)
+        match self {
+            Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            #[cfg(feature = "dtls")]
+            Self::Dtls(error) => write!(f, "cannot set up DTLS: {error}"),
+        }
     }
 }
 
@@ -47,7 +59,7 @@ pub fn server_config(
     let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(certificates) as _;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::ALL_VERSIONS)
-        .map_err(ConfigError)?
+        .map_err(ConfigError::Tls)?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     // An authority offers its protocol alone, and gets a certificate while it is asked to look. Who has
@@ -55,7 +67,7 @@ pub fn server_config(
     let acme = challenges.then_some(ALPN_ACME);
     let protocols = [ALPN_TURN, ALPN_NAT_DISCOVERY].into_iter().chain(acme);
     config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError)?;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError::Tls)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // Off as the library has them, which is not ours to rely on: what a client sends early could be
     // sent again by others, and what we send early is nothing.

@@ -12,17 +12,28 @@ pub enum Transport {
     Tcp,
     /// A stream under TLS.
     Tls,
+    /// Datagrams under DTLS.
+    Dtls,
 }
 
 impl Transport {
     /// Every one.
-    pub const ALL: &[Self] = &[Self::Udp, Self::Tcp, Self::Tls];
+    pub const ALL: &[Self] = &[Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
 
     /// Whether messages are framed on a stream and ChannelData is padded.
     pub const fn is_stream(self) -> bool {
         match self {
-            Self::Udp => false,
+            Self::Udp | Self::Dtls => false,
             Self::Tcp | Self::Tls => true,
+        }
+    }
+
+    /// Whether there is a connection or a session, which nobody has who does not get what is sent to
+    /// its address.
+    pub const fn is_connected(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Tcp | Self::Tls | Self::Dtls => true,
         }
     }
 }
@@ -33,6 +44,7 @@ impl fmt::Display for Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Dtls => "dtls",
         })
     }
 }

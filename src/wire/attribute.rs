@@ -132,6 +132,9 @@ impl RequestedTransport {
     /// IP protocol 17
     pub const UDP: Self = Self(17);
 
+    /// TCP, RFC 6062.
+    pub const TCP: Self = Self(6);
+
     /// Reads the value; the three reserved bytes are ignored.
     ///
     /// # Errors

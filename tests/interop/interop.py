@@ -22,6 +22,7 @@ import check
 import coturn_import
 import dashboard
 import doctor
+import dtls
 import fail2ban
 import lab
 import own_addresses
@@ -537,6 +538,7 @@ def scenarios():
             for name in acme.CASES
         ],
         Scenario("tls", "openssl", "-", "tls", apart(tls)),
+        Scenario("dtls", "uclient", "pion", "dtls", apart(dtls)),
         Scenario("dashboard", "clients", "chromium", "udp, tcp", apart(dashboard)),
         call(
             c, f, "tls", beside_web, name="web-nginx-calls", media=True, nat="only-443", messages=300, pace_ms=20,

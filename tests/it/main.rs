@@ -20,6 +20,8 @@ mod control;
 mod credential_service;
 mod dashboard;
 mod doctor;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod fingerprint;
 mod five_tuple;
 mod flood;

@@ -67,6 +67,10 @@ fn no_secret_is_in_debug_output() {
         udp: vec![],
         tcp: vec![],
         tls_listeners: vec![],
+        #[cfg(feature = "dtls")]
+        dtls_listeners: vec![],
+        #[cfg(feature = "dtls")]
+        dtls: None,
         strict_listeners: vec![],
         tls: None,
         workers: 1,

@@ -134,7 +134,8 @@ fn a_data_indication_is_small_and_fresh() {
 #[test]
 fn large_payloads_from_peers() {
     let server = TestServer::start();
-    for via in Via::V4 {
+    // A record of DTLS has room for 16 KiB.
+    for via in Via::V4.into_iter().filter(|via| !via.is_dtls()) {
         let peer = Peer::new();
         let mut client = Client::new(&server, via);
         let relayed = client.allocate();
@@ -169,7 +170,8 @@ fn large_payloads_from_peers() {
 #[test]
 fn large_payloads_to_peers() {
     let server = TestServer::start();
-    for via in Via::V4 {
+    // A record of DTLS has room for 16 KiB.
+    for via in Via::V4.into_iter().filter(|via| !via.is_dtls()) {
         let peer = Peer::new();
         let mut client = Client::new(&server, via);
         let relayed = client.allocate();

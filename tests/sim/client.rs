@@ -54,6 +54,11 @@ impl TestClient {
         Self::new(Transport::Tcp, from)
     }
 
+    /// alice on DTLS.
+    pub(crate) fn dtls(from: &str) -> Self {
+        Self::new(Transport::Dtls, from)
+    }
+
     fn new(transport: Transport, from: &str) -> Self {
         let client = address(from);
         let server = address(if client.is_ipv4() { SERVER } else { SERVER_V6 });

@@ -65,7 +65,8 @@ impl FromStr for Target {
             (true, None | Some(Transport::Tcp | Transport::Tls)) => Some(Transport::Tls),
             (true, Some(Transport::Udp)) => {
                 return Err(UsageError(format!(
-                    "{url}: that is DTLS, which browsers do not speak either; leave transport=udp out"
+                    "{url}: that is DTLS, which this check does not speak, and no browser; leave transport=udp out to \
+                     check TLS, and try DTLS with \"turnutils_uclient -S\" of coturn"
                 )));
             }
         };

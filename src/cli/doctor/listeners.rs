@@ -35,6 +35,7 @@ pub(super) fn all(config: &Config) -> Vec<Listener> {
     let mut all = clients("listen.udp", Transport::Udp, &config.listen.udp);
     all.extend(clients("listen.tcp", Transport::Tcp, &config.listen.tcp));
     all.extend(clients("listen.tls", Transport::Tcp, &config.listen.tls));
+    all.extend(clients("listen.dtls", Transport::Udp, &config.listen.dtls));
     let metrics = &config.metrics;
     let http = [
         ("metrics.listen", metrics.listen, !metrics.is_default),

@@ -49,7 +49,7 @@ fn listeners(config: &Config, machine: &Machine) -> Vec<Finding> {
     let listeners = listeners::all(config).into_iter();
     for listener in listeners.filter(|listener| listener.address.port() != 0) {
         let taken = match listener.transport {
-            Transport::Udp => &machine.ports.udp,
+            Transport::Udp | Transport::Dtls => &machine.ports.udp,
             Transport::Tcp | Transport::Tls => &machine.ports.tcp,
         };
         match Ports::in_the_way(taken, listener.address) {

@@ -102,7 +102,7 @@ const PASSPHRASE: &str = "a key with a passphrase is not read: write it without 
     KEY -out NEW-KEY), for the server's user alone";
 const CLIENT_CERTIFICATES: &str = "clients are not asked for certificates: they have credentials";
 const NO_TLS: &str = "TLS is spoken only where `tls.cert` is set";
-const NO_DTLS: &str = "there is no DTLS to switch off";
+const NO_DTLS: &str = "DTLS is spoken only where listen.dtls says";
 const ONE_POINT_TWO: &str = "TLS 1.2 is spoken beside 1.3, with safe cipher suites only";
 const OLD_TLS: &str = "TLS is 1.2 or 1.3";
 const RFC5780: &str = "NAT behaviour discovery (RFC 5780) is not there yet, and no browser asks \
@@ -220,7 +220,7 @@ pub(super) const OPTIONS: &[CoturnOption] = &[
     missing(
         "dtls",
         "listen",
-        "there is no DTLS: let clients use plain UDP; a WebRTC call is encrypted by itself",
+        "DTLS has listeners of its own: set listen.dtls, in a turnstone built with --features dtls (docs/tls.md)",
     )
     .switch(),
     missing(

@@ -31,8 +31,11 @@ impl Resolver<'_> {
             self.refuse(origin, "listen.tls", what, remedy);
         }
         self.refuse_in_both(&tcp);
+        let udp = self.listeners("listen.udp", &defaults::LISTEN);
+        let dtls = self.dtls(&udp, has_certificate);
         let listen = Listen {
-            udp: self.listeners("listen.udp", &defaults::LISTEN),
+            udp,
+            dtls,
             strict: self.strict(&tcp, &tls),
             proxy_protocol_from: self.proxies(),
             tcp,
@@ -40,7 +43,9 @@ impl Resolver<'_> {
             classic_stun: self.switch("listen.classic_stun", false),
         };
         let (udp, tcp) = (self.list("listen.udp"), self.list("listen.tcp"));
-        if let (Some(([], origin)), Some(([], _)), []) = (udp, tcp, &listen.tls[..]) {
+        if let (Some(([], origin)), Some(([], _)), [], []) =
+            (udp, tcp, &listen.tls[..], &listen.dtls[..])
+        {
             let remedy = "give at least one of listen.udp, listen.tcp and listen.tls an address";
             self.refuse(
                 origin,
@@ -50,6 +55,38 @@ impl Resolver<'_> {
             );
         }
         listen
+    }
+
+    /// Nothing unless it is asked for by name: strangers with a cookie talk to OpenSSL there.
+    fn dtls(&mut self, udp: &[SocketAddr], has_certificate: bool) -> Vec<SocketAddr> {
+        let key = "listen.dtls";
+        let Some((items @ [first, ..], origin)) = self.list(key) else {
+            return vec![];
+        };
+        if !cfg!(feature = "dtls") {
+            let what = "this turnstone was built without DTLS";
+            self.refuse(
+                origin,
+                key,
+                what,
+                "cargo build --features dtls, or remove it",
+            );
+            return vec![];
+        }
+        if !has_certificate {
+            let what = format!("there is no certificate for {}", *first.text);
+            let remedy = "set tls.cert and tls.key, or tls.acme.domains, or remove it";
+            self.refuse(origin, key, what, remedy);
+        }
+        for item in items {
+            let both = |address: &SocketAddr| address.port() != 0 && udp.contains(address);
+            if item.text.parse().is_ok_and(|address| both(&address)) {
+                let what = format!("{} is in listen.udp too", *item.text);
+                let remedy = "give DTLS a port of its own, e.g. 5349: nothing else is taken there";
+                self.refuse(&item.origin, key, what, remedy);
+            }
+        }
+        self.listeners(key, &[])
     }
 
     /// A port with two kinds of listeners would give each half of the clients.

@@ -389,3 +389,31 @@ fn a_name_of_turn_is_none_of_the_web_server() {
         "{warnings:#?}"
     );
 }
+
+/// RELOAD-02: and what was built in is what can be asked for.
+#[test]
+fn dtls_is_asked_for_by_name() {
+    let pair = made(&["turn.example.org"], -1, 90);
+    let with = |lines: &str| trial(&format!("{TLS}[listen]\n{lines}"), &pair);
+    assert!(with("").load().config.listen.dtls.is_empty());
+    assert!(with("dtls = []\n").load().config.listen.dtls.is_empty());
+    if !cfg!(feature = "dtls") {
+        let expected = "turnserver.toml:5: listen.dtls: this turnstone was built without DTLS; \
+                        cargo build --features dtls, or remove it";
+        assert_eq!(with("dtls = \"0.0.0.0:5349\"\n").errors(), [expected]);
+        return;
+    }
+    let config = with("dtls = \"127.0.0.1:5349\"\nudp = []\ntcp = []\ntls = []\n").load();
+    assert_eq!(
+        config.config.listen.dtls,
+        ["127.0.0.1:5349".parse().unwrap()]
+    );
+    let both = with("udp = \"127.0.0.1:5349\"\ndtls = \"127.0.0.1:5349\"\n");
+    let expected = "turnserver.toml:6: listen.dtls: 127.0.0.1:5349 is in listen.udp too; give DTLS a \
+                    port of its own, e.g. 5349: nothing else is taken there";
+    assert_eq!(both.errors(), [expected]);
+    let alone = Trial::new("[listen]\ndtls = \"0.0.0.0:5349\"\n").errors();
+    let expected = "turnserver.toml:2: listen.dtls: there is no certificate for 0.0.0.0:5349; set \
+                    tls.cert and tls.key, or tls.acme.domains, or remove it";
+    assert_eq!(alone, [expected]);
+}

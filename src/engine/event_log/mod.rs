@@ -17,7 +17,7 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use self::line_limit::LineLimit;
 use super::clock;
-use super::stream::{Ending, HandshakeFailure, WebFailure, WebKind};
+use super::stream::{Ending, WebFailure, WebKind};
 use crate::auth::AuthFailure;
 use crate::turn::{
     AllocationId, BandwidthLimit, ClientRefusal, Counters, DropCause, Event, FiveTuple,
@@ -199,7 +199,7 @@ impl EventLog {
     }
 
     /// A client and the server do not come to terms about TLS.
-    pub(super) fn handshake_failed(&mut self, client: SocketAddr, failure: &HandshakeFailure) {
+    pub(super) fn handshake_failed(&mut self, client: SocketAddr, failure: &dyn fmt::Display) {
         if self.handshakes.admits_from(clock::time(), client.ip()) {
             info!(%client, reason = %failure, "TLS handshake failed");
         }

@@ -19,7 +19,7 @@ use crate::turn::SourcePrefix;
 
 /// How far a client has come. Who has come less far goes first when room is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::engine) enum Stage {
     /// The server has not answered anything yet.
     HalfOpen,
     /// It has, and there is no allocation.
@@ -59,7 +59,7 @@ struct Census {
 
 /// What a connection's task is told by others, on any thread.
 #[derive(Debug, Default)]
-pub(super) struct Notice {
+pub(in crate::engine) struct Notice {
     notify: Notify,
     eviction: AtomicBool,
 }
@@ -82,14 +82,14 @@ impl Notice {
     }
 
     /// Whether the connection has made room for another.
-    pub(super) fn is_eviction(&self) -> bool {
+    pub(in crate::engine) fn is_eviction(&self) -> bool {
         self.eviction.load(Ordering::Relaxed)
     }
 }
 
 /// A connection that was let in.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(in crate::engine) struct Admitted {
     pub(super) place: Place,
     /// The connections that had to go for it, and the limits that asked for that.
     pub(super) instead_of: Vec<(SocketAddr, Ending)>,
@@ -217,7 +217,7 @@ impl Census {
 
 /// The place of one connection, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::engine) struct Place {
     client: SocketAddr,
     stage: Stage,
     /// Among those of its stage.
@@ -228,12 +228,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) const fn stage(&self) -> Stage {
+    pub(in crate::engine) const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// The client has come to another stage.
-    pub(super) fn set_stage(&mut self, stage: Stage) {
+    pub(in crate::engine) fn set_stage(&mut self, stage: Stage) {
         if stage == self.stage {
             return;
         }

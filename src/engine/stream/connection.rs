@@ -462,7 +462,11 @@ fn behind<'f, 'a>(frames: &'f [IoSlice<'a>], mut taken: usize) -> (&'f [IoSlice<
 }
 
 /// What is over for a connection after so much time without an allocation.
-fn overdue(alone: Duration, stage: Stage, limits: &StreamLimits) -> Option<Ending> {
+pub(in crate::engine) fn overdue(
+    alone: Duration,
+    stage: Stage,
+    limits: &StreamLimits,
+) -> Option<Ending> {
     let has_passed = |limit_s: u32| alone >= Duration::from_secs(limit_s.into());
     match stage {
         Stage::Allocated => None,

@@ -29,10 +29,13 @@ mod web;
 mod web_places;
 
 pub(super) use admission::Admission;
+#[cfg(feature = "dtls")]
+pub(super) use admission::{Notice, Place, Stage};
 pub(super) use alpn::TlsConfigs;
 pub(super) use budget::Budget;
+#[cfg(feature = "dtls")]
+pub(super) use connection::overdue;
 pub(super) use ending::Ending;
-pub(super) use failure::HandshakeFailure;
 #[cfg(fuzzing)]
 pub use fuzzing::{OpenedFor, Over, StreamConnection, StreamInput, StreamOpening};
 pub(super) use queue::Priority;

@@ -152,7 +152,7 @@ impl Worker {
     }
 
     /// Whether a connection is to be closed before anything of it is kept.
-    pub(super) fn refuses(&mut self, five_tuple: FiveTuple) -> bool {
+    pub(in crate::engine) fn refuses(&mut self, five_tuple: FiveTuple) -> bool {
         let refused = self.server.handle_connect(five_tuple).is_err();
         self.write_events();
         refused

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ipnet::IpNet;
+#[cfg(feature = "dtls")]
+use openssl::ssl::SslContext;
 use tokio::sync::Semaphore;
 
 use super::admission::Admission;
@@ -31,6 +33,9 @@ pub(in crate::engine) struct StreamSettings {
     pub(in crate::engine) limits: StreamLimits,
     /// For the connections that come from here on.
     pub(in crate::engine) tls: Option<TlsConfigs>,
+    /// Likewise for sessions of DTLS.
+    #[cfg(feature = "dtls")]
+    pub(in crate::engine) dtls: Option<SslContext>,
     /// Places of the listeners that take one protocol only, and which.
     pub(in crate::engine) strict: Vec<(usize, Transport)>,
     /// From where a PROXY protocol header is believed.
@@ -146,6 +151,8 @@ mod tests {
         let settings = StreamSettings {
             limits,
             tls: None,
+            #[cfg(feature = "dtls")]
+            dtls: None,
             strict: vec![(3, Transport::Tls)],
             proxies: vec!["192.0.2.0/24".parse().unwrap()],
             web: Web::default(),

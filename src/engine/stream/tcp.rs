@@ -114,7 +114,12 @@ fn open(worker: &Rc<RefCell<Worker>>, stream: TcpStream, client: SocketAddr, lis
 
 impl Worker {
     /// Lets a connection in, or says why not.
-    fn admit(&mut self, client: SocketAddr, is_proxy: bool, notice: &Arc<Notice>) -> Option<Place> {
+    pub(in crate::engine) fn admit(
+        &mut self,
+        client: SocketAddr,
+        is_proxy: bool,
+        notice: &Arc<Notice>,
+    ) -> Option<Place> {
         let streams = &mut self.streams;
         match streams.admission.admit(client, is_proxy, notice) {
             Ok(Admitted { place, instead_of }) => {

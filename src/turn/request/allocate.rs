@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::super::action::{Action, RelayFailure};
 use super::super::allocation::{AllocateRequest, Allocation, Relay};
 use super::super::bandwidth::UserBandwidth;
+use super::super::client::Transport;
 use super::super::event::{AllocationId, CloseReason, Event, RelayId};
 use super::super::limits::BIND_ATTEMPTS_MAX;
 use super::super::port_pool::{Parity, PortLease, PortPool};
@@ -55,7 +56,7 @@ impl Server {
             return Err(Reject::Draining);
         }
         check_client(&exchange.client)?;
-        let wanted = self.read_allocate(exchange.message)?;
+        let wanted = self.read_allocate(exchange.message, exchange.client.five_tuple.transport)?;
         let (ip, now) = (exchange.client.five_tuple.client.ip(), exchange.now.time);
         let (quota, limits) = (&self.shared.quota, &self.options.limits);
         let bandwidth = quota.acquire(&identity.user, ip, limits, now)?;
@@ -92,12 +93,16 @@ impl Server {
     }
 
     /// Checks 3 to 9.
-    fn read_allocate(&self, message: &Message<'_>) -> Result<Wanted, Reject> {
+    fn read_allocate(&self, message: &Message<'_>, via: Transport) -> Result<Wanted, Reject> {
         use AttributeType as A;
         let protocol = message
             .first(A::REQUESTED_TRANSPORT)
             .ok_or(Reject::Missing(A::REQUESTED_TRANSPORT))?;
         let protocol = read(A::REQUESTED_TRANSPORT, RequestedTransport::decode(protocol))?;
+        if protocol == RequestedTransport::TCP && via == Transport::Dtls {
+            // That it never is, whatever is built (RFC 7350 §4.6).
+            return Err(Reject::Malformed(A::REQUESTED_TRANSPORT));
+        }
         if protocol != RequestedTransport::UDP {
             return Err(Reject::UnsupportedTransport(protocol.0));
         }

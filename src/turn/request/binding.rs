@@ -43,39 +43,46 @@ impl Server {
         self.reply(client, Method::Binding, error, message);
     }
 
-    /// A Binding request without the magic cookie, where the operator wants clients of RFC 3489
-    /// served (RFC 8489 §12).
+    /// Lets a message without the magic cookie in: where the operator wants clients of RFC 3489 served
+    /// over UDP, and over DTLS, to be refused.
+    pub(super) fn admit_classic(&mut self, client: &Client) -> Result<(), DropCause> {
+        match client.five_tuple.transport {
+            Transport::Udp if self.options.classic_stun => self.admit(client),
+            Transport::Dtls => self.admit(client),
+            Transport::Udp | Transport::Tcp | Transport::Tls => Err(DropCause::Malformed),
+        }
+    }
+
+    /// A Binding request without the magic cookie (RFC 8489 §12), which over DTLS no client has reason to
+    /// send: that is answered with an error (§11).
     pub(super) fn handle_classic_binding(
         &mut self,
         now: Now,
         client: Client,
         packet: &[u8],
     ) -> Routed {
-        if client.five_tuple.transport != Transport::Udp {
-            return Err(DropCause::Malformed);
-        }
         let request = ClassicRequest::parse(packet).ok_or(DropCause::Malformed)?;
         self.counters.count_request(Method::Binding);
         if !self.admits_stranger(now, &client, None) {
             return Ok(None);
         }
-        let class = if request.unsupported.is_none() {
-            Class::Success
-        } else {
-            Class::Error
+        let error = match client.five_tuple.transport {
+            Transport::Dtls => Some(ErrorCode::ServerError),
+            _ => request.unsupported.map(|_| ErrorCode::UnknownAttribute),
         };
+        let class = error.map_or(Class::Success, |_| Class::Error);
         let mut buffer = [0; CLASSIC_REPLY_LEN_MAX];
         let mut builder =
             MessageBuilder::classic_binding(&mut buffer, class, request.transaction_id);
-        match request.unsupported {
-            None => builder.address(AttributeType::MAPPED_ADDRESS, client.five_tuple.client),
+        match (error, request.unsupported) {
+            (None, _) => builder.address(AttributeType::MAPPED_ADDRESS, client.five_tuple.client),
             // RFC 3489 §11.2.10 has an even number of types, the last one repeated.
-            Some(attribute) => builder
+            (Some(ErrorCode::UnknownAttribute), Some(attribute)) => builder
                 .error_code(ErrorCode::UnknownAttribute, "")
                 .unknown_attributes(&[attribute, attribute]),
+            (Some(error), _) => builder.error_code(error, ""),
         };
         let len = builder.finish().expect("the longest reply fits");
-        let error = request.unsupported.map(|_| ErrorCode::UnknownAttribute);
         self.reply(client, Method::Binding, error, buffer[..len].to_vec());
         Ok(None)
     }

@@ -54,8 +54,8 @@ impl Server {
     ) -> Routed {
         let message = match Message::parse(packet) {
             Ok(message) => message,
-            Err(Malformed::Cookie) if self.options.classic_stun => {
-                self.admit(&client)?;
+            Err(Malformed::Cookie) => {
+                self.admit_classic(&client)?;
                 return self.handle_classic_binding(now, client, packet);
             }
             Err(_) => return Err(DropCause::Malformed),

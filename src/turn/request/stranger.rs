@@ -1,12 +1,14 @@
 //! Requests of nobody in particular: whether a failed authentication is one too many, and whether
 //! an unauthenticated request is answered at all (RFC 8489 §16.1.2).
 
+use std::net::IpAddr;
+
 use super::super::client::Client;
 use super::super::counters::DropCause;
 use super::super::reject::Reject;
 use super::super::server::Server;
 use super::super::source::SourcePrefix;
-use super::super::time::Now;
+use super::super::time::{Now, Time};
 use super::Exchange;
 use crate::auth::{AuthFailure, Identity, NonceVerdict};
 use crate::turn::limits::LOGGED_USERNAME_MAX;
@@ -88,7 +90,7 @@ impl Server {
         nonce: Option<NonceVerdict>,
     ) -> bool {
         let five_tuple = &client.five_tuple;
-        if five_tuple.transport.is_stream() {
+        if five_tuple.transport.is_connected() {
             return true;
         }
         let allocation = self.table.find(five_tuple);
@@ -98,9 +100,15 @@ impl Server {
         if nonce == Some(NonceVerdict::Good) {
             return true;
         }
+        self.admits_reply(now.time, five_tuple.client.ip())
+    }
+
+    /// Whether one more reply goes to an address that anybody may have written. For replies that the
+    /// host makes, too: a cookie of DTLS is one.
+    pub fn admits_reply(&mut self, now: Time, client: IpAddr) -> bool {
         let rate = self.options.limits.reply_rate();
-        let source = SourcePrefix::network(five_tuple.client.ip());
-        let admitted = self.reply_limit.admits(now.time, rate, source);
+        let source = SourcePrefix::network(client);
+        let admitted = self.reply_limit.admits(now, rate, source);
         if !admitted {
             self.counters.count(DropCause::ReplyLimit);
         }
@@ -121,7 +129,8 @@ impl Server {
 
 /// Whether a request that is not authenticated was sent from the address that it came from.
 pub(super) fn is_from_there(exchange: &Exchange<'_, '_>) -> bool {
-    exchange.client.five_tuple.transport.is_stream() || exchange.nonce == Some(NonceVerdict::Good)
+    exchange.client.five_tuple.transport.is_connected()
+        || exchange.nonce == Some(NonceVerdict::Good)
 }
 
 /// USERNAME of a request that is not authenticated, for the log.

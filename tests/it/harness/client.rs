@@ -12,6 +12,8 @@ use super::attribute::{
     CHANNEL_NUMBER, DATA, MESSAGE_INTEGRITY, NONCE, REALM, REQUESTED_TRANSPORT, USERNAME,
     XOR_PEER_ADDRESS, XOR_RELAYED_ADDRESS,
 };
+#[cfg(feature = "dtls")]
+use super::dtls::DtlsStream;
 use super::tls::{self, TlsStream};
 use super::{Class, DEADLINE, Message, Packet, TestServer, method, uninterrupted};
 
@@ -24,9 +26,14 @@ pub(crate) enum Via {
     Tcp6,
     Tls,
     Tls6,
+    #[cfg(feature = "dtls")]
+    Dtls,
+    #[cfg(feature = "dtls")]
+    Dtls6,
 }
 
 impl Via {
+    #[cfg(not(feature = "dtls"))]
     pub(crate) const ALL: [Self; 6] = [
         Self::Udp,
         Self::Udp6,
@@ -35,8 +42,27 @@ impl Via {
         Self::Tls,
         Self::Tls6,
     ];
+    #[cfg(feature = "dtls")]
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Udp,
+        Self::Udp6,
+        Self::Tcp,
+        Self::Tcp6,
+        Self::Tls,
+        Self::Tls6,
+        Self::Dtls,
+        Self::Dtls6,
+    ];
+    #[cfg(not(feature = "dtls"))]
     pub(crate) const V4: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+    #[cfg(feature = "dtls")]
+    pub(crate) const V4: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
     pub(crate) const STREAMS: [Self; 4] = [Self::Tcp, Self::Tcp6, Self::Tls, Self::Tls6];
+
+    /// Never without the feature.
+    pub(crate) fn is_dtls(self) -> bool {
+        !self.is_stream() && ![Self::Udp, Self::Udp6].contains(&self)
+    }
 
     pub(crate) fn is_stream(self) -> bool {
         Self::STREAMS.contains(&self)
@@ -58,6 +84,8 @@ pub(crate) enum Link {
         /// Likewise.
         input: Vec<u8>,
     },
+    #[cfg(feature = "dtls")]
+    Dtls(Box<DtlsStream>),
 }
 
 /// What the server sends without being asked.
@@ -110,6 +138,10 @@ impl Client {
             Via::Tcp6 => Self::tcp_to(server.tcp6()),
             Via::Tls => Self::tls_to(server.tls()),
             Via::Tls6 => Self::tls_to(server.tls6()),
+            #[cfg(feature = "dtls")]
+            Via::Dtls => Self::dtls_to(server.dtls()),
+            #[cfg(feature = "dtls")]
+            Via::Dtls6 => Self::dtls_to(server.dtls6()),
         }
     }
 
@@ -124,14 +156,32 @@ impl Client {
     /// From an address that no other client has where the family has more than one: an allocation
     /// outlives its client's socket, and the next one could get the same port.
     pub(crate) fn udp_to(server: SocketAddr) -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let ip: IpAddr = if server.is_ipv4() {
-            let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-            [127, 64, high, low.max(1)].into()
-        } else {
-            Ipv6Addr::LOCALHOST.into()
-        };
-        Self::udp_from(UdpSocket::bind((ip, 0)).unwrap(), server)
+        Self::udp_from(UdpSocket::bind(own_address(server)).unwrap(), server)
+    }
+
+    /// Likewise, over DTLS.
+    #[cfg(feature = "dtls")]
+    pub(crate) fn dtls_to(server: SocketAddr) -> Self {
+        Self::dtls_over(DtlsStream::connect(own_address(server), server))
+    }
+
+    #[cfg(feature = "dtls")]
+    pub(crate) fn dtls(server: &TestServer) -> Self {
+        Self::new(server, Via::Dtls)
+    }
+
+    #[cfg(feature = "dtls")]
+    pub(crate) fn dtls_over(stream: DtlsStream) -> Self {
+        Self::over(Link::Dtls(Box::new(stream)))
+    }
+
+    /// The client's end of DTLS.
+    #[cfg(feature = "dtls")]
+    pub(crate) fn dtls_stream(&mut self) -> &mut DtlsStream {
+        match &mut self.link {
+            Link::Dtls(stream) => stream,
+            Link::Tcp { .. } | Link::Tls { .. } | Link::Udp { .. } => panic!("not DTLS"),
+        }
     }
 
     pub(crate) fn udp_from(socket: UdpSocket, server: SocketAddr) -> Self {
@@ -182,6 +232,8 @@ impl Client {
         match &self.link {
             Link::Udp { socket, .. } => socket.local_addr().unwrap(),
             Link::Tcp { .. } | Link::Tls { .. } => self.stream().local_addr().unwrap(),
+            #[cfg(feature = "dtls")]
+            Link::Dtls(stream) => stream.local,
         }
     }
 
@@ -189,11 +241,20 @@ impl Client {
         matches!(self.link, Link::Tcp { .. } | Link::Tls { .. })
     }
 
+    /// Whether it speaks DTLS; never without the feature.
+    pub(crate) fn is_dtls(&self) -> bool {
+        #[cfg(feature = "dtls")]
+        if matches!(self.link, Link::Dtls(_)) {
+            return true;
+        }
+        false
+    }
+
     /// The UDP socket.
     pub(crate) fn socket(&self) -> &UdpSocket {
         match &self.link {
             Link::Udp { socket, .. } => socket,
-            Link::Tcp { .. } | Link::Tls { .. } => panic!("not UDP"),
+            _ => panic!("not UDP"),
         }
     }
 
@@ -201,7 +262,7 @@ impl Client {
         match &self.link {
             Link::Tcp { stream, .. } => stream,
             Link::Tls { stream, .. } => &stream.sock,
-            Link::Udp { .. } => panic!("not TCP"),
+            _ => panic!("not TCP"),
         }
     }
 
@@ -209,7 +270,7 @@ impl Client {
     pub(crate) fn tls_stream(&mut self) -> &mut TlsStream {
         match &mut self.link {
             Link::Tls { stream, .. } => stream,
-            Link::Tcp { .. } | Link::Udp { .. } => panic!("not TLS"),
+            _ => panic!("not TLS"),
         }
     }
 
@@ -222,6 +283,8 @@ impl Client {
             }
             Link::Tcp { stream, .. } => stream.write_all(bytes).unwrap(),
             Link::Tls { stream, .. } => stream.write_all(bytes).unwrap(),
+            #[cfg(feature = "dtls")]
+            Link::Dtls(stream) => stream.send(bytes),
         }
     }
 
@@ -246,6 +309,8 @@ impl Client {
             }
             Link::Tcp { stream, input } => next_frame(stream, input),
             Link::Tls { stream, input } => next_frame(stream, input),
+            #[cfg(feature = "dtls")]
+            Link::Dtls(stream) => stream.recv().expect("the session is open"),
         }
     }
 
@@ -254,7 +319,7 @@ impl Client {
         match &mut self.link {
             Link::Tcp { stream, input } => read_to_close(stream, input),
             Link::Tls { stream, input } => read_to_close(stream, input),
-            Link::Udp { .. } => panic!("not TCP"),
+            _ => panic!("not TCP"),
         }
     }
 
@@ -504,6 +569,18 @@ impl Client {
         let bytes = channel_data(number, data, self.is_stream());
         self.send(&bytes);
     }
+}
+
+/// Where no other client is.
+fn own_address(server: SocketAddr) -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let ip: IpAddr = if server.is_ipv4() {
+        let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        [127, 64, high, low.max(1)].into()
+    } else {
+        Ipv6Addr::LOCALHOST.into()
+    };
+    (ip, 0).into()
 }
 
 /// The next frame of a stream.

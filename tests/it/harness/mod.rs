@@ -11,6 +11,8 @@
 pub(crate) mod attribute;
 mod call;
 mod client;
+#[cfg(feature = "dtls")]
+pub(crate) mod dtls;
 mod http;
 mod message;
 mod peer;

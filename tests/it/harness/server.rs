@@ -36,6 +36,10 @@ pub(crate) struct Setup {
     pub(crate) tls_listeners: Vec<SocketAddr>,
     pub(crate) strict_listeners: Vec<SocketAddr>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    #[cfg(feature = "dtls")]
+    pub(crate) dtls_listeners: Vec<SocketAddr>,
+    #[cfg(feature = "dtls")]
+    pub(crate) dtls: Option<openssl::ssl::SslContext>,
     pub(crate) workers: usize,
     pub(crate) relay: Vec<RelayAddress>,
     pub(crate) ports: RangeInclusive<u16>,
@@ -69,6 +73,10 @@ impl Setup {
             tls_listeners: loopback.to_vec(),
             strict_listeners: vec![],
             tls: Some(Arc::clone(&tls::SERVER)),
+            #[cfg(feature = "dtls")]
+            dtls_listeners: loopback.to_vec(),
+            #[cfg(feature = "dtls")]
+            dtls: Some(super::dtls::SERVER.clone()),
             workers: 1,
             relay: vec![same(own_ipv4().into()), same(Ipv6Addr::LOCALHOST.into())],
             ports: port_slice(PORTS),
@@ -126,6 +134,10 @@ impl Setup {
             tls_listeners: self.tls_listeners.clone(),
             strict_listeners: self.strict_listeners.clone(),
             tls: self.tls.clone(),
+            #[cfg(feature = "dtls")]
+            dtls_listeners: self.dtls_listeners.clone(),
+            #[cfg(feature = "dtls")]
+            dtls: self.dtls.clone(),
             workers: self.workers,
             relay_addresses: self.relay.clone(),
             relay_ports: self.ports.clone(),
@@ -281,6 +293,17 @@ impl TestServer {
 
     pub(crate) fn tls6(&self) -> SocketAddr {
         let all = self.engine.tls_addresses();
+        *all.iter().find(|a| a.is_ipv6()).unwrap()
+    }
+
+    #[cfg(feature = "dtls")]
+    pub(crate) fn dtls(&self) -> SocketAddr {
+        self.engine.dtls_addresses()[0]
+    }
+
+    #[cfg(feature = "dtls")]
+    pub(crate) fn dtls6(&self) -> SocketAddr {
+        let all = self.engine.dtls_addresses();
         *all.iter().find(|a| a.is_ipv6()).unwrap()
     }
 

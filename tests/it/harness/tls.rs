@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, LazyLock};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -42,10 +42,18 @@ pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
 /// What clients have that say nothing else.
 static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(client_config(&VERSIONS)));
 
+/// Its certificate.
+#[cfg(feature = "dtls")]
+pub(crate) fn authority() -> CertificateDer<'static> {
+    AUTHORITY.der().clone()
+}
+
 /// A certificate and its key, as files hold them.
 pub(crate) fn pem_of(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let mut leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    // With the name of who has signed it, it would look like its own issuer.
+    leaf.distinguished_name.push(DnType::CommonName, name);
     let leaf = leaf.signed_by(&key, &*AUTHORITY).unwrap();
     (leaf.pem(), key.serialize_pem())
 }

@@ -397,6 +397,39 @@ fn classic_stun() {
     }
 }
 
+/// BIND-06, DTLS-03: over DTLS a request without the cookie is told off, and an indication is not.
+#[test]
+fn classic_stun_over_dtls() {
+    let mut host = Host::new(Setup::default());
+    let client = TestClient::dtls("198.51.100.1:4000");
+    let request = [&[0u8, 1, 0, 0] as &[u8], &[0xABu8; 16]].concat();
+    host.client_packet(client.at, client.ip, &request);
+    let reply = host.only_reply().unwrap();
+    assert_eq!(reply.bytes[..2], [0x01, 0x11]);
+    assert_eq!(reply.bytes[4..20], [0xAB; 16]);
+    assert_eq!(reply.bytes[20..28], [0, 9, 0, 4, 0, 0, 5, 0]);
+    for kind in [[0x00, 0x11], [0x01, 0x01], [0, 3]] {
+        let other = [&kind[..], &request[2..]].concat();
+        host.client_packet(client.at, client.ip, &other);
+        assert!(host.only_reply().is_none());
+    }
+}
+
+/// ALLOC-05, DTLS-02: RFC 7350 §4.6 has another code than servers without RFC 6062 have elsewhere.
+#[test]
+fn no_relaying_over_tcp_from_dtls() {
+    for (mut client, code) in [
+        (TestClient::dtls("198.51.100.1:4000"), 400),
+        (TestClient::udp("198.51.100.1:4000"), 442),
+    ] {
+        let mut host = Host::new(Setup::default());
+        let answer = client.request(&mut host, Method::Allocate, |builder| {
+            builder.u32(A::REQUESTED_TRANSPORT, 6 << 24);
+        });
+        answer.error(code);
+    }
+}
+
 /// MSG-20, BIND-08, SEC-09: what nobody authenticated is answered in few bytes.
 #[test]
 fn answers_to_strangers_are_small() {

@@ -15,7 +15,7 @@ use crate::message::Delivered;
 fn is_peer(setup: Setup, via: Transport, peer: SocketAddr) -> bool {
     let mut host = Host::new(setup);
     let mut client = match via {
-        Transport::Udp => TestClient::udp("198.51.100.1:4000"),
+        Transport::Udp | Transport::Dtls => TestClient::udp("198.51.100.1:4000"),
         Transport::Tcp | Transport::Tls => TestClient::tcp("198.51.100.1:4000"),
     };
     let relayed = client.allocate_dual(&mut host);

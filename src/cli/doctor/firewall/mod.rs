@@ -190,6 +190,7 @@ fn listeners(config: &Config) -> Vec<Target> {
         (Transport::Udp, &config.listen.udp),
         (Transport::Tcp, &config.listen.tcp),
         (Transport::Tcp, &config.listen.tls),
+        (Transport::Udp, &config.listen.dtls),
     ];
     for (transport, listeners) in lists {
         for listener in listeners.iter().filter(|listener| listener.port() != 0) {

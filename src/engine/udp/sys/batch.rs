@@ -225,6 +225,26 @@ impl Batch {
         &self.slot(slot)[HEADROOM..HEADROOM + self.received[slot].len]
     }
 
+    /// The room for the payload of `slot`, whatever is in it.
+    ///
+    /// # Panics
+    ///
+    /// If `slot` is not below [`capacity`](Self::capacity).
+    #[cfg(feature = "dtls")]
+    pub fn payload_room(&mut self, slot: usize) -> &mut [u8] {
+        &mut self.slot_mut(slot)[HEADROOM..HEADROOM + PAYLOAD_MAX]
+    }
+
+    /// The payload of `slot` has been replaced by one of so many octets, [`PAYLOAD_MAX`] at most.
+    ///
+    /// # Panics
+    ///
+    /// If `slot` is not filled.
+    #[cfg(feature = "dtls")]
+    pub fn set_len(&mut self, slot: usize, len: usize) {
+        self.received[slot].len = len.min(PAYLOAD_MAX);
+    }
+
     /// All [`SLOT_LEN`] octets of a slot; the payload is at [`HEADROOM`]. What is around it is
     /// left over from earlier datagrams.
     ///
