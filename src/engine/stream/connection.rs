@@ -258,13 +258,9 @@ impl Connection {
         }
     }
 
-    /// Whether it is not known what it is, or a TLS handshake is under way: reading may be dear.
-    pub(super) fn is_opening(&self) -> bool {
-        match &self.layer {
-            Layer::Unknown(_) => true,
-            Layer::Plain => false,
-            Layer::Tls(tls) => tls.is_handshaking(),
-        }
+    /// Whether it has no allocation.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.place.stage() != Stage::Allocated
     }
 
     /// Whether TURN is not for this client, by its own wish.

@@ -10,7 +10,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use super::connection::{Connection, Received, Then};
 use super::ending::Ending;
 use super::queue::{Dropped, Losses, Priority};
-use super::streams::{Streams, TlsHost};
+use super::streams::{BUFFER, STRANGER_BUFFER, Streams, TlsHost};
 use super::web::Passage;
 use crate::engine::clock;
 use crate::engine::worker::Worker;
@@ -49,8 +49,13 @@ impl Worker {
         input: &mut OwnedReadHalf,
         link: Link,
     ) -> Poll<Result<(), Left>> {
+        let connection = self.streams.connections.get_mut(link);
+        let len = match connection.is_some_and(|it| it.is_stranger()) {
+            true => STRANGER_BUFFER,
+            false => BUFFER,
+        };
         let mut buffer = std::mem::take(&mut self.streams.buffer);
-        let mut read = ReadBuf::new(&mut buffer);
+        let mut read = ReadBuf::new(&mut buffer[..len]);
         let polled = Pin::new(input).poll_read(context, &mut read).map(|result| {
             match (result, read.filled_mut()) {
                 (Err(_), _) | (Ok(()), []) => Err(Left::Ended(None)),

@@ -23,9 +23,13 @@ use crate::turn::Transport;
 /// Bytes that are read from a stream at a time.
 pub(super) const BUFFER: usize = 16 * 1024;
 
-/// Connections whose first bytes or handshakes are looked at before datagrams are again. The private
-/// key of a handshake takes a tenth of a millisecond (ECDSA) to one (RSA).
-const OPENINGS_PER_ROUND: usize = 4;
+/// Bytes that are read at a time from a stream without an allocation: 200 requests take as long as the
+/// private key of a handshake.
+pub(super) const STRANGER_BUFFER: usize = 4 * 1024;
+
+/// Connections without an allocation that are read from before datagrams are again. The private key of a
+/// handshake takes a tenth of a millisecond (ECDSA) to one (RSA).
+const STRANGERS_PER_ROUND: usize = 4;
 
 /// What listeners and connections are told, which can change while the server runs.
 #[derive(Clone, Debug)]
@@ -54,7 +58,7 @@ pub(in crate::engine) struct Streams {
     /// The plaintext of it.
     pub(super) plain: Vec<u8>,
     pub(super) workbench: Workbench,
-    /// For connections that begin: a crowd of handshakes must not hold up calls.
+    /// For connections without an allocation: a crowd of handshakes or requests must not hold up calls.
     pub(super) turns: Rc<Semaphore>,
     /// Connections that were let in.
     pub(in crate::engine) accepted: u64,
@@ -84,7 +88,7 @@ impl Streams {
             buffer: vec![0; BUFFER].into(),
             plain: Vec::with_capacity(2 * BUFFER),
             workbench: Workbench::default(),
-            turns: Rc::new(Semaphore::new(OPENINGS_PER_ROUND)),
+            turns: Rc::new(Semaphore::new(STRANGERS_PER_ROUND)),
             accepted: 0,
             refusals: Endings::default(),
             endings: Endings::default(),

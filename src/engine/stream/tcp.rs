@@ -170,7 +170,7 @@ async fn serve(
             if notice.is_eviction() || connection.ending().is_some() {
                 return Err(connection.ending().into());
             }
-            let turns = connection.is_opening().then_some(turns);
+            let turns = connection.is_stranger().then_some(turns);
             (connection.has_output(), turns)
         };
         tokio::select! {
