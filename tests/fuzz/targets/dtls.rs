@@ -13,6 +13,9 @@ fuzz_target!(|input: &[u8]| {
     assert!(answer.len() < input.len());
     // Of one record, and nothing but its number has changed.
     assert_eq!(datagram.len(), input.len());
-    assert_eq!((&datagram[..5], &datagram[11..]), (&input[..5], &input[11..]));
+    assert_eq!(
+        (&datagram[..5], &datagram[11..]),
+        (&input[..5], &input[11..])
+    );
     assert_eq!(answer[5..11], input[5..11]);
 });
