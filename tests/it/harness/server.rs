@@ -1,6 +1,6 @@
 //! A server in this process.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Once};
@@ -233,6 +233,8 @@ pub(crate) struct TestServer {
     pub(crate) authenticator: Authenticator,
     pub(crate) relay: Vec<RelayAddress>,
     pub(crate) ports: RangeInclusive<u16>,
+    /// Of the listeners for streams, whose ports are closed to peers: none gets one by chance.
+    _taken: Vec<UdpSocket>,
 }
 
 impl TestServer {
@@ -260,8 +262,11 @@ impl TestServer {
         let mut setup = Setup::new();
         change(&mut setup);
         let engine = Engine::start(setup.settings())?;
+        let streams = [engine.tcp_addresses(), engine.tls_addresses()].concat();
+        let taken = streams.into_iter().flat_map(UdpSocket::bind).collect();
         Ok(Self {
             engine,
+            _taken: taken,
             authenticator: setup.authenticator(),
             relay: setup.relay,
             ports: setup.ports,
