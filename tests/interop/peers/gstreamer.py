@@ -3,8 +3,6 @@
 Sends a test picture by VP8 and counts the frames that it has decoded.
 """
 
-import json
-import sys
 import time
 from urllib.parse import quote
 
@@ -13,6 +11,7 @@ import gi
 for library in ("Gst", "GstSdp", "GstWebRTC"):
     gi.require_version(library, "1.0")
 from gi.repository import Gst, GstSdp, GstWebRTC  # noqa: E402
+from stdio import serve  # noqa: E402
 
 MESSAGES = 50
 FRAMES = 15
@@ -142,22 +141,5 @@ class Call:
         self.pipeline.set_state(Gst.State.NULL)
 
 
-def main():
-    Gst.init(None)
-    call = None
-    while line := sys.stdin.readline():
-        request = json.loads(line)
-        try:
-            if request["method"] == "start":
-                call = Call(request["argument"])
-                reply = {"value": None}
-            else:
-                reply = {"value": getattr(call, request["method"])(request["argument"])}
-        except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), flush=True)
-        if request["method"] == "close":
-            break
-
-
-main()
+Gst.init(None)
+serve(Call)

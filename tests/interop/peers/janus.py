@@ -15,6 +15,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from stdio import serve
+
 (LIBRARIES,) = Path("/usr/lib").glob("*/janus")  # below the architecture's name
 API, ADMIN = "http://127.0.0.1:8088/janus", "http://127.0.0.1:7088/admin"
 SECRET = "interop"
@@ -99,21 +101,4 @@ class Call:
         self.directory.cleanup()
 
 
-def main():
-    call = None
-    while line := sys.stdin.readline():
-        request = json.loads(line)
-        try:
-            if request["method"] == "start":
-                call = Call(request["argument"])
-                reply = {"value": None}
-            else:
-                reply = {"value": getattr(call, request["method"])(request["argument"])}
-        except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), flush=True)
-        if request["method"] == "close":
-            break
-
-
-main()
+serve(Call)
