@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::turn::{Counters, DropCause};
 
 /// Why the server refuses TCP connections or ends them.
-pub const TCP_ENDINGS: [&str; 19] = [
+pub const TCP_ENDINGS: [&str; 21] = [
     "connection_limit",
     "address_limit",
     "half_open_limit",
@@ -23,6 +23,8 @@ pub const TCP_ENDINGS: [&str; 19] = [
     "proxy_missing",
     "proxy_broken",
     "client_refused",
+    "replaced",
+    "listener_closed",
     "passed_on",
     "not_passed_on",
 ];

@@ -24,6 +24,8 @@ fn of_pair(pair: &Pair, now_unix_s: i64) -> Vec<Finding> {
             Flaw::Expired | Flaw::NotYetValid => Finding::fail(CERTIFICATES, found).why(REFUSED),
             Flaw::Refused(_) => Finding::fail(CERTIFICATES, found),
             Flaw::NoNames | Flaw::SelfSigned | Flaw::Curve => Finding::warn(CERTIFICATES, found),
+            #[cfg(feature = "dtls")]
+            Flaw::NotForDtls => Finding::warn(CERTIFICATES, found),
             Flaw::BrokenChain | Flaw::Alone => Finding::warn(CERTIFICATES, found)
                 .why("clients that know only the authority cannot get from it to the certificate"),
         };

@@ -17,7 +17,7 @@ use super::hello::{COOKIE_LEN, ClientHello};
 use crate::turn::Time;
 
 /// Milliseconds for which cookies are made alike. One is good in its own time and the next.
-const WINDOW_MS: u64 = 30_000;
+const WINDOW_MS: u64 = 60_000;
 
 /// Makes cookies and knows them again, on whichever worker.
 #[derive(Clone)]

@@ -40,6 +40,8 @@ pub(super) struct Dtls {
     plain: Box<[u8]>,
     /// Sessions that have begun in this round.
     begun: usize,
+    /// Datagrams of handshakes that OpenSSL was shown in this round.
+    shown: usize,
     counted: metrics::Dtls,
 }
 
@@ -51,13 +53,14 @@ impl Dtls {
             wire: Wire::default(),
             plain: vec![0; PLAIN_MAX].into(),
             begun: 0,
+            shown: 0,
             counted: metrics::Dtls::default(),
         }
     }
 
     /// The next round has its own crowd.
     pub(super) const fn begin_round(&mut self) {
-        self.begun = 0;
+        (self.begun, self.shown) = (0, 0);
     }
 
     /// What was counted.

@@ -18,6 +18,13 @@ use crate::turn::{Client, FiveTuple, Link, Now, Time};
 /// calls are to go on; who has to wait says its hello again in a second.
 const BEGUN_PER_ROUND: usize = 4;
 
+/// Datagrams of handshakes that OpenSSL is shown in a round, of which each may cost a key exchange. What is
+/// beyond comes again, as what the network loses.
+const SHOWN_PER_ROUND: usize = 16;
+
+/// Messages of one datagram that are handled. Clients send one in each.
+const MESSAGES_PER_DATAGRAM: usize = 8;
+
 /// Encrypted records that a client may send before its handshake is complete: the end of it and four
 /// repetitions come before the deadline.
 const PATIENCE: usize = 6;
@@ -99,6 +106,10 @@ impl Worker {
             return false;
         };
         session.patience = left;
+        if !session.is_established && self.dtls.shown >= SHOWN_PER_ROUND {
+            self.dtls.counted.busy += 1;
+            return false;
+        }
         if session.is_established {
             let (five_tuple, listener) = (session.five_tuple(), session.listener);
             let last_flight = std::mem::take(&mut session.last_flight);
@@ -110,6 +121,7 @@ impl Worker {
             }
             return false;
         }
+        self.dtls.shown += 1;
         true
     }
 
@@ -134,6 +146,10 @@ impl Worker {
         if is_second && self.dtls.cookies.verify(now.time, &path, &hello) {
             if let Some(link) = self.dtls.sessions.begun_with(&path, &hello.random) {
                 return (self.dtls.sessions.beginning(&path) == Some(link)).then_some(link);
+            }
+            // The flight behind it is longer than the hello, and a cookie can be said again.
+            if !self.server.admits_reply(now.time, client.ip()) {
+                return None;
             }
             let begins = (hello.sequence, hello.random);
             return self.begin_session(now, five_tuple, listener, begins);
@@ -180,7 +196,7 @@ impl Worker {
         let FiveTuple { client, server, .. } = five_tuple;
         let path = Path { client, server };
         if let Some(replaced) = self.dtls.sessions.beginning(&path) {
-            self.end_session(replaced, None);
+            self.end_session(replaced, Some(Ending::Replaced));
         }
         Some(self.dtls.sessions.insert(Session {
             association,
@@ -197,8 +213,9 @@ impl Worker {
 
     /// Has a session take what is on the wire, and handles what it says. Whether it says anything.
     fn read_session(&mut self, now: Now, slot: usize, link: Link) -> bool {
-        let mut has_plaintext = false;
+        let mut messages = 0;
         loop {
+            let has_plaintext = messages > 0;
             let Some(session) = self.dtls.sessions.get_mut(link) else {
                 return has_plaintext;
             };
@@ -224,13 +241,16 @@ impl Worker {
                 self.establish_session(link);
             }
             match step {
+                Step::Plain(_) if messages == MESSAGES_PER_DATAGRAM => {
+                    self.dtls.counted.discarded += 1;
+                }
                 Step::Plain(len) => {
+                    messages += 1;
                     if has_plaintext {
                         self.flush_to_peers();
                         self.batch.payload_room(slot)[..len]
                             .copy_from_slice(&self.dtls.plain[..len]);
                     }
-                    has_plaintext = true;
                     self.batch.set_len(slot, len);
                     self.handle_plaintext(now, slot, link);
                 }
@@ -251,7 +271,7 @@ impl Worker {
     fn establish_session(&mut self, link: Link) {
         self.dtls.counted.handshakes += 1;
         if let Some(replaced) = self.dtls.sessions.establish(link) {
-            self.end_session(replaced, None);
+            self.end_session(replaced, Some(Ending::Replaced));
         }
     }
 
@@ -370,10 +390,13 @@ impl Worker {
                 session.is_established && self.server.has_allocation(&session.five_tuple());
             let limits = &self.streams.settings.limits;
             let ending = session.tick(now, has_allocation, limits);
-            let is_gone =
-                session.notice.is_eviction() || self.doors.udp(session.listener).is_none();
-            if is_gone || ending.is_some() {
-                self.end_session(link, ending.filter(|_| !is_gone));
+            let has_no_listener = self.doors.udp(session.listener).is_none();
+            if session.notice.is_eviction() {
+                self.end_session(link, None);
+            } else if has_no_listener {
+                self.end_session(link, Some(Ending::ListenerClosed));
+            } else if ending.is_some() {
+                self.end_session(link, ending);
             } else if !session.is_established {
                 self.repeat_flight(link);
             }
@@ -399,7 +422,7 @@ impl Worker {
         for link in self.dtls.sessions.links() {
             let session = self.dtls.sessions.get_mut(link);
             if session.is_some_and(|session| session.listener == listener) {
-                self.end_session(link, None);
+                self.end_session(link, Some(Ending::ListenerClosed));
             }
         }
     }

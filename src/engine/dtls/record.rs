@@ -3,8 +3,8 @@
 /// Bytes of a record's header.
 pub(super) const HEADER: usize = 13;
 
-/// The types that OpenSSL is shown: change of cipher, alert, handshake, application data.
-const CONTENTS: std::ops::RangeInclusive<u8> = 20..=23;
+/// That what follows is encrypted.
+const CHANGE_CIPHER_SPEC: u8 = 20;
 
 /// That something is wrong, or over.
 const ALERT: u8 = 21;
@@ -54,11 +54,16 @@ impl Records {
             let len = usize::from(u16::from_be_bytes([header[11], header[12]]));
             let (fragment, behind) = behind.split_at_checked(len)?;
             let is_clear = epoch == 0;
-            let is_sound = match is_clear {
-                true => content != HANDSHAKE || are_short(fragment),
-                false => epoch == 1 && len >= SEALED_MIN,
+            let is_sound = match (is_clear, content) {
+                (true, CHANGE_CIPHER_SPEC) => len == 1,
+                (true, ALERT) => len == 2,
+                (true, HANDSHAKE) => are_short(fragment),
+                (false, CHANGE_CIPHER_SPEC | ALERT | HANDSHAKE | APPLICATION_DATA) => {
+                    epoch == 1 && len >= SEALED_MIN
+                }
+                _ => false,
             };
-            if !is_sound || !CONTENTS.contains(&content) || header[1] != VERSION_MAJOR {
+            if !is_sound || header[1] != VERSION_MAJOR {
                 return None;
             }
             let records = records.get_or_insert(Self {
@@ -133,6 +138,11 @@ mod tests {
         for (record, is_sound) in [
             (record(20, 0, 1), true),
             (record(19, 0, 1), false),
+            (record(20, 0, 2), false),
+            (record(21, 0, 2), true),
+            (record(21, 0, 1), false),
+            (record(23, 0, 1), false),
+            (record(19, 1, 24), false),
             (record(23, 1, 24), true),
             (record(23, 1, 23), false),
             (record(21, 1, 0), false),

@@ -51,6 +51,8 @@ endings! {
     ProxyMissing, "proxy_missing", "no PROXY protocol header from an address in listen.proxy_protocol_from";
     ProxyBroken, "proxy_broken", "a PROXY protocol header that is broken, too long, the second one, or of a connection that there is";
     ClientRefused, "client_refused", "clients.allow or clients.deny, for the client that a proxy speaks for";
+    Replaced, "replaced", "another DTLS session is in its place";
+    ListenerClosed, "listener_closed", "its listener for DTLS is closed";
     PassedOn, "passed_on", "passed on to a web server";
     NotPassedOn, "not_passed_on", "for a web server that does not have it";
 }
