@@ -14,6 +14,7 @@ mod listen;
 mod listeners;
 mod notices;
 pub mod port_owner;
+mod reader;
 mod record;
 mod relay;
 mod settings;

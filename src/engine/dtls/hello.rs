@@ -5,6 +5,7 @@
 //! would have to be kept for strangers.
 
 use super::record::{HANDSHAKE, HEADER as RECORD_HEADER, MESSAGE_HEADER, Records, VERSION_MAJOR};
+use crate::engine::reader::Reader;
 
 /// Bytes of a cookie of ours.
 pub(super) const COOKIE_LEN: usize = 20;
@@ -46,8 +47,8 @@ impl<'a> ClientHello<'a> {
         }
         let mut rest = Reader(datagram.get(5..)?);
         let sequence = rest.number(6)?;
-        let message = rest.vector(2)?;
-        if !rest.0.is_empty() {
+        let message = rest.vector(2)?.0;
+        if !rest.is_empty() {
             return None;
         }
         let mut rest = Reader(message.get(1..)?);
@@ -60,11 +61,11 @@ impl<'a> ClientHello<'a> {
         let version = rest.take(2)?;
         let random = rest.take(RANDOM_LEN)?.try_into().ok()?;
         let _session = rest.vector(1)?;
-        let cookie = rest.vector(1)?;
+        let cookie = rest.vector(1)?.0;
         let (suites, compressions) = (rest.vector(2)?, rest.vector(1)?);
         let is_sound = version[0] == VERSION_MAJOR
             && !suites.is_empty()
-            && suites.len().is_multiple_of(2)
+            && suites.0.len().is_multiple_of(2)
             && !compressions.is_empty();
         is_sound.then_some(Self {
             sequence,
@@ -110,33 +111,6 @@ pub(super) const PREFACE: [u8; 67] = {
     hello[65] = 1;
     hello
 };
-
-/// What of a message has not been read.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    /// A number of so many bytes, eight at most.
-    fn number(&mut self, len: usize) -> Option<u64> {
-        let bytes = self.take(len)?;
-        Some(
-            bytes
-                .iter()
-                .fold(0, |number, &byte| number << 8 | u64::from(byte)),
-        )
-    }
-
-    /// Bytes behind their length, which has so many bytes.
-    fn vector(&mut self, len: usize) -> Option<&'a [u8]> {
-        let len = self.number(len)?;
-        self.take(usize::try_from(len).ok()?)
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,14 +3,16 @@
 //! Who is to have the connection judges. A library that speaks TLS refuses what it does not speak itself,
 //! such as a version that a web server has for old clients.
 
+use crate::engine::reader::Reader;
+
 /// The type of a record that is part of a handshake, and of the message.
-const HANDSHAKE: usize = 22;
-const CLIENT_HELLO: usize = 1;
+const HANDSHAKE: u64 = 22;
+const CLIENT_HELLO: u64 = 1;
 
 /// Extensions (RFC 6066 §3, RFC 7301 §3.1), and the kind of name that there is.
-const SERVER_NAME: usize = 0;
-const PROTOCOLS: usize = 16;
-const HOST_NAME: usize = 0;
+const SERVER_NAME: u64 = 0;
+const PROTOCOLS: u64 = 16;
+const HOST_NAME: u64 = 0;
 
 /// What a client asks for, before TLS begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,33 +104,6 @@ fn list(mut content: Reader<'_>) -> Vec<u8> {
     content.vector(2).map_or_else(Vec::new, |it| it.0.to_vec())
 }
 
-/// Takes bytes off the front, where there are so many.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    /// A number of so many bytes, three at most.
-    fn number(&mut self, len: usize) -> Option<usize> {
-        let bytes = self.take(len)?.iter();
-        Some(bytes.fold(0, |number, byte| number << 8 | usize::from(*byte)))
-    }
-
-    /// What stands behind its length, which has so many bytes.
-    fn vector(&mut self, len: usize) -> Option<Self> {
-        let len = self.number(len)?;
-        self.take(len).map(Reader)
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::collection::vec;
@@ -142,7 +117,7 @@ pub(super) mod tests {
         [&bytes[4 - len..], content].concat()
     }
 
-    fn extension(kind: usize, content: &[u8]) -> Vec<u8> {
+    fn extension(kind: u64, content: &[u8]) -> Vec<u8> {
         let kind = (kind as u16).to_be_bytes();
         [&kind[..], &vector(2, content)].concat()
     }
