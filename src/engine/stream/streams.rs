@@ -138,30 +138,42 @@ pub(super) struct TlsHost<'a> {
 }
 
 #[cfg(test)]
+impl StreamSettings {
+    /// Nobody is let in.
+    pub(in crate::engine) fn closed() -> Self {
+        Self {
+            limits: StreamLimits {
+                connections: 0,
+                connections_per_address: 0,
+                half_open: 0,
+                send_queue_bytes: 0,
+                queues_total_bytes: 0,
+                first_message_s: 0,
+                idle_s: 0,
+            },
+            tls: None,
+            #[cfg(feature = "dtls")]
+            dtls: None,
+            strict: vec![],
+            proxies: vec![],
+            web: Web::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::stream::queue::Dropped;
 
     fn streams() -> Streams {
-        let limits = StreamLimits {
-            connections: 0,
-            connections_per_address: 0,
-            half_open: 0,
-            send_queue_bytes: 0,
-            queues_total_bytes: 0,
-            first_message_s: 0,
-            idle_s: 0,
-        };
         let settings = StreamSettings {
-            limits,
-            tls: None,
-            #[cfg(feature = "dtls")]
-            dtls: None,
             strict: vec![(3, Transport::Tls)],
             proxies: vec!["192.0.2.0/24".parse().unwrap()],
-            web: Web::default(),
+            ..StreamSettings::closed()
         };
-        Streams::new(settings, Admission::new(&limits), Budget::new(0))
+        let admission = Admission::new(&settings.limits);
+        Streams::new(settings, admission, Budget::new(0))
     }
 
     /// SEC-18: a line that the limit of lines keeps back takes no number along.

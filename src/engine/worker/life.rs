@@ -195,7 +195,6 @@ mod tests {
 
     use super::*;
     use crate::auth::{Authenticator, Credentials, NonceKey};
-    use crate::engine::settings::{StreamLimits, Web};
     use crate::metrics::Process;
     use crate::turn::{ClientPolicy, Limits, Options, PeerPolicy, PortPool};
 
@@ -212,24 +211,7 @@ mod tests {
             classic_stun: false,
             dont_fragment: true,
         };
-        let limits = StreamLimits {
-            connections: 0,
-            connections_per_address: 0,
-            half_open: 0,
-            send_queue_bytes: 0,
-            queues_total_bytes: 0,
-            first_message_s: 0,
-            idle_s: 0,
-        };
-        let stream = StreamSettings {
-            limits,
-            tls: None,
-            #[cfg(feature = "dtls")]
-            dtls: None,
-            strict: vec![],
-            proxies: vec![],
-            web: Web::default(),
-        };
+        let stream = StreamSettings::closed();
         let shared = Arc::new(Shared::new(PortPool::new(&[], 49152..=65535, &[])));
         let process = Process::open();
         let (stop, stopped) = watch::channel(false);
@@ -240,8 +222,8 @@ mod tests {
             metrics: Arc::new(Metrics::new(1, Arc::clone(&shared), process)),
             shared,
             listeners: Listeners::default(),
+            admission: Admission::new(&stream.limits),
             stream,
-            admission: Admission::new(&limits),
             budget: Budget::new(0),
             heartbeat: Arc::default(),
             stop: stopped,
