@@ -32,31 +32,29 @@ pub(crate) enum Via {
     Dtls6,
 }
 
+/// Whether there is DTLS.
+const DTLS: usize = cfg!(feature = "dtls") as usize;
+
 impl Via {
-    #[cfg(not(feature = "dtls"))]
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6 + 2 * DTLS] = [
         Self::Udp,
         Self::Udp6,
         Self::Tcp,
         Self::Tcp6,
         Self::Tls,
         Self::Tls6,
-    ];
-    #[cfg(feature = "dtls")]
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Udp,
-        Self::Udp6,
-        Self::Tcp,
-        Self::Tcp6,
-        Self::Tls,
-        Self::Tls6,
+        #[cfg(feature = "dtls")]
         Self::Dtls,
+        #[cfg(feature = "dtls")]
         Self::Dtls6,
     ];
-    #[cfg(not(feature = "dtls"))]
-    pub(crate) const V4: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
-    #[cfg(feature = "dtls")]
-    pub(crate) const V4: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
+    pub(crate) const V4: [Self; 3 + DTLS] = [
+        Self::Udp,
+        Self::Tcp,
+        Self::Tls,
+        #[cfg(feature = "dtls")]
+        Self::Dtls,
+    ];
     pub(crate) const STREAMS: [Self; 4] = [Self::Tcp, Self::Tcp6, Self::Tls, Self::Tls6];
 
     /// Never without the feature.
