@@ -342,6 +342,24 @@ async def refused_login(bench, s):
 # ---- turnutils_uclient ----
 
 
+async def run_inside(where, command, variables=None):
+    """A program to its end, and all that it says. Gone whatever happens."""
+    process = await asyncio.create_subprocess_exec(
+        *lab.inside(where, *command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=os.environ | (variables or {}),
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode(errors="replace")
+
+
 async def uclient_output(bench, s, user, password):
     """Runs turnutils_uclient and returns what it prints."""
     v6 = "v6" in s.name  # the hosts behind the NATs have IPv4 only
@@ -350,20 +368,7 @@ async def uclient_output(bench, s, user, password):
     command = ["turnutils_uclient", "-v", *s.arguments, *peer, "-n", str(MESSAGES), "-l", "1000", "-z", "5"]
     command += ["-u", user, "-w", password, address]
     preload = {"LD_PRELOAD": os.environ["UCLIENT_CHANNELS"]}
-    process = await asyncio.create_subprocess_exec(
-        *lab.inside("peer" if v6 else "host-a", *command),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=os.environ | preload,
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    text = output.decode(errors="replace")
+    _, text = await run_inside("peer" if v6 else "host-a", command, preload)
     (bench.logs / f"{s.name}.log").write_text(f"{' '.join(command[:-5])}\n{text}")
     return text
 
@@ -389,21 +394,9 @@ async def libnice(bench, s):
     """Its "TLS" relays are bare STUN to the port of TLS."""
     program = HERE / "peers" / "libnice.py"
     command = ["/usr/bin/python3", program, lab.SERVER, str(lab.WEB_PORT), *bench.login(s)]
-    process = await asyncio.create_subprocess_exec(
-        *lab.inside("host-a", *command),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    text = output.decode(errors="replace")
+    status, text = await run_inside("host-a", command)
     (bench.logs / f"{s.name}.log").write_text(text)
-    expect(process.returncode == 0, text[-300:])
+    expect(status == 0, text[-300:])
     return text.strip().splitlines()[-1]
 
 
